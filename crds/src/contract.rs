@@ -1,0 +1,551 @@
+//! What the operator and the runner say to each other.
+//!
+//! The operator gives every pod a [`RunnerConfig`] (a file from an immutable ConfigMap named by revision) that
+//! holds identity only; what belongs to execution travels as arguments. The runner answers with a [`RunResult`]
+//! in the container's termination message, and with an [`ExitCode`].
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    identity::Revision,
+    layout,
+    v1alpha1::{FallbackReason, FieldMapping, Format, Pooling},
+};
+
+/// The version of this contract. A runner refuses a configuration of another version by name.
+pub const CONTRACT_VERSION: u32 = 1;
+
+/// The size that the kubelet cuts a termination message to, in bytes.
+pub const MESSAGE_LIMIT: usize = 4096;
+
+/// Where the configuration is mounted in a pod.
+pub const CONFIG_DIR: &str = "/embedrun/config";
+/// The key of the ConfigMap, and so the name of the file, that holds the configuration.
+pub const CONFIG_KEY: &str = "run.json";
+/// The name of the runner's container.
+pub const CONTAINER: &str = "runner";
+/// Where a pod's runner writes its result.
+pub const RESULT_PATH: &str = "/dev/termination-log";
+
+/// What a runner executes: the identity of a run, with every place resolved to a path.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RunnerConfig {
+    /// [`CONTRACT_VERSION`].
+    pub version: u32,
+    /// The run.
+    pub run: RunRef,
+    /// The revision that is computed.
+    pub revision: Revision,
+    /// What to embed.
+    pub collections: Vec<CollectionConfig>,
+    /// The ensemble, in order.
+    pub dense: Vec<DenseConfig>,
+    /// Where the results go.
+    pub output: Place,
+}
+
+/// The name of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RunRef {
+    /// Its namespace; empty on one machine.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// A place as the process sees it and as users name it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Place {
+    /// The absolute path for the process.
+    pub path: String,
+    /// The name for users and messages, for example `pvc://vectors/handbook`.
+    pub uri: String,
+}
+
+impl Place {
+    /// The user's name of something below this place.
+    pub fn uri_of(&self, relative: &str) -> String {
+        format!("{}/{relative}", self.uri.trim_end_matches('/'))
+    }
+}
+
+/// A collection to embed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CollectionConfig {
+    /// Its name.
+    pub name: String,
+    /// Its files.
+    pub source: Place,
+    /// How they are read.
+    pub format: Format,
+    /// Which fields of a record hold what.
+    pub fields: FieldMapping,
+}
+
+/// A dense model to embed with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DenseConfig {
+    /// Its name, and that of its vector column.
+    pub name: String,
+    /// Its folder.
+    pub source: Place,
+    /// Pooling, where the spec overrides the folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pooling: Option<Pooling>,
+    /// The longest sequence, where the spec overrides the folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<u32>,
+}
+
+/// A stage of a run, one Job each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// Lists the sources and writes the plan.
+    Plan,
+    /// Embeds one shard.
+    Embed,
+    /// Merges, publishes, writes the summaries.
+    Finalize,
+}
+
+impl Stage {
+    /// The subcommand of the runner, the suffix of the Job and the value of the stage label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Plan => "plan",
+            Self::Embed => "embed",
+            Self::Finalize => "finalize",
+        }
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The exit codes of the runner, wired to the Jobs' `podFailurePolicy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ExitCode {
+    /// Done.
+    Done = 0,
+    /// The configuration is wrong: trying again cannot help any shard.
+    BadConfiguration = 2,
+    /// The input of this shard is wrong: trying this shard again cannot help.
+    BadInput = 3,
+    /// Out of memory even at the smallest batch.
+    OutOfMemory = 4,
+    /// It may pass: try again.
+    Transient = 75,
+}
+
+impl ExitCode {
+    /// The number that the process exits with.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+}
+
+/// Why a stage failed. The name is the reason in the condition, the event and the history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FailureReason {
+    /// The configuration cannot be read or contradicts itself.
+    InvalidConfiguration,
+    /// A source path does not exist or cannot be read.
+    SourceNotFound,
+    /// A collection has no chunks.
+    EmptyCollection,
+    /// A source file is not of its format.
+    InvalidFile,
+    /// A record lacks its text, or a field has the wrong type.
+    InvalidRecord,
+    /// Two chunks of a collection have the same id.
+    DuplicateId,
+    /// The source is not what was planned.
+    SourceChanged,
+    /// A model folder is missing.
+    ModelNotFound,
+    /// A model folder cannot be used.
+    InvalidModel,
+    /// A model gave a vector that is not finite.
+    InvalidVector,
+    /// The accelerator that was asked for cannot be used.
+    DeviceUnavailable,
+    /// Out of memory even at the smallest batch.
+    OutOfMemory,
+    /// The output cannot be written with the rights that the process has.
+    OutputNotWritable,
+    /// The output has no space left.
+    StorageFull,
+    /// The output store failed in another way.
+    StoreUnavailable,
+    /// Not every shard is committed.
+    ShardsMissing,
+    /// The process was told to stop.
+    Interrupted,
+    /// A defect of the runner.
+    Internal,
+}
+
+impl FailureReason {
+    /// The exit code of a failure, the only place that maps one to the other.
+    pub fn exit_code(self) -> ExitCode {
+        match self {
+            Self::InvalidConfiguration
+            | Self::SourceNotFound
+            | Self::ModelNotFound
+            | Self::InvalidModel
+            | Self::DeviceUnavailable
+            | Self::OutputNotWritable => ExitCode::BadConfiguration,
+            Self::EmptyCollection
+            | Self::InvalidFile
+            | Self::InvalidRecord
+            | Self::DuplicateId
+            | Self::SourceChanged
+            | Self::InvalidVector => ExitCode::BadInput,
+            Self::OutOfMemory => ExitCode::OutOfMemory,
+            Self::StorageFull | Self::StoreUnavailable | Self::ShardsMissing | Self::Interrupted | Self::Internal => {
+                ExitCode::Transient
+            }
+        }
+    }
+}
+
+impl fmt::Display for FailureReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// What a stage did, as the container's termination message.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunResult {
+    /// [`CONTRACT_VERSION`].
+    pub version: u32,
+    /// The revision that it belongs to.
+    pub revision: Revision,
+    /// What happened.
+    pub outcome: StageOutcome,
+}
+
+/// What happened in a stage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum StageOutcome {
+    /// The plan is written.
+    Planned(PlanResult),
+    /// A shard is committed.
+    Embedded(ShardResult),
+    /// The summaries are written.
+    Finalized(FinalizeResult),
+    /// The stage failed.
+    Failed(Failure),
+}
+
+/// What the plan stage found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanResult {
+    /// Shards in the plan.
+    pub shards: u32,
+    /// Chunks in the plan.
+    pub chunks: u64,
+    /// The whole result, where the store already holds this revision complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub complete: Option<FinalizeResult>,
+}
+
+/// What one shard gave.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ShardResult {
+    /// The index of the shard in the plan.
+    pub shard: u32,
+    /// Chunks committed.
+    pub chunks: u64,
+    /// Whether an earlier attempt had committed it already.
+    pub already_committed: bool,
+}
+
+/// What a run gave.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FinalizeResult {
+    /// The sha256 of the run's summary, in hexadecimal.
+    pub summary_sha256: String,
+    /// The sums over all collections.
+    pub totals: CollectionResult,
+    /// How often a pod computed on another device than asked for.
+    #[serde(default)]
+    pub device_fallbacks: u64,
+    /// The collections in the order of the spec, as many as fit into the message.
+    pub collections: Vec<CollectionResult>,
+    /// How many collections did not fit; the summary has them all.
+    #[serde(default)]
+    pub omitted: u32,
+}
+
+/// What one collection gave.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CollectionResult {
+    /// Chunks in the plan.
+    pub chunks: u64,
+    /// Chunks embedded.
+    pub embedded: u64,
+    /// Chunks cut, the largest count among the models.
+    pub truncated: u64,
+    /// Chunks without text, left out.
+    pub skipped: u64,
+    /// The sha256 of the collection's summary, in hexadecimal; empty in the totals.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub summary_sha256: String,
+    /// The dense passes in the order of the spec: width, tokens, seconds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dense: Vec<DenseResult>,
+}
+
+/// What one dense model gave for one collection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DenseResult {
+    /// The width of the vectors.
+    pub dimensions: u32,
+    /// Tokens embedded.
+    pub tokens: u64,
+    /// Time of the passes over all shards, in whole seconds.
+    pub seconds: u64,
+}
+
+/// Why a stage failed, and where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Failure {
+    /// The stage.
+    pub stage: Stage,
+    /// The class of the failure.
+    pub reason: FailureReason,
+    /// One sentence that names the file, line, field, model or object and what to do.
+    pub message: String,
+    /// The shard, in the embed stage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<u32>,
+}
+
+/// A termination message that is no result of this contract.
+#[derive(Debug, thiserror::Error)]
+pub enum MessageError {
+    /// Not JSON of this shape; a crash leaves the end of the log here.
+    #[error("the termination message is no result: {0}")]
+    Malformed(#[from] serde_json::Error),
+    /// Written by a runner of another version.
+    #[error(
+        "the result has contract version {found}, this operator reads version {CONTRACT_VERSION}: use the runner image of the operator's release"
+    )]
+    Version {
+        /// The version that was found.
+        found: u32,
+    },
+}
+
+impl RunResult {
+    /// A result of this version.
+    pub fn new(revision: Revision, outcome: StageOutcome) -> Self {
+        Self { version: CONTRACT_VERSION, revision, outcome }
+    }
+
+    /// The termination message, compact and under [`MESSAGE_LIMIT`] bytes: what does not fit of the
+    /// collections is left out and counted, a long failure message is cut.
+    pub fn to_message(&self) -> String {
+        let mut result = self.clone();
+        loop {
+            let text = serde_json::to_string(&result).expect("a result has string keys and finite numbers");
+            if text.len() <= MESSAGE_LIMIT || !result.shrink() {
+                return text;
+            }
+        }
+    }
+
+    /// Reads a termination message.
+    pub fn from_message(text: &str) -> Result<Self, MessageError> {
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u32,
+        }
+        let found = serde_json::from_str::<Versioned>(text)?.version;
+        if found != CONTRACT_VERSION {
+            return Err(MessageError::Version { found });
+        }
+        Ok(serde_json::from_str(text)?)
+    }
+
+    fn shrink(&mut self) -> bool {
+        match &mut self.outcome {
+            StageOutcome::Planned(PlanResult { complete: Some(result), .. }) | StageOutcome::Finalized(result) => {
+                let popped = result.collections.pop().is_some();
+                result.omitted += u32::from(popped);
+                popped
+            }
+            StageOutcome::Failed(failure) => {
+                let keep = failure.message.len().saturating_sub(failure.message.len() / 4 + 1);
+                let keep = (0..=keep).rev().find(|&at| failure.message.is_char_boundary(at)).unwrap_or(0);
+                let shrinks = keep > 0;
+                failure.message.truncate(keep);
+                shrinks
+            }
+            StageOutcome::Planned(_) | StageOutcome::Embedded(_) => false,
+        }
+    }
+}
+
+impl FinalizeResult {
+    /// The reason of the device fallback, if there was one.
+    pub fn device_fallback(&self) -> Option<FallbackReason> {
+        (self.device_fallbacks > 0).then_some(FallbackReason::DeviceFallback)
+    }
+}
+
+impl RunnerConfig {
+    /// The configuration as the bytes of its file.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("a configuration has string keys and finite numbers")
+    }
+
+    /// The user's name of the run's summary.
+    pub fn run_summary_uri(&self) -> String {
+        self.output.uri_of(&layout::run_summary(&self.revision))
+    }
+
+    /// The user's name of a collection's summary.
+    pub fn collection_summary_uri(&self, collection: &str) -> String {
+        self.output.uri_of(&layout::collection_summary(&self.revision, collection))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn revision() -> Revision {
+        Revision::from_recorded("7f3a91c04d")
+    }
+
+    fn finalized(collections: usize) -> RunResult {
+        let collection = CollectionResult {
+            chunks: u64::MAX,
+            embedded: u64::MAX,
+            truncated: u64::MAX,
+            skipped: u64::MAX,
+            summary_sha256: "f".repeat(64),
+            dense: vec![DenseResult { dimensions: 1024, tokens: u64::MAX, seconds: u64::MAX }; 3],
+        };
+        RunResult::new(
+            revision(),
+            StageOutcome::Finalized(FinalizeResult {
+                summary_sha256: "e".repeat(64),
+                totals: CollectionResult { summary_sha256: String::new(), dense: Vec::new(), ..collection.clone() },
+                device_fallbacks: 3,
+                collections: vec![collection; collections],
+                omitted: 0,
+            }),
+        )
+    }
+
+    #[test]
+    fn the_bytes_of_a_failure_are_pinned() {
+        let failure = Failure {
+            stage: Stage::Embed,
+            reason: FailureReason::InvalidRecord,
+            message: "a.jsonl:7: no field \"text\"".into(),
+            shard: Some(2),
+        };
+        let result = RunResult::new(revision(), StageOutcome::Failed(failure));
+        assert_eq!(
+            result.to_message(),
+            concat!(
+                r#"{"version":1,"revision":"7f3a91c04d","outcome":{"failed":{"stage":"embed","#,
+                r#""reason":"InvalidRecord","message":"a.jsonl:7: no field \"text\"","shard":2}}}"#
+            )
+        );
+    }
+
+    #[test]
+    fn the_bytes_of_a_plan_and_a_shard_are_pinned() {
+        let plan =
+            RunResult::new(revision(), StageOutcome::Planned(PlanResult { shards: 3, chunks: 25, complete: None }));
+        assert_eq!(
+            plan.to_message(),
+            r#"{"version":1,"revision":"7f3a91c04d","outcome":{"planned":{"shards":3,"chunks":25}}}"#
+        );
+        let shard = RunResult::new(
+            revision(),
+            StageOutcome::Embedded(ShardResult { shard: 1, chunks: 10, already_committed: false }),
+        );
+        assert_eq!(
+            shard.to_message(),
+            r#"{"version":1,"revision":"7f3a91c04d","outcome":{"embedded":{"shard":1,"chunks":10,"alreadyCommitted":false}}}"#
+        );
+    }
+
+    #[test]
+    fn a_result_survives_the_way_through_the_message() {
+        let result = finalized(3);
+        assert_eq!(RunResult::from_message(&result.to_message()).expect("a result"), result);
+    }
+
+    #[test]
+    fn a_result_of_64_collections_fits_and_counts_what_it_left_out() {
+        let message = finalized(64).to_message();
+        assert!(message.len() <= MESSAGE_LIMIT, "{}", message.len());
+        let StageOutcome::Finalized(result) = RunResult::from_message(&message).expect("a result").outcome else {
+            panic!("not finalized: {message}");
+        };
+        assert_eq!(result.collections.len() + result.omitted as usize, 64);
+        assert!(result.omitted > 0);
+    }
+
+    #[test]
+    fn a_long_failure_message_is_cut_between_characters() {
+        let failure = Failure {
+            stage: Stage::Plan,
+            reason: FailureReason::InvalidFile,
+            message: "ä\"".repeat(5000),
+            shard: None,
+        };
+        let message = RunResult::new(revision(), StageOutcome::Failed(failure)).to_message();
+        assert!(message.len() <= MESSAGE_LIMIT);
+        assert!(RunResult::from_message(&message).is_ok());
+    }
+
+    #[test]
+    fn a_message_of_another_version_is_refused_by_name() {
+        let error = RunResult::from_message(r#"{"version":9,"anything":1}"#).expect_err("another version");
+        assert!(error.to_string().contains("version 9"), "{error}");
+        assert!(RunResult::from_message("thread 'main' panicked").is_err());
+    }
+
+    #[test]
+    fn exit_codes_are_the_failure_vocabulary() {
+        assert_eq!(
+            [
+                ExitCode::Done,
+                ExitCode::BadConfiguration,
+                ExitCode::BadInput,
+                ExitCode::OutOfMemory,
+                ExitCode::Transient
+            ]
+            .map(ExitCode::code),
+            [0, 2, 3, 4, 75]
+        );
+    }
+}

@@ -1,0 +1,68 @@
+//! The files that are generated from the types and committed under `crds/generated/`.
+
+use kube::CustomResourceExt;
+use serde_json::{Value, json};
+
+use crate::{summary::ProcessingSummary, v1alpha1::EmbeddingRun};
+
+/// The generated files, name and text.
+pub fn files() -> [(&'static str, String); 2] {
+    [("embeddingruns.embedrun.dev.yaml", crd_yaml()), ("processing_summary.schema.json", summary_schema())]
+}
+
+/// The CustomResourceDefinition as YAML.
+pub fn crd_yaml() -> String {
+    let mut crd = serde_json::to_value(EmbeddingRun::crd()).expect("a CRD has string keys");
+    // Until the operator has seen an object its status says so: kstatus reads a lower observedGeneration as
+    // "in progress", never as "ready".
+    if let Some(status) = crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema/properties/status") {
+        status["default"] = json!({"observedGeneration": -1});
+    }
+    if let Some(collections) =
+        crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/collections")
+    {
+        list_by_name(collections);
+    }
+    if let Some(dense) =
+        crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/models/properties/dense")
+    {
+        list_by_name(dense);
+    }
+    serde_yaml_ng::to_string(&crd).expect("JSON is YAML")
+}
+
+/// Lets server-side apply merge a list by name instead of replacing it.
+fn list_by_name(list: &mut Value) {
+    list["x-kubernetes-list-type"] = json!("map");
+    list["x-kubernetes-list-map-keys"] = json!(["name"]);
+}
+
+/// The JSON Schema of `processing_summary.json`.
+fn summary_schema() -> String {
+    let schema = schemars::schema_for!(ProcessingSummary);
+    let mut text = serde_json::to_string_pretty(&schema).expect("a schema is JSON");
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::*;
+
+    #[test]
+    fn the_committed_files_are_those_that_the_types_generate() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("generated");
+        for (name, text) in files() {
+            let committed = fs::read_to_string(dir.join(name)).unwrap_or_default();
+            assert!(committed == text, "crds/generated/{name} is not what the types say: run `make generate`");
+        }
+    }
+
+    #[test]
+    fn the_crd_stays_small_enough_to_be_applied() {
+        let size = crd_yaml().len();
+        assert!(size < 64 * 1024, "{size} bytes");
+    }
+}

@@ -1,0 +1,260 @@
+//! The identity of a run: which fields of the spec determine the output, and the revision made of them.
+//!
+//! Two specs with the same revision give the same output, so a revision that is complete is never computed
+//! again. Every field of the spec is either named in [`Identity`] or belongs to the execution or lifecycle
+//! class; a test makes sure that a new field is put into one of them.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::v1alpha1::{
+    CollectionSpec, EmbeddingRunSpec, FusionSpec, ModelsSpec, OutputSpec, Processing, RerankSpec, TogglesSpec,
+};
+
+/// The fields of the spec that determine the output.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Identity<'a> {
+    collections: &'a [CollectionSpec],
+    models: &'a ModelsSpec,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    toggles: Option<&'a TogglesSpec>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fusion: Option<&'a FusionSpec>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rerank: Option<&'a RerankSpec>,
+    output: OutputSpec,
+    processing: Processing,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source_revision: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rerun_token: Option<&'a str>,
+}
+
+/// The fields of the spec that are identity, execution and lifecycle, for the documentation and the tests.
+pub const FIELD_CLASSES: [(&str, &[&str]); 3] = [
+    (
+        "identity",
+        &[
+            "collections",
+            "models",
+            "toggles",
+            "fusion",
+            "rerank",
+            "output",
+            "processing",
+            "sourceRevision",
+            "rerunToken",
+        ],
+    ),
+    ("execution", &["gpu", "execution", "modelCache", "queue", "updatePolicy", "template"]),
+    ("lifecycle", &["suspend", "ttlSecondsAfterFinished", "historyLimit", "deletionPolicy"]),
+];
+
+/// The first ten hexadecimal digits of the sha256 of a run's canonical identity.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Revision(String);
+
+impl Revision {
+    /// The revision of a spec.
+    pub fn of(spec: &EmbeddingRunSpec) -> Self {
+        let digest = Sha256::digest(canonical_identity(spec).as_bytes());
+        Self(hex::encode(&digest[..5]))
+    }
+
+    /// A revision read back from a label or a status.
+    pub fn from_recorded(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// All ten digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The first five digits, for the names of child objects.
+    pub fn short(&self) -> &str {
+        self.0.get(..5).unwrap_or(&self.0)
+    }
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The identity of a spec as canonical JSON: sorted keys, no white space, unset fields left out.
+pub fn canonical_identity(spec: &EmbeddingRunSpec) -> String {
+    let mut output = spec.output.clone();
+    // How a store is opened does not change what is written.
+    if let Some(bucket) = &mut output.object_store {
+        bucket.credentials_secret = None;
+    }
+    if let Some(qdrant) = &mut output.qdrant {
+        qdrant.api_key_secret_ref = None;
+    }
+    let identity = Identity {
+        collections: &spec.collections,
+        models: &spec.models,
+        toggles: spec.toggles.as_ref(),
+        fusion: spec.fusion.as_ref(),
+        rerank: spec.rerank.as_ref(),
+        output,
+        processing: spec.processing,
+        source_revision: spec.source_revision.as_deref(),
+        rerun_token: spec.rerun_token.as_deref(),
+    };
+    let value = serde_json::to_value(identity).expect("a spec has string keys and finite numbers");
+    canonical_json(&value)
+}
+
+/// JSON with sorted keys and no white space, whatever map type `serde_json` was built with.
+pub fn canonical_json(value: &Value) -> String {
+    let mut out = String::new();
+    write_canonical(value, &mut out);
+    out
+}
+
+fn write_canonical(value: &Value, out: &mut String) {
+    match value {
+        Value::Object(map) => {
+            let mut entries: Vec<_> = map.iter().collect();
+            entries.sort_by_key(|(key, _)| *key);
+            out.push('{');
+            for (index, (key, value)) in entries.into_iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                out.push_str(&Value::String(key.clone()).to_string());
+                out.push(':');
+                write_canonical(value, out);
+            }
+            out.push('}');
+        }
+        Value::Array(items) => {
+            out.push('[');
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                write_canonical(item, out);
+            }
+            out.push(']');
+        }
+        scalar => out.push_str(&scalar.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use kube::CustomResourceExt;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::v1alpha1::EmbeddingRun;
+
+    fn spec(value: Value) -> EmbeddingRunSpec {
+        serde_json::from_value(value).expect("a spec")
+    }
+
+    fn handbook() -> Value {
+        json!({
+            "collections": [{"name": "handbook", "source": {"pvc": {"claimName": "chunks", "path": "handbook/"}}}],
+            "models": {"dense": [{"name": "minilm", "source": "pvc://models/all-MiniLM-L6-v2"}]},
+            "output": {"pvc": {"claimName": "vectors"}}
+        })
+    }
+
+    #[test]
+    fn the_bytes_of_the_identity_are_pinned() {
+        assert_eq!(
+            canonical_identity(&spec(handbook())),
+            concat!(
+                r#"{"collections":[{"fields":{"id":"id","metadata":"metadata","text":"text"},"format":"Auto","#,
+                r#""name":"handbook","source":{"pvc":{"claimName":"chunks","path":"handbook/"}}}],"#,
+                r#""models":{"dense":[{"name":"minilm","optional":false,"source":"pvc://models/all-MiniLM-L6-v2","weight":1.0}]},"#,
+                r#""output":{"formats":["Parquet"],"pvc":{"claimName":"vectors","path":""}},"processing":"Full"}"#
+            )
+        );
+        assert_eq!(Revision::of(&spec(handbook())).as_str(), "d0544c45bd");
+    }
+
+    #[test]
+    fn an_execution_or_lifecycle_field_does_not_change_the_revision() {
+        let mut other = handbook();
+        other["execution"] = json!({"parallelism": 8, "shardSize": 5});
+        other["gpu"] = json!({"count": 0});
+        other["suspend"] = json!(true);
+        other["historyLimit"] = json!(1);
+        other["template"] = json!({"metadata": {"labels": {"team": "search"}}});
+        assert_eq!(Revision::of(&spec(handbook())), Revision::of(&spec(other)));
+    }
+
+    #[test]
+    fn every_identity_field_changes_the_revision() {
+        let changes = [
+            ("/collections/0/name", json!("other")),
+            ("/models/dense/0/source", json!("pvc://models/other")),
+            ("/toggles", json!({"metrics": false})),
+            ("/fusion", json!({"method": "WeightedMean"})),
+            ("/rerank", json!({"topK": 3})),
+            ("/output/formats", json!(["Parquet", "QdrantJsonLines"])),
+            ("/processing", json!("Incremental")),
+            ("/sourceRevision", json!("2026-11-23")),
+            ("/rerunToken", json!("again")),
+        ];
+        let mut revisions = BTreeSet::from([Revision::of(&spec(handbook()))]);
+        for (pointer, value) in changes {
+            let mut other = handbook();
+            match other.pointer_mut(pointer) {
+                Some(place) => *place = value,
+                None => other[&pointer[1..]] = value,
+            }
+            assert!(revisions.insert(Revision::of(&spec(other))), "{pointer}");
+        }
+    }
+
+    #[test]
+    fn every_field_of_the_schema_has_exactly_one_class() {
+        let crd = serde_json::to_value(EmbeddingRun::crd()).expect("a CRD");
+        let schema = crd
+            .pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties")
+            .and_then(Value::as_object)
+            .expect("the properties of the spec");
+        let fields: Vec<&str> = schema.keys().map(String::as_str).collect();
+        let mut classified: Vec<&str> = FIELD_CLASSES.iter().flat_map(|(_, fields)| fields.iter().copied()).collect();
+        classified.sort_unstable();
+        let mut fields = fields;
+        fields.sort_unstable();
+        assert_eq!(classified, fields);
+    }
+
+    #[test]
+    fn the_order_of_keys_and_the_form_of_a_number_do_not_matter() {
+        let one: Value = serde_json::from_str(r#"{"name":"m","source":"file:///m","weight":1}"#).expect("JSON");
+        let two: Value = serde_json::from_str(r#"{"weight":1.0,"source":"file:///m","name":"m"}"#).expect("JSON");
+        let with = |model: Value| {
+            let mut value = handbook();
+            value["models"]["dense"][0] = model;
+            Revision::of(&spec(value))
+        };
+        assert_eq!(with(one), with(two));
+    }
+
+    proptest! {
+        #[test]
+        fn canonical_json_is_json_and_keeps_the_value(keys in proptest::collection::vec(".{0,8}", 0..8), number in any::<i64>()) {
+            let value = Value::Object(keys.into_iter().map(|key| (key, json!([number, "\u{1}\"", null]))).collect());
+            let back: Value = serde_json::from_str(&canonical_json(&value)).expect("JSON");
+            prop_assert_eq!(back, value);
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Where things lie in the output store, relative to the place that `spec.output` names.
+//!
+//! ```text
+//! runs/<revision>/plan.json
+//! runs/<revision>/<collection>/shard-00042/<attempt>.parquet
+//! runs/<revision>/<collection>/shard-00042/_COMMITTED.json     last: it names the attempt that counts
+//! runs/<revision>/<collection>/processing_summary.json
+//! runs/<revision>/processing_summary.json                      last: the revision is complete
+//! current/<collection>                                         the revision that readers should use
+//! ```
+
+use crate::identity::Revision;
+
+/// The name of a summary file.
+pub const SUMMARY: &str = "processing_summary.json";
+
+/// The folder of a revision.
+pub fn revision(revision: &Revision) -> String {
+    format!("runs/{revision}")
+}
+
+/// The plan of a revision.
+pub fn plan(revision: &Revision) -> String {
+    format!("runs/{revision}/plan.json")
+}
+
+/// The folder of a collection in a revision.
+pub fn collection(revision: &Revision, collection: &str) -> String {
+    format!("runs/{revision}/{collection}")
+}
+
+/// The folder of a shard.
+pub fn shard(revision: &Revision, collection: &str, shard: u32) -> String {
+    format!("runs/{revision}/{collection}/shard-{shard:05}")
+}
+
+/// The vectors that one attempt wrote for a shard.
+pub fn shard_data(revision: &Revision, collection: &str, shard: u32, attempt: &str) -> String {
+    format!("runs/{revision}/{collection}/shard-{shard:05}/{attempt}.parquet")
+}
+
+/// The commit marker of a shard.
+pub fn shard_commit(revision: &Revision, collection: &str, shard: u32) -> String {
+    format!("runs/{revision}/{collection}/shard-{shard:05}/_COMMITTED.json")
+}
+
+/// The summary of a collection.
+pub fn collection_summary(revision: &Revision, collection: &str) -> String {
+    format!("runs/{revision}/{collection}/{SUMMARY}")
+}
+
+/// The summary of a run; its presence says that the revision is complete.
+pub fn run_summary(revision: &Revision) -> String {
+    format!("runs/{revision}/{SUMMARY}")
+}
+
+/// The pointer that names the revision which readers should use.
+pub fn current(collection: &str) -> String {
+    format!("current/{collection}")
+}

@@ -1,0 +1,250 @@
+//! Models: dense and sparse encoders and the reranker.
+
+use std::{fmt, str::FromStr};
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The encoders and the reranker of a run.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelsSpec {
+    /// The ensemble, in order; the first is the primary.
+    #[schemars(length(min = 1, max = 16))]
+    #[x_kube(validation = Rule::new("self.all(a, self.exists_one(b, b.name == a.name))").message("dense model names must be unique"))]
+    pub dense: Vec<DenseModelSpec>,
+    /// Sparse (SPLADE) encoders.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    #[x_kube(validation = Rule::new("self.all(a, self.exists_one(b, b.name == a.name))").message("sparse model names must be unique"))]
+    pub sparse: Vec<SparseModelSpec>,
+    /// The cross-encoder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reranker: Option<RerankerSpec>,
+}
+
+/// A dense encoder.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DenseModelSpec {
+    /// The name of the model and of its vector column.
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"))]
+    #[x_kube(validation = Rule::new("!(self in ['id', 'text', 'text_hash', 'metadata', 'ordinal'])").message("this name is a column of the output; choose another"))]
+    pub name: String,
+    /// Where the model is: `hf://repo@revision`, `pvc://claim/path` or `file:///path`.
+    #[schemars(
+        length(min = 1, max = 1024),
+        regex(pattern = "^(hf://[^@\\s]+@[^@\\s]+|pvc://[a-z0-9][-a-z0-9.]*(/.*)?|file:///.*)$")
+    )]
+    pub source: String,
+    /// The share of the model in the fused vector, relative to the others.
+    #[serde(default = "default_weight")]
+    #[x_kube(validation = Rule::new("self > 0.0").message("weight must be greater than 0"))]
+    pub weight: f64,
+    /// How token vectors become one vector; read from the model folder when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pooling: Option<Pooling>,
+    /// Texts put before a query or a document.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompts: Option<Prompts>,
+    /// The longest sequence in tokens, special tokens included; at most what the model can take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 3, max = 131_072))]
+    pub max_tokens: Option<u32>,
+    /// The width that a matryoshka vector is cut to, then normalised again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65_536))]
+    pub dimensions: Option<u32>,
+    /// The type of the arithmetic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dtype: Option<Dtype>,
+    /// Whether the run goes on without this model when it cannot be loaded; recorded as a fallback.
+    #[serde(default)]
+    pub optional: bool,
+}
+
+/// A sparse (SPLADE) encoder.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SparseModelSpec {
+    /// The name of the model and of its vector column.
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"))]
+    pub name: String,
+    /// Where the model is: `hf://repo@revision`, `pvc://claim/path` or `file:///path`.
+    #[schemars(
+        length(min = 1, max = 1024),
+        regex(pattern = "^(hf://[^@\\s]+@[^@\\s]+|pvc://[a-z0-9][-a-z0-9.]*(/.*)?|file:///.*)$")
+    )]
+    pub source: String,
+    /// The longest sequence in tokens, special tokens included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 3, max = 131_072))]
+    pub max_tokens: Option<u32>,
+    /// The number of terms kept per chunk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65_536))]
+    pub top_k: Option<u32>,
+    /// Whether the run goes on without this model when it cannot be loaded; recorded as a fallback.
+    #[serde(default)]
+    pub optional: bool,
+}
+
+/// A cross-encoder.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RerankerSpec {
+    /// The name of the model.
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"))]
+    pub name: String,
+    /// Where the model is: `hf://repo@revision`, `pvc://claim/path` or `file:///path`.
+    #[schemars(
+        length(min = 1, max = 1024),
+        regex(pattern = "^(hf://[^@\\s]+@[^@\\s]+|pvc://[a-z0-9][-a-z0-9.]*(/.*)?|file:///.*)$")
+    )]
+    pub source: String,
+    /// The longest query-document pair in tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 3, max = 131_072))]
+    pub max_tokens: Option<u32>,
+}
+
+/// How token vectors become one vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum Pooling {
+    /// The vector of the first token.
+    Cls,
+    /// The mean of the token vectors.
+    Mean,
+    /// The vector of the last token.
+    LastToken,
+    /// The maximum of the token vectors, per dimension.
+    Max,
+    /// The mean weighted by position.
+    WeightedMean,
+}
+
+/// The type of the arithmetic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum Dtype {
+    /// 32-bit floats.
+    F32,
+    /// 16-bit floats.
+    F16,
+    /// Brain floats.
+    #[serde(rename = "BF16")]
+    Bf16,
+}
+
+/// Texts put before a query or a document.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Prompts {
+    /// Before a query.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub query: Option<String>,
+    /// Before a document.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub document: Option<String>,
+}
+
+fn default_weight() -> f64 {
+    1.0
+}
+
+/// Where a model is, parsed from its URI.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModelSource {
+    /// A repository of the Hugging Face hub at a revision.
+    Hub {
+        /// `owner/name`.
+        repo: String,
+        /// A commit, tag or branch.
+        revision: String,
+    },
+    /// A folder of a persistent volume claim.
+    Claim {
+        /// The claim, in the namespace of the run.
+        claim: String,
+        /// The folder, relative to the root of the volume.
+        path: String,
+    },
+    /// A folder of the runner's own file system (in a cluster: of its image).
+    File {
+        /// The absolute path.
+        path: String,
+    },
+}
+
+/// A model URI that is none of the known forms.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{uri:?} is no model source: write hf://owner/name@revision, pvc://claim/path or file:///path{hint}")]
+pub struct ModelSourceError {
+    uri: String,
+    hint: &'static str,
+}
+
+impl FromStr for ModelSource {
+    type Err = ModelSourceError;
+
+    fn from_str(uri: &str) -> Result<Self, Self::Err> {
+        let error = |hint| ModelSourceError { uri: uri.to_owned(), hint };
+        let climbs = |path: &str| path.split('/').any(|segment| segment == "..");
+        if let Some(rest) = uri.strip_prefix("hf://") {
+            let (repo, revision) = rest
+                .split_once('@')
+                .ok_or_else(|| error(" (a hub model needs @revision, so that a run is repeatable)"))?;
+            if repo.is_empty() || revision.is_empty() || climbs(repo) {
+                return Err(error(""));
+            }
+            return Ok(Self::Hub { repo: repo.to_owned(), revision: revision.to_owned() });
+        }
+        if let Some(rest) = uri.strip_prefix("pvc://") {
+            let (claim, path) = rest.split_once('/').unwrap_or((rest, ""));
+            if claim.is_empty() || climbs(path) {
+                return Err(error(" (without '..')"));
+            }
+            return Ok(Self::Claim { claim: claim.to_owned(), path: path.to_owned() });
+        }
+        match uri.strip_prefix("file://") {
+            Some(path) if path.starts_with('/') && !climbs(path) => Ok(Self::File { path: path.to_owned() }),
+            _ => Err(error("")),
+        }
+    }
+}
+
+impl fmt::Display for ModelSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hub { repo, revision } => write!(f, "hf://{repo}@{revision}"),
+            Self::Claim { claim, path } => write!(f, "pvc://{claim}/{path}"),
+            Self::File { path } => write!(f, "file://{path}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_of_a_model_source_is_read_and_written_alike() {
+        for uri in
+            ["hf://sentence-transformers/all-MiniLM-L6-v2@c9745ed1", "pvc://models/bge/small", "file:///models/x"]
+        {
+            assert_eq!(uri.parse::<ModelSource>().map(|source| source.to_string()), Ok(uri.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_hub_model_without_a_revision_and_a_path_that_climbs_are_refused() {
+        for uri in
+            ["hf://owner/name", "hf://@main", "pvc:///x", "pvc://models/../etc", "file://relative", "/models/x", ""]
+        {
+            let error = uri.parse::<ModelSource>().expect_err(uri);
+            assert!(error.to_string().contains(&format!("{uri:?}")), "{error}");
+        }
+    }
+}
