@@ -214,10 +214,8 @@ mod tests {
         let mut revisions = BTreeSet::from([Revision::of(&spec(handbook()))]);
         for (pointer, value) in changes {
             let mut other = handbook();
-            match other.pointer_mut(pointer) {
-                Some(place) => *place = value,
-                None => other[&pointer[1..]] = value,
-            }
+            let (parent, key) = pointer.rsplit_once('/').expect("a pointer");
+            other.pointer_mut(parent).expect(pointer)[key] = value;
             assert!(revisions.insert(Revision::of(&spec(other))), "{pointer}");
         }
     }

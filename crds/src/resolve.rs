@@ -171,6 +171,12 @@ pub fn resolve(run: RunRef, spec: &EmbeddingRunSpec, places: &dyn Volumes) -> Re
     Ok(RunnerConfig { version: CONTRACT_VERSION, run, revision: Revision::of(spec), collections, dense, output })
 }
 
+/// How users name the place of the output, for example `pvc://vectors/handbook`; none for a place that is not
+/// implemented yet.
+pub fn output_uri(spec: &EmbeddingRunSpec) -> Option<String> {
+    output_volume(&spec.output).map(|(volume, path, _)| uri(volume, path))
+}
+
 fn unresolved(field: String, what: &str) -> ResolveError {
     ResolveError::Volume { field, message: format!("this kind of {what} is not implemented yet") }
 }

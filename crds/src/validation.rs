@@ -5,6 +5,7 @@
 
 use crate::v1alpha1::{
     DeletionPolicy, Dtype, EmbeddingRunSpec, Format, FusionMethod, ModelSource, OutputFormat, Pooling, Processing,
+    UpdatePolicy,
 };
 
 /// The paths of the fields of a spec that ask for something that is not implemented yet.
@@ -19,6 +20,7 @@ pub fn not_implemented(spec: &EmbeddingRunSpec) -> Vec<String> {
     paths.check("spec.modelCache", spec.model_cache.is_some());
     paths.check("spec.queue", spec.queue.is_some());
     paths.check("spec.processing", spec.processing == Processing::Incremental);
+    paths.check("spec.updatePolicy", spec.update_policy == UpdatePolicy::Finish);
     paths.check("spec.deletionPolicy", spec.deletion_policy == DeletionPolicy::DeleteOutputs);
     paths.0
 }
@@ -132,6 +134,7 @@ mod tests {
             ("/modelCache", json!({"pvc": {"claimName": "m"}}), "spec.modelCache"),
             ("/queue", json!({"name": "batch"}), "spec.queue"),
             ("/processing", json!("Incremental"), "spec.processing"),
+            ("/updatePolicy", json!("Finish"), "spec.updatePolicy"),
             ("/deletionPolicy", json!("DeleteOutputs"), "spec.deletionPolicy"),
         ];
         for (pointer, value, path) in cases {

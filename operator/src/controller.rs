@@ -1,0 +1,151 @@
+//! The watches, and what they call.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use crds::v1alpha1::EmbeddingRun;
+use futures::StreamExt;
+use k8s_openapi::api::batch::v1::Job;
+use kube::{
+    Api, Client,
+    runtime::{
+        Controller,
+        controller::{Action, Config},
+        events::Recorder,
+        reflector::ObjectRef,
+        watcher,
+    },
+};
+
+use crate::{
+    error::Error,
+    metrics::Metrics,
+    reconcile::{self, names::LABEL_MANAGED_BY},
+    settings::{FIELD_MANAGER, Settings},
+};
+
+/// The first delay after an error, doubled with every further one.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// The longest delay after an error.
+const LAST_RETRY: Duration = Duration::from_mins(2);
+
+/// What every reconciliation shares.
+pub struct Context {
+    /// The client of the API server.
+    pub client: Client,
+    /// The installation's settings.
+    pub settings: Settings,
+    /// The one recorder of events.
+    pub recorder: Recorder,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// Errors in a row, by object.
+    errors: Mutex<HashMap<ObjectRef<EmbeddingRun>, u32>>,
+}
+
+impl Context {
+    /// The shared state of a controller.
+    pub fn new(client: Client, settings: Settings, recorder: Recorder, metrics: Arc<Metrics>) -> Self {
+        Self { client, settings, recorder, metrics, errors: Mutex::default() }
+    }
+
+    fn forget_errors(&self, run: &EmbeddingRun) {
+        self.errors.lock().unwrap_or_else(PoisonError::into_inner).remove(&ObjectRef::from_obj(run));
+    }
+
+    fn count_error(&self, run: &EmbeddingRun) -> u32 {
+        let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = errors.entry(ObjectRef::from_obj(run)).or_default();
+        *count += 1;
+        *count
+    }
+}
+
+/// Reconciles the runs of `namespace` (of all namespaces without one) until `stop` ends; reconciliations under
+/// way are finished first.
+pub async fn run(
+    context: Arc<Context>,
+    namespace: Option<&str>,
+    stop: impl Future<Output = ()> + Send + Sync + 'static,
+) {
+    let client = context.client.clone();
+    let (runs, jobs) = match namespace {
+        Some(namespace) => (Api::namespaced(client.clone(), namespace), Api::namespaced(client, namespace)),
+        None => (Api::all(client.clone()), Api::all(client)),
+    };
+    let ours = watcher::Config::default().labels(&format!("{LABEL_MANAGED_BY}={FIELD_MANAGER}"));
+    let controller = Controller::<EmbeddingRun>::new(runs, watcher::Config::default());
+    let store = controller.store();
+    controller
+        .owns::<Job>(jobs, ours)
+        .with_config(Config::default().concurrency(8))
+        .graceful_shutdown_on(stop)
+        .run(reconcile, on_error, context.clone())
+        .for_each(|outcome| {
+            context.metrics.set_runs(store.state().iter().map(AsRef::as_ref));
+            if let Err(error) = outcome {
+                tracing::debug!(%error, "reconciliation ended with an error");
+            }
+            std::future::ready(())
+        })
+        .await;
+}
+
+#[tracing::instrument(skip_all, fields(
+    namespace = run.metadata.namespace.as_deref().unwrap_or_default(),
+    name = run.metadata.name.as_deref().unwrap_or_default(),
+    generation = run.metadata.generation.unwrap_or_default(),
+))]
+async fn reconcile(run: Arc<EmbeddingRun>, context: Arc<Context>) -> Result<Action, Error> {
+    let started = Instant::now();
+    let outcome = reconcile::reconcile(&run, &context).await;
+    let result = outcome.as_ref().map_or_else(Error::class, |_| "ok");
+    context.metrics.reconciled(result, started.elapsed());
+    if outcome.is_ok() {
+        context.forget_errors(&run);
+    }
+    outcome
+}
+
+fn on_error(run: Arc<EmbeddingRun>, error: &Error, context: Arc<Context>) -> Action {
+    let delay = retry_delay(context.count_error(&run));
+    tracing::warn!(
+        namespace = run.metadata.namespace.as_deref().unwrap_or_default(),
+        name = run.metadata.name.as_deref().unwrap_or_default(),
+        error = %chain(error),
+        retry_seconds = delay.as_secs(),
+        "reconciliation failed"
+    );
+    Action::requeue(delay)
+}
+
+/// The delay after the n-th error in a row.
+fn retry_delay(errors: u32) -> Duration {
+    FIRST_RETRY.saturating_mul(2_u32.saturating_pow(errors.saturating_sub(1))).min(LAST_RETRY)
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_delay_doubles_up_to_a_bound() {
+        assert_eq!([1, 2, 3, 8, 200].map(|errors| retry_delay(errors).as_secs()), [1, 2, 4, 120, 120]);
+    }
+}

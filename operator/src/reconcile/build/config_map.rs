@@ -1,0 +1,22 @@
+//! The immutable ConfigMap that carries a revision's configuration into its pods.
+
+use std::collections::BTreeMap;
+
+use crds::{
+    contract::{CONFIG_KEY, RunnerConfig},
+    identity::Revision,
+    v1alpha1::EmbeddingRun,
+};
+use k8s_openapi::api::core::v1::ConfigMap;
+
+use super::{metadata, name, names};
+
+pub(super) fn build(run: &EmbeddingRun, revision: &Revision, config: &RunnerConfig) -> ConfigMap {
+    let run_name = name(run);
+    ConfigMap {
+        metadata: metadata(run, names::config_map(&run_name, revision), names::labels(&run_name, revision)),
+        data: Some(BTreeMap::from([(CONFIG_KEY.into(), config.to_json())])),
+        immutable: Some(true),
+        ..ConfigMap::default()
+    }
+}
