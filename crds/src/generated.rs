@@ -1,13 +1,18 @@
-//! The files that are generated from the types and committed under `crds/generated/`.
+//! The files that are generated from the types and committed.
 
 use kube::CustomResourceExt;
 use serde_json::{Value, json};
 
 use crate::{summary::ProcessingSummary, v1alpha1::EmbeddingRun};
 
-/// The generated files, name and text.
-pub fn files() -> [(&'static str, String); 2] {
-    [("embeddingruns.embedrun.dev.yaml", crd_yaml()), ("processing_summary.schema.json", summary_schema())]
+/// The generated files: path below the repository's root, and text.
+pub fn files() -> [(&'static str, String); 3] {
+    [
+        ("crds/generated/embeddingruns.embedrun.dev.yaml", crd_yaml()),
+        // Helm reads no file outside of the chart.
+        ("charts/embedrun/files/embeddingruns.embedrun.dev.yaml", crd_yaml()),
+        ("crds/generated/processing_summary.schema.json", summary_schema()),
+    ]
 }
 
 /// The CustomResourceDefinition as YAML.
@@ -53,10 +58,10 @@ mod tests {
 
     #[test]
     fn the_committed_files_are_those_that_the_types_generate() {
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("generated");
-        for (name, text) in files() {
-            let committed = fs::read_to_string(dir.join(name)).unwrap_or_default();
-            assert!(committed == text, "crds/generated/{name} is not what the types say: run `make generate`");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        for (path, text) in files() {
+            let committed = fs::read_to_string(root.join(path)).unwrap_or_default();
+            assert!(committed == text, "{path} is not what the types say: run `make generate`");
         }
     }
 

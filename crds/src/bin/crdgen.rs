@@ -1,17 +1,18 @@
-//! Writes the generated files of this crate: the CRD and the JSON Schema of the summary.
+//! Writes the files that are generated from the types, each to its place below the repository's root.
 //!
-//! `crdgen DIR` writes them into `DIR`; a test compares them with `crds/generated/`.
+//! `crdgen ROOT`; a test compares what is committed with what the types say.
 
 use std::{env, fs, path::PathBuf, process::ExitCode};
 
 fn main() -> ExitCode {
-    let Some(dir) = env::args_os().nth(1).map(PathBuf::from) else {
-        eprintln!("usage: crdgen DIR");
+    let Some(root) = env::args_os().nth(1).map(PathBuf::from) else {
+        eprintln!("usage: crdgen ROOT");
         return ExitCode::from(2);
     };
-    for (name, text) in crds::generated::files() {
-        let path = dir.join(name);
-        if let Err(error) = fs::create_dir_all(&dir).and_then(|()| fs::write(&path, text)) {
+    for (path, text) in crds::generated::files() {
+        let path = root.join(path);
+        let folder = path.parent().unwrap_or(&root);
+        if let Err(error) = fs::create_dir_all(folder).and_then(|()| fs::write(&path, text)) {
             eprintln!("crdgen: cannot write {}: {error}", path.display());
             return ExitCode::FAILURE;
         }

@@ -1,1 +1,186 @@
+//! What the children look like: names, owners, pins, limits, rights.
 
+use crds::contract::{RunnerConfig, Stage};
+use k8s_openapi::api::core::v1::{Container, PodSpec};
+use serde_json::json;
+
+use super::{
+    super::fixtures::{revision, run},
+    *,
+};
+
+fn settings() -> Settings {
+    Settings {
+        runner_image: "registry.test/runner:1".into(),
+        image_pull_policy: "IfNotPresent".into(),
+        image_pull_secrets: vec!["pull".into()],
+    }
+}
+
+fn built(run: &EmbeddingRun, stage: Stage) -> Children {
+    build(run, Step { stage, completions: 3, chunks: 25 }, &settings()).expect("children")
+}
+
+fn pod(run: &EmbeddingRun, stage: Stage) -> PodSpec {
+    built(run, stage).job.spec.and_then(|spec| spec.template.spec).expect("a pod")
+}
+
+fn container(run: &EmbeddingRun, stage: Stage) -> Container {
+    pod(run, stage).containers.into_iter().next().expect("a container")
+}
+
+#[test]
+fn children_are_named_by_run_and_revision_and_owned_by_the_run() {
+    let run = run(json!({}));
+    let children = built(&run, Stage::Embed);
+    let short = revision(&run).short().to_owned();
+    assert_eq!(children.job.metadata.name, Some(format!("demo-{short}-embed")));
+    assert_eq!(children.config.metadata.name, Some(format!("demo-{short}-config")));
+    for metadata in [&children.job.metadata, &children.config.metadata] {
+        let owners = metadata.owner_references.as_ref().expect("owners");
+        assert_eq!((owners[0].uid.as_str(), owners[0].controller), ("run-uid", Some(true)));
+        let labels = metadata.labels.as_ref().expect("labels");
+        assert_eq!(labels["embedrun.dev/revision"], revision(&run).as_str());
+        assert!(!labels.contains_key("argocd.argoproj.io/instance"), "labels of the run are not copied");
+    }
+}
+
+#[test]
+fn the_longest_run_name_leaves_room_for_pod_names() {
+    let mut run = run(json!({}));
+    run.metadata.name = Some("a".repeat(40));
+    let name = built(&run, Stage::Finalize).job.metadata.name.expect("a name");
+    // An Indexed Job's pods add an index and a random suffix, and must stay a DNS label.
+    assert!(name.len() + "-99999".len() <= 63, "{name}");
+}
+
+#[test]
+fn the_configuration_is_immutable_and_what_the_runner_reads() {
+    let config = built(&run(json!({})), Stage::Plan).config;
+    assert_eq!(config.immutable, Some(true));
+    let text = &config.data.expect("data")["run.json"];
+    let config: RunnerConfig = serde_json::from_str(text).expect("a configuration");
+    assert_eq!(config.collections[0].source.path, "/embedrun/volumes/source-0/handbook");
+    assert_eq!(config.collections[0].source.uri, "pvc://chunks/handbook");
+    assert_eq!(config.dense[1].source.path, "/models/bge");
+    assert_eq!(config.output.uri, "pvc://vectors/out");
+}
+
+#[test]
+fn an_execution_field_changes_arguments_and_not_the_configuration() {
+    let (one, two) = (run(json!({})), run(json!({"execution": {"shardSize": 99}, "gpu": {"required": false}})));
+    assert_eq!(built(&one, Stage::Plan).config, built(&two, Stage::Plan).config);
+    assert!(container(&two, Stage::Plan).args.expect("arguments").ends_with(&["--shard-size".into(), "99".into()]));
+    let embed = container(&two, Stage::Embed).args.expect("arguments");
+    assert!(embed.ends_with(&["--gpu-count".into(), "1".into(), "--gpu-required".into(), "false".into()]), "{embed:?}");
+}
+
+#[test]
+fn only_the_embed_pods_are_pinned_to_an_accelerator() {
+    let run = run(json!({"gpu": {
+        "resourceName": "amd.com/gpu", "count": 2, "nodeSelector": {"card": "mi300"},
+        "tolerations": [{"key": "batch", "operator": "Exists"}]
+    }}));
+    let embed = pod(&run, Stage::Embed);
+    let limits =
+        embed.containers[0].resources.as_ref().and_then(|resources| resources.limits.as_ref()).expect("limits");
+    assert_eq!(limits["amd.com/gpu"].0, "2");
+    assert_eq!(embed.node_selector.expect("a selector")["card"], "mi300");
+    let keys: Vec<_> =
+        embed.tolerations.expect("tolerations").into_iter().filter_map(|toleration| toleration.key).collect();
+    assert_eq!(keys, ["amd.com/gpu", "batch"]);
+    for stage in [Stage::Plan, Stage::Finalize] {
+        let pod = pod(&run, stage);
+        assert_eq!((pod.node_selector, pod.tolerations), (None, None), "{stage}");
+        assert_eq!(pod.containers[0].resources, None, "{stage}");
+    }
+}
+
+#[test]
+fn a_run_on_the_cpu_asks_for_no_accelerator() {
+    assert_eq!(container(&run(json!({"gpu": {"count": 0}})), Stage::Embed).resources, None);
+}
+
+#[test]
+fn pods_meet_the_restricted_standard_and_hold_no_credentials() {
+    for stage in [Stage::Plan, Stage::Embed, Stage::Finalize] {
+        let pod = pod(&run(json!({})), stage);
+        assert_eq!(pod.automount_service_account_token, Some(false));
+        let context = pod.security_context.expect("a context");
+        assert_eq!(context.run_as_non_root, Some(true));
+        assert_eq!(context.seccomp_profile.expect("a profile").type_, "RuntimeDefault");
+        let context = pod.containers[0].security_context.clone().expect("a context");
+        assert_eq!(context.allow_privilege_escalation, Some(false));
+        assert_eq!(context.read_only_root_filesystem, Some(true));
+        assert_eq!(context.capabilities.and_then(|all| all.drop), Some(vec!["ALL".to_owned()]));
+    }
+}
+
+#[test]
+fn a_stage_sees_no_volume_that_it_does_not_use() {
+    let names = |stage| -> Vec<String> {
+        pod(&run(json!({})), stage).volumes.expect("volumes").into_iter().map(|volume| volume.name).collect()
+    };
+    assert_eq!(names(Stage::Plan), ["config", "tmp", "source-0", "source-1", "output"]);
+    assert_eq!(names(Stage::Embed), ["config", "tmp", "source-0", "source-1", "dense-0", "output"]);
+    assert_eq!(names(Stage::Finalize), ["config", "tmp", "output"]);
+    let writable: Vec<String> = container(&run(json!({})), Stage::Embed)
+        .volume_mounts
+        .expect("mounts")
+        .into_iter()
+        .filter(|mount| mount.read_only != Some(true))
+        .map(|mount| mount.name)
+        .collect();
+    assert_eq!(writable, ["tmp", "output"]);
+}
+
+#[test]
+fn the_embed_job_is_indexed_and_never_wider_than_its_shards() {
+    let run = run(json!({"execution": {"parallelism": 8, "backoffLimitPerIndex": 2, "maxFailedIndexes": 1}}));
+    let spec = built(&run, Stage::Embed).job.spec.expect("a spec");
+    assert_eq!(spec.completion_mode.as_deref(), Some("Indexed"));
+    assert_eq!((spec.completions, spec.parallelism), (Some(3), Some(3)));
+    assert_eq!((spec.backoff_limit_per_index, spec.max_failed_indexes), (Some(2), Some(1)));
+    assert_eq!(spec.pod_replacement_policy.as_deref(), Some("Failed"));
+    assert_eq!(spec.ttl_seconds_after_finished, None, "a result that is not recorded must not expire");
+}
+
+#[test]
+fn exit_codes_are_wired_to_the_failure_policy() {
+    let rules = |stage| -> Vec<(String, Vec<i32>)> {
+        let policy = built(&run(json!({})), stage).job.spec.and_then(|spec| spec.pod_failure_policy).expect("a policy");
+        policy
+            .rules
+            .into_iter()
+            .map(|rule| (rule.action, rule.on_exit_codes.map(|codes| codes.values).unwrap_or_default()))
+            .collect()
+    };
+    let rule = |action: &str, codes: &[i32]| (action.to_owned(), codes.to_vec());
+    assert_eq!(rules(Stage::Embed), [rule("Ignore", &[]), rule("FailJob", &[2]), rule("FailIndex", &[3, 4])]);
+    assert_eq!(rules(Stage::Plan), [rule("Ignore", &[]), rule("FailJob", &[2, 3, 4])]);
+}
+
+#[test]
+fn an_override_is_merged_by_container_name_and_cannot_take_back_promises() {
+    let run = run(json!({"template": {
+        "metadata": {"labels": {"team": "search", "embedrun.dev/revision": "forged"}},
+        "spec": {
+            "automountServiceAccountToken": true,
+            "restartPolicy": "OnFailure",
+            "priorityClassName": "batch",
+            "containers": [{"name": "runner", "resources": {"limits": {"memory": "8Gi"}}}]
+        }
+    }}));
+    let template = built(&run, Stage::Embed).job.spec.expect("a spec").template;
+    let labels = template.metadata.and_then(|metadata| metadata.labels).expect("labels");
+    assert_eq!(
+        (labels["team"].as_str(), labels["embedrun.dev/revision"].as_str()),
+        ("search", revision(&run).as_str())
+    );
+    let pod = template.spec.expect("a pod");
+    assert_eq!((pod.automount_service_account_token, pod.restart_policy.as_deref()), (Some(false), Some("Never")));
+    assert_eq!(pod.priority_class_name.as_deref(), Some("batch"));
+    assert_eq!(pod.containers.len(), 1);
+    let limits = pod.containers[0].resources.as_ref().and_then(|resources| resources.limits.as_ref()).expect("limits");
+    assert_eq!((limits["memory"].0.as_str(), limits["nvidia.com/gpu"].0.as_str()), ("8Gi", "1"));
+}

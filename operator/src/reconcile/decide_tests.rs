@@ -1,1 +1,301 @@
+//! Decisions as a table, and the properties that must hold in every world.
 
+use crds::{
+    contract::{Failure, FailureReason, RunResult},
+    v1alpha1::{EmbeddingRunStatus, HistoryEntry, Outcome},
+};
+use k8s_openapi::jiff::ToSpan;
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::{
+    super::{
+        fixtures::{failed, finalized, job, now, planned, revision, run, world},
+        world::{ForeignJob, MissingVolume},
+    },
+    *,
+};
+
+fn decided(run: &EmbeddingRun, jobs: Vec<JobState>) -> Decision {
+    decide(run, &world(jobs), now())
+}
+
+fn step(stage: Stage, completions: u32, chunks: u64) -> Decision {
+    Decision::Create(Step { stage, completions, chunks })
+}
+
+fn message(decision: &Decision) -> &str {
+    match decision {
+        Decision::Fail(failure) => &failure.message,
+        Decision::Reject(blocked) | Decision::Wait(blocked) => &blocked.message,
+        other => panic!("no message: {other:?}"),
+    }
+}
+
+#[test]
+fn a_new_run_is_planned_then_embedded_then_finalized() {
+    let run = run(json!({}));
+    assert_eq!(decided(&run, vec![]), step(Stage::Plan, 1, 0));
+    assert_eq!(decided(&run, vec![job(&run, Stage::Plan, JobPhase::Live)]), Decision::Track(Stage::Plan));
+    assert_eq!(decided(&run, vec![planned(&run)]), step(Stage::Embed, 3, 25));
+    let embedding = vec![planned(&run), job(&run, Stage::Embed, JobPhase::Live)];
+    assert_eq!(decided(&run, embedding), Decision::Track(Stage::Embed));
+    let embedded = vec![planned(&run), job(&run, Stage::Embed, JobPhase::Complete)];
+    assert_eq!(decided(&run, embedded), step(Stage::Finalize, 1, 0));
+    let result = FinalizeResult::default();
+    assert_eq!(decided(&run, vec![finalized(&run, result.clone())]), Decision::Succeed(result, Success::Computed));
+}
+
+#[test]
+fn a_revision_that_the_store_already_holds_ends_without_an_embed_job() {
+    let run = run(json!({}));
+    let held = FinalizeResult { summary_sha256: "abc".into(), ..FinalizeResult::default() };
+    let outcome = StageOutcome::Planned(PlanResult { shards: 3, chunks: 25, complete: Some(held.clone()) });
+    let plan = JobState {
+        result: JobResult::Read(RunResult::new(revision(&run), outcome)),
+        ..job(&run, Stage::Plan, JobPhase::Complete)
+    };
+    assert_eq!(decided(&run, vec![plan]), Decision::Succeed(held, Success::AlreadyUpToDate));
+}
+
+#[test]
+fn a_lost_result_is_made_again_and_a_foreign_one_is_not() {
+    let run = run(json!({}));
+    let gone = job(&run, Stage::Finalize, JobPhase::Complete);
+    assert_eq!(decided(&run, vec![gone.clone()]), Decision::Redo(Stage::Finalize, vec![gone.name.clone()]));
+    let unreadable = JobState { result: JobResult::Unreadable("contract version 9".into()), ..gone };
+    let decision = decided(&run, vec![unreadable]);
+    assert!(message(&decision).contains("contract version 9"), "{decision:?}");
+}
+
+#[test]
+fn a_shard_that_failed_is_named_with_its_reason() {
+    let run = run(json!({}));
+    let embed = JobState {
+        failed_indexes: "1".into(),
+        failures: vec![
+            Failure { stage: Stage::Embed, reason: FailureReason::StorageFull, message: "full".into(), shard: Some(0) },
+            Failure {
+                stage: Stage::Embed,
+                reason: FailureReason::SourceChanged,
+                message: "a.jsonl is not what was planned".into(),
+                shard: Some(1),
+            },
+        ],
+        ..job(&run, Stage::Embed, failed("MaxFailedIndexesExceeded", "Job has exceeded …"))
+    };
+    let Decision::Fail(failure) = decided(&run, vec![planned(&run), embed]) else { panic!("not failed") };
+    assert_eq!(failure.reason, "SourceChanged");
+    assert_eq!(
+        failure.message,
+        "shard 1: a.jsonl is not what was planned (failed shards: 1; what the others committed is kept)"
+    );
+}
+
+#[test]
+fn a_job_that_failed_without_a_word_says_what_its_controller_says() {
+    let run = run(json!({}));
+    let plan = job(&run, Stage::Plan, failed("BackoffLimitExceeded", "Job has reached the specified backoff limit"));
+    let decision = decided(&run, vec![plan]);
+    assert!(message(&decision).contains("BackoffLimitExceeded"), "{decision:?}");
+    let late = job(&run, Stage::Plan, failed("DeadlineExceeded", "…"));
+    assert!(message(&decided(&run, vec![late])).contains("spec.execution.activeDeadlineSeconds"));
+}
+
+#[test]
+fn a_terminal_revision_is_latched_whatever_happens_to_its_jobs() {
+    let mut run = run(json!({}));
+    run.status = Some(EmbeddingRunStatus {
+        revision: Some(revision(&run).to_string()),
+        outcome: Some(Outcome::Succeeded),
+        ..EmbeddingRunStatus::default()
+    });
+    assert_eq!(decided(&run, vec![]), Decision::Keep(Leftovers::default()));
+    let live = job(&run, Stage::Embed, JobPhase::Live);
+    let stopped = Leftovers { delete: vec![live.name.clone()], expire: vec![] };
+    assert_eq!(decided(&run, vec![live]), Decision::Keep(stopped));
+}
+
+#[test]
+fn finished_jobs_expire_only_after_the_result_is_recorded() {
+    let mut run = run(json!({"ttlSecondsAfterFinished": 60}));
+    let plan = planned(&run);
+    assert_eq!(decided(&run, vec![plan.clone()]), step(Stage::Embed, 3, 25));
+    run.status = Some(EmbeddingRunStatus {
+        revision: Some(revision(&run).to_string()),
+        outcome: Some(Outcome::Failed),
+        ..EmbeddingRunStatus::default()
+    });
+    let expire = Leftovers { delete: vec![], expire: vec![(plan.name.clone(), 60)] };
+    assert_eq!(decided(&run, vec![plan.clone()]), Decision::Keep(expire));
+    let expiring = JobState { ttl: Some(60), ..plan };
+    assert_eq!(decided(&run, vec![expiring]), Decision::Keep(Leftovers::default()));
+}
+
+#[test]
+fn jobs_of_revisions_that_the_history_forgot_are_deleted() {
+    let mut run = run(json!({}));
+    let old = |digits: &str| JobState {
+        name: format!("demo-{digits}-plan"),
+        revision: Revision::from_recorded(digits),
+        ..job(&run, Stage::Plan, JobPhase::Complete)
+    };
+    let jobs = vec![old("aaaaaaaaaa"), old("bbbbbbbbbb")];
+    run.status = Some(EmbeddingRunStatus {
+        revision: Some(revision(&run).to_string()),
+        outcome: Some(Outcome::Succeeded),
+        history: vec![HistoryEntry {
+            revision: "aaaaaaaaaa".into(),
+            outcome: Outcome::Succeeded,
+            reason: "Succeeded".into(),
+            start_time: None,
+            completion_time: None,
+            summary: None,
+        }],
+        ..EmbeddingRunStatus::default()
+    });
+    let forgotten = Leftovers { delete: vec!["demo-bbbbbbbbbb-plan".into()], expire: vec![] };
+    assert_eq!(decided(&run, jobs), Decision::Keep(forgotten));
+}
+
+#[test]
+fn jobs_of_another_revision_go_first() {
+    let run = run(json!({}));
+    let old = JobState {
+        name: "demo-00000-embed".into(),
+        revision: Revision::from_recorded("0000000000"),
+        ..job(&run, Stage::Embed, JobPhase::Live)
+    };
+    assert_eq!(decided(&run, vec![old.clone()]), Decision::Retire(vec!["demo-00000-embed".into()]));
+    let finished = JobState { phase: JobPhase::Complete, ..old };
+    assert_eq!(decided(&run, vec![finished]), step(Stage::Plan, 1, 0));
+}
+
+#[test]
+fn a_suspended_run_pauses_its_job_and_makes_none() {
+    let paused = run(json!({"suspend": true}));
+    assert_eq!(decided(&paused, vec![]), Decision::Suspend(vec![]));
+    let embed = job(&paused, Stage::Embed, JobPhase::Live);
+    assert_eq!(decided(&paused, vec![embed.clone()]), Decision::Suspend(vec![embed.name.clone()]));
+    let held = JobState { suspended: true, ..embed };
+    assert_eq!(decided(&paused, vec![held.clone()]), Decision::Suspend(vec![]));
+    let resumed = run(json!({}));
+    assert_eq!(decided(&resumed, vec![held.clone()]), Decision::Resume(vec![held.name]));
+}
+
+#[test]
+fn a_field_that_is_not_implemented_is_rejected_by_its_path() {
+    let decision = decided(&run(json!({"queue": {"name": "batch"}})), vec![]);
+    let Decision::Reject(blocked) = &decision else { panic!("{decision:?}") };
+    assert_eq!(blocked.reason, "NotImplemented");
+    assert_eq!(blocked.message, "not implemented yet: spec.queue");
+}
+
+#[test]
+fn a_template_that_is_no_pod_template_is_rejected() {
+    let decision = decided(&run(json!({"template": {"spec": {"containers": "runner"}}})), vec![]);
+    assert!(message(&decision).starts_with("spec.template is no PodTemplateSpec"), "{decision:?}");
+}
+
+#[test]
+fn a_missing_claim_holds_the_next_job_back_and_not_the_one_at_work() {
+    let run = run(json!({}));
+    let missing = MissingVolume {
+        field: "spec.collections[0].source.pvc".into(),
+        kind: "PersistentVolumeClaim",
+        name: "chunks".into(),
+    };
+    let with = |jobs| World { missing: vec![missing.clone()], ..world(jobs) };
+    let decision = decide(&run, &with(vec![]), now());
+    assert_eq!(
+        message(&decision),
+        "spec.collections[0].source.pvc names PersistentVolumeClaim \"chunks\", which does not exist in namespace \
+         search; the run goes on once it does"
+    );
+    let live = vec![job(&run, Stage::Plan, JobPhase::Live)];
+    assert_eq!(decide(&run, &with(live), now()), Decision::Track(Stage::Plan));
+}
+
+#[test]
+fn a_job_of_another_owner_is_never_taken_over() {
+    let run = run(json!({}));
+    for (deleting, word) in [(false, "belongs to something else"), (true, "waiting for Job")] {
+        let foreign = vec![ForeignJob { name: "demo-x-plan".into(), deleting }];
+        let decision = decide(&run, &World { foreign, ..World::default() }, now());
+        assert!(message(&decision).contains(word), "{decision:?}");
+    }
+}
+
+#[test]
+fn a_job_that_does_not_start_in_time_fails_with_the_scheduler_s_words() {
+    let run = run(json!({"execution": {"startDeadlineSeconds": 60}}));
+    let waiting = JobState {
+        started: false,
+        waiting: Some("pod x: 0/1 nodes are available".into()),
+        ..job(&run, Stage::Embed, JobPhase::Live)
+    };
+    let at = |seconds: i64| decide(&run, &world(vec![waiting.clone()]), now() + seconds.seconds());
+    assert_eq!(at(59), Decision::Track(Stage::Embed));
+    assert!(message(&at(60)).contains("0/1 nodes are available"), "{:?}", at(60));
+}
+
+#[test]
+fn refused_pods_are_said_to_be_refused() {
+    let run = run(json!({}));
+    let refused = JobState {
+        started: false,
+        refused: Some("violates PodSecurity \"restricted\"".into()),
+        ..job(&run, Stage::Plan, JobPhase::Live)
+    };
+    let decision = decided(&run, vec![refused]);
+    assert!(matches!(&decision, Decision::Wait(blocked) if blocked.reason == "Refused"), "{decision:?}");
+}
+
+#[test]
+fn a_plan_of_more_shards_than_a_job_can_have_fails_with_the_field_to_change() {
+    let run = run(json!({}));
+    let outcome = StageOutcome::Planned(PlanResult { shards: 100_001, chunks: 100_001, complete: None });
+    let plan = JobState {
+        result: JobResult::Read(RunResult::new(revision(&run), outcome)),
+        ..job(&run, Stage::Plan, JobPhase::Complete)
+    };
+    assert!(message(&decided(&run, vec![plan])).contains("spec.execution.shardSize"));
+}
+
+fn any_phase() -> impl Strategy<Value = JobPhase> {
+    prop_oneof![Just(JobPhase::Live), Just(JobPhase::Complete), Just(failed("BackoffLimitExceeded", "…"))]
+}
+
+proptest! {
+    /// Whatever the Jobs look like, one that exists is never made again, and a latched revision never works.
+    #[test]
+    fn no_job_is_made_twice_and_a_latched_revision_never_works(
+        phases in proptest::collection::vec((0..3_usize, any_phase(), any::<bool>()), 0..4),
+        ended in any::<bool>(),
+        suspend in any::<bool>(),
+    ) {
+        let mut run = run(json!({"suspend": suspend}));
+        if ended {
+            run.status = Some(EmbeddingRunStatus {
+                revision: Some(revision(&run).to_string()),
+                outcome: Some(Outcome::Failed),
+                ..EmbeddingRunStatus::default()
+            });
+        }
+        let stages = [Stage::Plan, Stage::Embed, Stage::Finalize];
+        let jobs: Vec<JobState> = phases
+            .into_iter()
+            .map(|(stage, phase, started)| JobState { started, ..job(&run, stages[stage], phase) })
+            .collect();
+        let world = world(jobs);
+        match decide(&run, &world, now()) {
+            Decision::Create(step) => {
+                prop_assert!(!ended && !suspend);
+                prop_assert!(world.job(&revision(&run), step.stage).is_none());
+            }
+            Decision::Keep(_) => prop_assert!(ended),
+            Decision::Suspend(_) => prop_assert!(suspend && !ended),
+            _ => prop_assert!(!ended && !suspend),
+        }
+    }
+}

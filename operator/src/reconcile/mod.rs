@@ -11,6 +11,9 @@ pub mod record;
 pub mod status;
 pub mod world;
 
+#[cfg(test)]
+mod fixtures;
+
 use std::time::Duration;
 
 use crds::v1alpha1::EmbeddingRun;

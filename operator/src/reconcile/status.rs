@@ -344,8 +344,8 @@ fn dense(run: &EmbeddingRun, counts: &CollectionResult) -> Vec<DenseModelStatus>
 /// How many indexes a list like `1,3-5` names.
 fn count_indexes(list: &str) -> u32 {
     let members = |part: &str| match part.split_once('-') {
-        Some((first, last)) => match (first.parse::<u32>(), last.parse::<u32>()) {
-            (Ok(first), Ok(last)) if last >= first => last - first + 1,
+        Some((from, to)) => match (from.parse::<u32>(), to.parse::<u32>()) {
+            (Ok(from), Ok(to)) if to >= from => to - from + 1,
             _ => 0,
         },
         None => u32::from(part.parse::<u32>().is_ok()),
