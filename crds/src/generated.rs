@@ -33,7 +33,24 @@ pub fn crd_yaml() -> String {
     {
         list_by_name(dense);
     }
+    known_formats(&mut crd);
     serde_yaml_ng::to_string(&crd).expect("JSON is YAML")
+}
+
+/// The API server warns of the unsigned integer formats; bounds say what they mean to say.
+fn known_formats(schema: &mut Value) {
+    match schema {
+        Value::Object(map) => {
+            if let Some(Value::String(format)) = map.get_mut("format")
+                && format.starts_with("uint")
+            {
+                *format = "int64".into();
+            }
+            map.values_mut().for_each(known_formats);
+        }
+        Value::Array(items) => items.iter_mut().for_each(known_formats),
+        _ => {}
+    }
 }
 
 /// Lets server-side apply merge a list by name instead of replacing it.
