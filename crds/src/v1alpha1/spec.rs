@@ -38,8 +38,8 @@ use super::{
         json_path = ".status.conditions[?(@.type==\"Ready\")].message",
         priority = "1"
     ),
-    validation = Rule::new("size(self.metadata.name) <= 40").message("metadata.name must have at most 40 characters: the names of the Jobs are made from it").field_path(".metadata.name"),
-    validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')").message("metadata.name must be a DNS label: lower-case letters, digits and '-'").field_path(".metadata.name")
+    validation = Rule::new("size(self.metadata.name) <= 40").message("metadata.name must have at most 40 characters: the names of the Jobs are made from it"),
+    validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')").message("metadata.name must be a DNS label: lower-case letters, digits and '-'")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!(has(self.toggles) && has(self.toggles.rerank) && self.toggles.rerank) || has(self.models.reranker)").message("toggles.rerank is true but models.reranker is not given").field_path(".toggles.rerank"))]
