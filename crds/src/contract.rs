@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     identity::Revision,
     layout,
-    v1alpha1::{FallbackReason, FieldMapping, Format, Pooling},
+    v1alpha1::{FallbackReason, FieldMapping, Format, Pooling, TogglesSpec},
 };
 
 /// The version of this contract. A runner refuses a configuration of another version by name.
@@ -43,6 +43,9 @@ pub struct RunnerConfig {
     pub collections: Vec<CollectionConfig>,
     /// The ensemble, in order.
     pub dense: Vec<DenseConfig>,
+    /// The switches that the spec sets; what it leaves open, the runner decides and records.
+    #[serde(default, skip_serializing_if = "TogglesSpec::is_unset")]
+    pub toggles: TogglesSpec,
     /// Where the results go.
     pub output: Place,
 }

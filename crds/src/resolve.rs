@@ -168,7 +168,15 @@ pub fn resolve(run: RunRef, spec: &EmbeddingRunSpec, places: &dyn Volumes) -> Re
     }
     let (volume, path, _) = output_volume(&spec.output).ok_or_else(|| unresolved("spec.output".into(), "output"))?;
     let output = Place { path: join(&places.root(Purpose::Output, volume)?, path), uri: uri(volume, path) };
-    Ok(RunnerConfig { version: CONTRACT_VERSION, run, revision: Revision::of(spec), collections, dense, output })
+    Ok(RunnerConfig {
+        version: CONTRACT_VERSION,
+        run,
+        revision: Revision::of(spec),
+        collections,
+        dense,
+        toggles: spec.toggles.clone().unwrap_or_default(),
+        output,
+    })
 }
 
 /// How users name the place of the output, for example `pvc://vectors/handbook`; none for a place that is not

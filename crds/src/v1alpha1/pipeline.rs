@@ -22,6 +22,13 @@ pub struct TogglesSpec {
     pub metrics: Option<bool>,
 }
 
+impl TogglesSpec {
+    /// Whether nothing is switched.
+    pub fn is_unset(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// How vectors and candidates become one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
