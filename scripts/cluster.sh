@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# An embedded control plane with a local kubelet that knows this project's binaries, until Ctrl-C.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source scripts/require.sh
+
+require_toolchain
+require_bwrap
+[[ -n ${KUBEBUILDER_ASSETS:-} ]] || require go "Go 1.26 builds the control plane; or set KUBEBUILDER_ASSETS"
+require_end
+
+cargo build --locked --bins -p embedrun-operator -p embedrun-runner -p embedrun-tests
+if [[ -z ${KUBEBUILDER_ASSETS:-} ]]; then
+    KUBEBUILDER_ASSETS=$(tests/control-plane/build.sh)
+    export KUBEBUILDER_ASSETS
+fi
+mkdir -p target/cluster
+exec target/debug/devcluster --dir "$PWD/target/cluster" --gpus 8 \
+    --image "embedrun.test/operator=$PWD/target/debug/embedrun-operator:/usr/local/bin/embedrun-operator" \
+    --image "embedrun.test/runner=$PWD/target/debug/embedrun:/usr/local/bin/embedrun"

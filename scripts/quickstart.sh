@@ -1,0 +1,170 @@
+#!/usr/bin/env bash
+# The main job, from nothing: builds, starts a control plane, installs the chart, embeds docs/, asks two questions.
+#
+#   CLUSTER=existing scripts/quickstart.sh    uses the cluster of KUBECONFIG; see docs/guide.md
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source scripts/require.sh
+
+namespace=embedrun-quickstart
+system=embedrun-quickstart-system
+work=$PWD/target/quickstart
+manifest=docs/examples/quickstart.yaml
+
+say() { printf '\n== %s\n' "$*"; }
+fail() {
+    echo "quickstart: $*" >&2
+    exit 1
+}
+
+require_toolchain
+existing=0
+if [[ ${CLUSTER:-} == existing ]]; then
+    existing=1
+    [[ -n ${KUBECONFIG:-} ]] || fail "CLUSTER=existing needs KUBECONFIG"
+    [[ -n ${OPERATOR_IMAGE:-} && -n ${RUNNER_IMAGE:-} ]] ||
+        fail "CLUSTER=existing needs OPERATOR_IMAGE and RUNNER_IMAGE (repository:tag) that the nodes can pull"
+    require kubectl "https://kubernetes.io/docs/tasks/tools"
+    require helm "https://helm.sh/docs/intro/install"
+else
+    require_bwrap
+    [[ -n ${KUBEBUILDER_ASSETS:-} ]] || require go "Go 1.26 builds the control plane; or set KUBEBUILDER_ASSETS"
+fi
+require_end
+started=$SECONDS
+
+say "building the operator and the runner"
+packages=(-p embedrun-operator -p embedrun-runner)
+[[ $existing == 1 ]] || packages+=(-p embedrun-tests)
+cargo build --locked --bins "${packages[@]}"
+
+say "fetching the model all-MiniLM-L6-v2"
+model=$(scripts/models.sh all-MiniLM-L6-v2)
+models=$(dirname "$model")
+echo "$model"
+
+cluster_pid=
+finish() {
+    [[ -n $cluster_pid ]] || return 0
+    kill -TERM "$cluster_pid" 2>/dev/null || true
+    wait "$cluster_pid" 2>/dev/null || true
+}
+trap finish EXIT
+
+mkdir -p "$work"
+if [[ $existing == 0 ]]; then
+    say "starting a control plane with a local kubelet (8 pretended GPUs, loopback only)"
+    if [[ -z ${KUBEBUILDER_ASSETS:-} ]]; then
+        KUBEBUILDER_ASSETS=$(tests/control-plane/build.sh)
+        export KUBEBUILDER_ASSETS
+    fi
+    rm -rf "$work/out" "$work/cluster" && mkdir -p "$work/out" "$work/cluster"
+    target/debug/devcluster --dir "$work/cluster" --gpus 8 \
+        --image "embedrun.test/operator=$PWD/target/debug/embedrun-operator:/usr/local/bin/embedrun-operator" \
+        --image "embedrun.test/runner=$PWD/target/debug/embedrun:/usr/local/bin/embedrun" \
+        >"$work/cluster.log" 2>&1 &
+    cluster_pid=$!
+    export KUBECONFIG=$work/cluster/kubeconfig
+    for _ in $(seq 240); do
+        [[ -e $work/cluster/ready ]] && break
+        kill -0 "$cluster_pid" 2>/dev/null || fail "the control plane did not start: $(tail -5 "$work/cluster.log")"
+        sleep 0.5
+    done
+    [[ -e $work/cluster/ready ]] || fail "the control plane is not ready after two minutes, see $work/cluster.log"
+    PATH=$KUBEBUILDER_ASSETS:$PATH
+    OPERATOR_IMAGE=embedrun.test/operator:dev
+    RUNNER_IMAGE=embedrun.test/runner:dev
+fi
+kubectl version | sed 's/^/  /'
+
+say "installing the chart"
+values=(
+    --set "operator.image.repository=${OPERATOR_IMAGE%:*}" --set "operator.image.tag=${OPERATOR_IMAGE##*:}"
+    --set "runner.image.repository=${RUNNER_IMAGE%:*}" --set "runner.image.tag=${RUNNER_IMAGE##*:}"
+)
+if [[ $existing == 0 ]]; then
+    # Pods of the local kubelet share this machine's network.
+    port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+    values+=(--set operator.bindAddress=127.0.0.1 --set "service.port=$port")
+fi
+helm upgrade --install embedrun charts/embedrun --namespace "$system" --create-namespace "${values[@]}" >/dev/null
+kubectl -n "$system" rollout status deployment/embedrun-operator --timeout=120s
+
+say "the claims: docs, models, vectors"
+kubectl create namespace "$namespace" --dry-run=client -o yaml | kubectl apply -f - >/dev/null
+if [[ $existing == 0 ]]; then
+    kubectl label --overwrite namespace "$namespace" pod-security.kubernetes.io/enforce=restricted >/dev/null
+    volume() { # NAME FOLDER: a claim bound to a folder of this machine
+        kubectl apply -f - <<YAML
+apiVersion: v1
+kind: PersistentVolume
+metadata: {name: quickstart-$1}
+spec:
+  capacity: {storage: 1Gi}
+  accessModes: [ReadWriteMany]
+  persistentVolumeReclaimPolicy: Retain
+  storageClassName: ""
+  hostPath: {path: "$2"}
+  claimRef: {namespace: $namespace, name: $1}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: $1, namespace: $namespace}
+spec:
+  accessModes: [ReadWriteMany]
+  storageClassName: ""
+  volumeName: quickstart-$1
+  resources: {requests: {storage: 1Gi}}
+YAML
+    }
+    # The model folder's name in the cache carries a digest; the claim shows it under the name of the manifest.
+    rm -rf "$work/models" && mkdir -p "$work/models" && cp -rL "$model" "$work/models/all-MiniLM-L6-v2"
+    volume docs "$PWD/docs"
+    volume models "$work/models"
+    volume vectors "$work/out"
+else
+    for claim in docs models vectors; do
+        kubectl -n "$namespace" get pvc "$claim" >/dev/null 2>&1 ||
+            fail "no claim $claim in namespace $namespace: it must hold what docs/guide.md says"
+    done
+fi
+
+say "kubectl apply -f $manifest"
+kubectl apply -f "$manifest"
+last=
+phase=
+for _ in $(seq 600); do
+    line=$(kubectl -n "$namespace" get erun quickstart --no-headers 2>/dev/null | sed 's/ *[^ ]*$//') || true
+    [[ $line == "$last" ]] || { echo "$line" && last=$line; }
+    phase=$(kubectl -n "$namespace" get erun quickstart -o jsonpath='{.status.phase}')
+    [[ $phase == Succeeded || $phase == Failed ]] && break
+    sleep 0.5
+done
+
+say "the status"
+kubectl -n "$namespace" get erun quickstart -o wide
+kubectl -n "$namespace" get erun quickstart \
+    -o jsonpath='{range .status.conditions[?(@.status=="True")]}  {.type}: {.reason}: {.message}{"\n"}{end}'
+if [[ $phase != Succeeded ]]; then
+    kubectl -n "$namespace" get jobs,pods -o wide || true
+    kubectl -n "$namespace" get events --sort-by=.lastTimestamp | tail -20 || true
+    echo "EmbeddingRun quickstart: ${phase:-not started}"
+    exit 1
+fi
+echo
+echo "summary: $(kubectl -n "$namespace" get erun quickstart -o jsonpath='{.status.collections[0].summary.uri}')"
+revision=$(kubectl -n "$namespace" get erun quickstart -o jsonpath='{.status.revision}')
+
+if [[ $existing == 0 ]]; then
+    echo "output:  target/quickstart/out/runs/$revision/docs/"
+    ls "$work/out/runs/$revision/docs"
+    for question in "Which exit code says that memory ran out?" "What happens to committed shards when a run fails?"; do
+        say "$question"
+        target/debug/embedrun search -f "$manifest" --volume "models=$work/models" --volume "vectors=$work/out" \
+            --collection docs -k 3 "$question"
+    done
+fi
+
+echo
+echo "took $((SECONDS - started)) s"
+echo "EmbeddingRun quickstart: Succeeded"

@@ -1,0 +1,31 @@
+# Sourced. Names what the machine lacks in one line each, before anything is built.
+#
+#   require TOOL "how to get it"      an executable in PATH
+#   require_bwrap                     Debian's bubblewrap, installed where that needs no password
+
+missing=0
+require() {
+    command -v "$1" >/dev/null && return
+    echo "missing: $1 ($2)" >&2
+    missing=1
+}
+
+require_bwrap() {
+    command -v bwrap >/dev/null && return
+    if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+        echo "installing bubblewrap" >&2
+        apt-get -qq update >&2 && apt-get -qq install -y --no-install-recommends bubblewrap >&2 && return
+    fi
+    echo "missing: bwrap (apt-get install bubblewrap: the local kubelet gives each container its own root with it)" >&2
+    missing=1
+}
+
+require_toolchain() {
+    require cargo "Rust by rustup, https://rustup.rs"
+    require cc "a C compiler, for example the package gcc"
+    require python3 "Python 3 with pip, for the test models"
+}
+
+require_end() {
+    [[ $missing == 0 ]] || exit 2
+}
