@@ -24,7 +24,7 @@ generate: ## Write the files that are generated from the types
 	cargo run -q -p embedrun-crds --bin crdgen .
 
 .PHONY: deny
-deny: ## Advisories, licences and sources of the dependencies
+deny: ## Licences and sources of the dependencies (ADVISORIES=1: advisories too)
 	@scripts/deny.sh
 
 .PHONY: cluster
