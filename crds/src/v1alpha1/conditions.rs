@@ -60,6 +60,8 @@ pub mod reason {
     pub const ALREADY_UP_TO_DATE: &str = "AlreadyUpToDate";
     /// The run is suspended.
     pub const SUSPENDED: &str = "Suspended";
+    /// The run goes on after a suspension.
+    pub const RESUMED: &str = "Resumed";
     /// The run is not suspended.
     pub const NOT_SUSPENDED: &str = "NotSuspended";
     /// No queue holds the Jobs back.

@@ -37,13 +37,14 @@ pub fn status(run: &EmbeddingRun, world: &World, decision: &Decision, now: Times
             next.work(Phase::Pending, reason::REPLACED, &message);
         }
         Decision::Suspend(_) => next.suspend(),
-        Decision::Resume(_) => next.work(Phase::Pending, reason::IN_PROGRESS, "the Jobs are told to go on"),
+        Decision::Resume(_) => next.work(Phase::Pending, reason::RESUMED, "the Jobs are told to go on"),
         Decision::Create(step) => next.stage(step.stage, world, &revision),
         Decision::Redo(stage, _) | Decision::Track(stage) => next.stage(*stage, world, &revision),
         Decision::Succeed(result, how) => next.succeed(run, world, &revision, result, *how),
         Decision::Fail(failure) => next.fail(world, &revision, failure),
         Decision::Keep(_) => next.keep(),
     }
+    next.observed();
     next.finish(run)
 }
 
@@ -304,6 +305,10 @@ impl Draft {
             self.kstatus(succeeded, false, !succeeded, &ended.reason, &ended.message);
         }
         self.not_suspended();
+    }
+
+    /// The conditions that a decision leaves as they are hold for this generation too.
+    fn observed(&mut self) {
         for condition in &mut self.status.conditions {
             condition.observed_generation = Some(self.generation);
         }
