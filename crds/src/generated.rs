@@ -3,15 +3,16 @@
 use kube::CustomResourceExt;
 use serde_json::{Value, json};
 
-use crate::{summary::ProcessingSummary, v1alpha1::EmbeddingRun};
+use crate::{reference, summary::ProcessingSummary, v1alpha1::EmbeddingRun};
 
 /// The generated files: path below the repository's root, and text.
-pub fn files() -> [(&'static str, String); 3] {
+pub fn files() -> [(&'static str, String); 4] {
     [
         ("crds/generated/embeddingruns.embedrun.dev.yaml", crd_yaml()),
         // Helm reads no file outside of the chart.
         ("charts/embedrun/files/embeddingruns.embedrun.dev.yaml", crd_yaml()),
         ("crds/generated/processing_summary.schema.json", summary_schema()),
+        ("docs/reference.md", reference::markdown()),
     ]
 }
 

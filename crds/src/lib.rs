@@ -15,6 +15,7 @@ pub mod contract;
 pub mod generated;
 pub mod identity;
 pub mod layout;
+pub mod reference;
 pub mod resolve;
 pub mod summary;
 pub mod v1alpha1;
