@@ -1,1 +1,24 @@
-//! Placeholder.
+//! The Embedrun runner: turns collections of text into vectors.
+//!
+//! [`pipeline`] tells the story, [`stage`] has its parts.
+
+pub mod batch;
+pub mod cli;
+pub mod config;
+pub mod device;
+pub mod error;
+pub mod interrupt;
+pub mod log;
+pub mod model;
+pub mod pipeline;
+pub mod plan;
+pub mod progress;
+pub mod result;
+pub mod search;
+pub mod source;
+pub mod stage;
+pub mod store;
+pub mod summary;
+pub mod telemetry;
+pub mod text;
+pub mod toggles;

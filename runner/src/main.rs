@@ -1,1 +1,152 @@
-fn main() {}
+//! The command line → the stages → the exit code.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::Parser;
+use crds::{
+    contract::{self, FailureReason, RunResult, RunnerConfig, Stage, StageOutcome},
+    identity::Revision,
+};
+use runner::{
+    cli::{Cli, Command, RunArgs, SearchArgs},
+    config::{self, ConfigError, LocalVolumes, Manifest},
+    device::DeviceRequest,
+    error::{Result, StageError},
+    interrupt::Interrupt,
+    log::{self, LogFormat},
+    pipeline::{self, Failed},
+    result,
+    search::{self, Query},
+    stage::{self, Run},
+};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let format = cli.log_format.unwrap_or_else(LogFormat::detect);
+    if let Err(message) = log::init(format, cli.quiet) {
+        eprintln!("error: {message}");
+        return ExitCode::from(contract::ExitCode::BadConfiguration.code());
+    }
+    let process = Process { format, quiet: cli.quiet, result_file: cli.result_file };
+    let ended = match cli.command {
+        Command::Run(args) => process.run(&args),
+        Command::Plan(args) => process.stage(&args.config.config, Stage::Plan, None, |run| {
+            stage::plan(run, args.shard_size).map(StageOutcome::Planned)
+        }),
+        Command::Embed(args) => process.stage(&args.config.config, Stage::Embed, Some(args.shard), |run| {
+            stage::embed(run, args.shard, args.request()).map(StageOutcome::Embedded)
+        }),
+        Command::Finalize(args) => {
+            process.stage(&args.config, Stage::Finalize, None, |run| stage::finalize(run).map(StageOutcome::Finalized))
+        }
+        Command::Search(args) => find(&args).map_err(|error| process.complain(&error)),
+    };
+    ended.map_or_else(|code| ExitCode::from(code.code()), |()| ExitCode::SUCCESS)
+}
+
+/// What all commands share.
+struct Process {
+    format: LogFormat,
+    quiet: bool,
+    result_file: Option<PathBuf>,
+}
+
+impl Process {
+    /// One stage with the configuration of a pod.
+    fn stage(
+        &self,
+        config: &Path,
+        stage: Stage,
+        shard: Option<u32>,
+        work: impl FnOnce(&Run) -> Result<StageOutcome>,
+    ) -> Result<(), contract::ExitCode> {
+        let config = config::load(config)
+            .map_err(|ConfigError { error, revision }| self.fail(&revision, &Failed { stage, shard, error }))?;
+        let revision = config.revision.clone();
+        result::report_panics(self.result_file.clone(), revision.clone(), stage, shard);
+        let outcome = self
+            .open(config)
+            .and_then(|run| Ok((work(&run)?, run)))
+            .map_err(|error| self.fail(&revision, &Failed { stage, shard, error }))?;
+        let (outcome, run) = outcome;
+        let sentence = result::sentence(&run.config, &outcome);
+        self.succeed(&RunResult::new(revision, outcome), &sentence);
+        Ok(())
+    }
+
+    /// All stages with a manifest.
+    fn run(&self, args: &RunArgs) -> Result<(), contract::ExitCode> {
+        let unread = Revision::from_recorded("");
+        let early = |error| self.fail(&unread, &Failed { stage: Stage::Plan, shard: None, error });
+        let manifest = Manifest::load(&args.manifest.file).map_err(early)?;
+        let volumes = args.manifest.volumes.iter().cloned().collect();
+        let config = manifest.resolve(&volumes).map_err(early)?;
+        let revision = config.revision.clone();
+        result::report_panics(self.result_file.clone(), revision.clone(), Stage::Embed, None);
+        let spec = &manifest.run.spec;
+        let asked = DeviceRequest::of_spec(spec.gpu.count, spec.gpu.required);
+        let device = args.device.map_or(asked, |device| device.or(DeviceRequest::Any));
+        let shard_size = args.shard_size.unwrap_or(spec.execution.shard_size);
+        let run = self
+            .open(config)
+            .map_err(|error| self.fail(&revision, &Failed { stage: Stage::Plan, shard: None, error }))?;
+        let outcome = pipeline::run(&run, shard_size, device).map_err(|failed| self.fail(&revision, &failed))?;
+        let sentence = result::complete(&run.config, &outcome.result, outcome.already_complete);
+        self.succeed(&RunResult::new(revision, StageOutcome::Finalized(outcome.result)), &sentence);
+        Ok(())
+    }
+
+    fn open(&self, config: RunnerConfig) -> Result<Run> {
+        let interrupt = Interrupt::on_signals()
+            .map_err(|error| StageError::new(FailureReason::Internal, "cannot listen for signals").caused_by(error))?;
+        Run::open(config, interrupt, !self.quiet && self.format == LogFormat::Text)
+    }
+
+    fn succeed(&self, result: &RunResult, sentence: &str) {
+        result::write(self.result_file.as_deref(), result);
+        result::say(result, sentence);
+    }
+
+    fn fail(&self, revision: &Revision, failed: &Failed) -> contract::ExitCode {
+        let outcome = StageOutcome::Failed(result::failure(failed));
+        result::write(self.result_file.as_deref(), &RunResult::new(revision.clone(), outcome));
+        self.complain(&failed.error)
+    }
+
+    fn complain(&self, error: &StageError) -> contract::ExitCode {
+        let code = error.reason.exit_code();
+        match self.format {
+            LogFormat::Text => eprintln!("error ({}): {}", error.reason, error.sentence()),
+            LogFormat::Json => tracing::error!(reason = %error.reason, exit_code = code.code(), "{}", error.sentence()),
+        }
+        code
+    }
+}
+
+fn find(args: &SearchArgs) -> Result<()> {
+    let config = match (&args.file, &args.config) {
+        (Some(manifest), _) => {
+            let volumes: LocalVolumes = args.volumes.iter().cloned().collect();
+            Manifest::load(manifest)?.resolve(&volumes.without_sources())?
+        }
+        (None, Some(config)) => config::load(config).map_err(|refused| refused.error)?,
+        (None, None) => unreachable!("the command line takes one of both"),
+    };
+    let query = Query {
+        collection: args.collection.as_deref(),
+        model: args.model.as_deref(),
+        question: &args.question,
+        count: args.k as usize,
+    };
+    for (rank, hit) in (1..).zip(search::search(&config, query)?) {
+        if args.json {
+            println!("{}", serde_json::to_string(&hit).expect("a hit has string keys"));
+        } else {
+            println!("{}", search::show(rank, &hit));
+        }
+    }
+    Ok(())
+}

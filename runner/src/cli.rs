@@ -1,0 +1,200 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use crds::contract::{CONFIG_DIR, CONFIG_KEY};
+
+use crate::{config::VolumeMapping, device::DeviceRequest, log::LogFormat};
+
+/// Turns collections of text into search-ready vectors.
+#[derive(Debug, Parser)]
+#[command(name = "embedrun", version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// The form of the log on the standard error [default: text on a terminal, json elsewhere].
+    #[arg(long, global = true, env = "EMBEDRUN_LOG_FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// Warnings and errors only, no progress.
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// The file that the result is written to as JSON, also when the stage fails.
+    #[arg(long, global = true, env = "EMBEDRUN_RESULT_FILE", value_name = "FILE")]
+    pub result_file: Option<PathBuf>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Executes a manifest on this machine: plans, embeds and finalizes in one process.
+    Run(RunArgs),
+    /// Stage 1: lists the sources and writes the plan.
+    Plan(PlanArgs),
+    /// Stage 2: embeds one shard.
+    Embed(EmbedArgs),
+    /// Stage 3: writes the summaries and points readers to the revision.
+    Finalize(ConfigArgs),
+    /// Finds the chunks nearest to a question in the current revision of a collection.
+    Search(SearchArgs),
+}
+
+/// The arguments of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The manifest.
+    #[command(flatten)]
+    pub manifest: ManifestArgs,
+    /// Where to compute, in place of what spec.gpu asks for.
+    #[arg(long)]
+    pub device: Option<DeviceKind>,
+    /// The largest number of chunks in a shard, in place of spec.execution.shardSize.
+    #[arg(long, value_name = "CHUNKS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub shard_size: Option<u64>,
+}
+
+/// A manifest and where its volumes are.
+#[derive(Debug, Args)]
+pub struct ManifestArgs {
+    /// The EmbeddingRun manifest.
+    #[arg(long = "filename", short = 'f', value_name = "FILE")]
+    pub file: PathBuf,
+    /// The folder of a persistent volume claim, or of a ConfigMap as configmap/NAME=FOLDER; repeatable.
+    #[arg(long = "volume", value_name = "CLAIM=FOLDER")]
+    pub volumes: Vec<VolumeMapping>,
+}
+
+/// The configuration of a stage.
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// The configuration that the operator wrote.
+    #[arg(long, value_name = "FILE", default_value_os_t = default_config())]
+    pub config: PathBuf,
+}
+
+/// The arguments of `plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// The largest number of chunks in a shard; fixed once the revision is planned.
+    #[arg(long, value_name = "CHUNKS", default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub shard_size: u64,
+}
+
+/// The arguments of `embed`.
+#[derive(Debug, Args)]
+pub struct EmbedArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// The index of the shard in the plan, from 0.
+    #[arg(long, env = "JOB_COMPLETION_INDEX", value_name = "INDEX")]
+    pub shard: u32,
+    /// Where to compute; auto goes by --gpu-count, or takes a GPU where there is one.
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceKind,
+    /// How many GPUs the pod was given; 0 computes on the CPU.
+    #[arg(long, value_name = "COUNT")]
+    pub gpu_count: Option<u32>,
+    /// Whether a missing GPU is a failure; otherwise the CPU computes and the fallback is recorded.
+    #[arg(long, action = ArgAction::Set, default_value_t = true, value_name = "BOOL")]
+    pub gpu_required: bool,
+}
+
+/// The arguments of `search`.
+#[derive(Debug, Args)]
+pub struct SearchArgs {
+    /// The EmbeddingRun manifest.
+    #[arg(
+        long = "filename",
+        short = 'f',
+        value_name = "FILE",
+        required_unless_present = "config",
+        conflicts_with = "config"
+    )]
+    pub file: Option<PathBuf>,
+    /// The folder of a persistent volume claim; repeatable.
+    #[arg(long = "volume", value_name = "CLAIM=FOLDER")]
+    pub volumes: Vec<VolumeMapping>,
+    /// The configuration that the operator wrote, in place of a manifest.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The collection; may be left out where there is only one.
+    #[arg(long, short)]
+    pub collection: Option<String>,
+    /// The model that compares; the first of the manifest when left out.
+    #[arg(long, short)]
+    pub model: Option<String>,
+    /// How many chunks to show.
+    #[arg(short, default_value_t = 5, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    pub k: u32,
+    /// One JSON object per chunk in place of text.
+    #[arg(long)]
+    pub json: bool,
+    /// The question.
+    pub question: String,
+}
+
+/// Where to compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DeviceKind {
+    /// As asked for elsewhere.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// A GPU, or fail.
+    Cuda,
+}
+
+impl DeviceKind {
+    /// The request; `asked` is what counts for `auto`.
+    pub fn or(self, asked: DeviceRequest) -> DeviceRequest {
+        match self {
+            Self::Auto => asked,
+            Self::Cpu => DeviceRequest::Cpu,
+            Self::Cuda => DeviceRequest::Cuda { required: true },
+        }
+    }
+}
+
+impl EmbedArgs {
+    /// The device that the arguments ask for.
+    pub fn request(&self) -> DeviceRequest {
+        let count = self.gpu_count.map(|count| DeviceRequest::of_spec(count, self.gpu_required));
+        self.device.or(count.unwrap_or(DeviceRequest::Any))
+    }
+}
+
+fn default_config() -> PathBuf {
+    PathBuf::from(CONFIG_DIR).join(CONFIG_KEY)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn request(arguments: &str) -> DeviceRequest {
+        let cli = Cli::try_parse_from(format!("embedrun embed --shard 0 {arguments}").split_whitespace());
+        let Command::Embed(embed) = cli.expect(arguments).command else { panic!("not embed") };
+        embed.request()
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_device_is_what_count_and_required_ask_for() {
+        assert_eq!(request(""), DeviceRequest::Any);
+        assert_eq!(request("--gpu-count 0 --gpu-required true"), DeviceRequest::Cpu);
+        assert_eq!(request("--gpu-count 1"), DeviceRequest::Cuda { required: true });
+        assert_eq!(request("--gpu-count 2 --gpu-required false"), DeviceRequest::Cuda { required: false });
+        assert_eq!(request("--gpu-count 1 --device cpu"), DeviceRequest::Cpu);
+    }
+}

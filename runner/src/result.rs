@@ -1,0 +1,101 @@
+//! What the process says at its end: the termination message, and a sentence for a person.
+
+use std::{
+    fmt::Write as _,
+    io::IsTerminal,
+    path::{Path, PathBuf},
+};
+
+use crds::{
+    contract::{
+        CollectionResult, Failure, FailureReason, FinalizeResult, PlanResult, RunResult, RunnerConfig, Stage,
+        StageOutcome,
+    },
+    identity::Revision,
+};
+
+use crate::pipeline::Failed;
+
+/// The message of a failure.
+pub fn failure(failed: &Failed) -> Failure {
+    Failure { stage: failed.stage, reason: failed.error.reason, message: failed.error.sentence(), shard: failed.shard }
+}
+
+/// Writes the message to the file that the operator reads, where one is given.
+pub fn write(file: Option<&Path>, result: &RunResult) {
+    if let Some(file) = file
+        && let Err(error) = std::fs::write(file, result.to_message())
+    {
+        tracing::error!("cannot write the result to {}: {error}", file.display());
+    }
+}
+
+/// Says the result on the standard output: a sentence on a terminal, the message elsewhere.
+pub fn say(result: &RunResult, sentence: &str) {
+    if std::io::stdout().is_terminal() {
+        println!("{sentence}");
+    } else {
+        println!("{}", result.to_message());
+    }
+}
+
+/// Lets a panic of any thread end the process with the result `Internal`, after the usual message.
+pub fn report_panics(file: Option<PathBuf>, revision: Revision, stage: Stage, shard: Option<u32>) {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        usual(panic);
+        let reason = FailureReason::Internal;
+        let message = format!("a defect of the runner: {}", panic.to_string().replace('\n', " "));
+        let failure = Failure { stage, reason, message, shard };
+        write(file.as_deref(), &RunResult::new(revision.clone(), StageOutcome::Failed(failure)));
+        std::process::exit(reason.exit_code().code().into());
+    }));
+}
+
+/// The sentence about the result of a stage.
+pub fn sentence(config: &RunnerConfig, outcome: &StageOutcome) -> String {
+    match outcome {
+        StageOutcome::Planned(PlanResult { complete: Some(result), .. }) => complete(config, result, true),
+        StageOutcome::Planned(plan) => format!("planned: {} chunks in {} shards", plan.chunks, plan.shards),
+        StageOutcome::Embedded(shard) if shard.already_committed => format!("shard {}: committed already", shard.shard),
+        StageOutcome::Embedded(shard) => format!("shard {}: {} chunks committed", shard.shard, shard.chunks),
+        StageOutcome::Finalized(result) => complete(config, result, false),
+        StageOutcome::Failed(failure) => failure.message.clone(),
+    }
+}
+
+/// The sentence about a complete revision.
+pub fn complete(config: &RunnerConfig, result: &FinalizeResult, already: bool) -> String {
+    let mut text = format!(
+        "{}: revision {} is complete{}\n",
+        if config.run.name.is_empty() { "run" } else { &config.run.name },
+        config.revision,
+        if already { "; it was before, nothing was computed" } else { "" }
+    );
+    for (collection, result) in config.collections.iter().zip(&result.collections) {
+        let _ = writeln!(text, "  {}: {}", collection.name, counts(config, result));
+    }
+    if result.device_fallbacks > 0 {
+        let _ = writeln!(text, "  {} shard(s) were computed on the CPU for want of a GPU", result.device_fallbacks);
+    }
+    let _ = write!(text, "  summary: {}", config.run_summary_uri());
+    text
+}
+
+fn counts(config: &RunnerConfig, result: &CollectionResult) -> String {
+    let mut text = format!("{} chunks", result.chunks);
+    if result.skipped > 0 {
+        let _ = write!(text, ", {} without text skipped", result.skipped);
+    }
+    if result.truncated > 0 {
+        let _ = write!(text, ", {} truncated", result.truncated);
+    }
+    for (model, dense) in config.dense.iter().zip(&result.dense) {
+        let _ = write!(
+            text,
+            "; {}: {} dimensions, {} tokens, {} s",
+            model.name, dense.dimensions, dense.tokens, dense.seconds
+        );
+    }
+    text
+}

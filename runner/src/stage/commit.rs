@@ -1,0 +1,68 @@
+//! The commit marker of a shard: written last and at most once, it names the attempt that counts.
+
+use crds::{contract::FailureReason, identity::Revision, layout, summary::DensePass};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    device::DeviceUse,
+    error::{Result, StageError},
+    store::{PutNew, Store},
+};
+
+const VERSION: u32 = 1;
+
+/// `_COMMITTED.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Commit {
+    /// The version of this file.
+    pub version: u32,
+    /// The index of the shard in the plan.
+    pub shard: u32,
+    /// The collection.
+    pub collection: String,
+    /// The file that counts, from the root of the output.
+    pub file: String,
+    /// Its rows.
+    pub rows: u64,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// The sha256 of its bytes, in hexadecimal.
+    pub sha256: String,
+    /// Records without text that were left out.
+    pub skipped: u64,
+    /// The passes, in the order of the spec.
+    pub dense: Vec<DensePass>,
+    /// The device.
+    pub device: DeviceUse,
+    /// How long writing took.
+    pub export_seconds: f64,
+    /// When it was committed, RFC 3339, UTC.
+    pub committed_at: String,
+    /// The version of the runner.
+    pub runner_version: String,
+}
+
+impl Commit {
+    /// [`VERSION`], for who makes one.
+    pub const VERSION: u32 = VERSION;
+
+    /// The marker of a shard, if it is committed.
+    pub fn load(store: &Store, revision: &Revision, collection: &str, shard: u32) -> Result<Option<Self>> {
+        let path = layout::shard_commit(revision, collection, shard);
+        let Some(bytes) = store.get(&path)? else {
+            return Ok(None);
+        };
+        serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+            let message = format!("{} is no commit marker of version {VERSION}", store.uri_of(&path));
+            StageError::new(FailureReason::InvalidConfiguration, message).caused_by(error)
+        })
+    }
+
+    /// Commits the shard, unless another attempt has.
+    pub fn write(&self, store: &Store, revision: &Revision) -> Result<PutNew> {
+        let mut bytes = serde_json::to_vec_pretty(self).expect("a marker has string keys and finite numbers");
+        bytes.push(b'\n');
+        store.put_new(&layout::shard_commit(revision, &self.collection, self.shard), bytes)
+    }
+}

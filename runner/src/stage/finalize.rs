@@ -1,0 +1,84 @@
+//! The finalize stage: every shard is committed → summaries of the collections → pointers → summary of the run.
+
+use crds::{
+    contract::{FailureReason, FinalizeResult},
+    layout,
+};
+
+use super::{Commit, Run, plan, publish};
+use crate::{
+    error::{Result, StageError},
+    plan::Plan,
+    summary,
+};
+
+/// Completes a revision. One that is complete gives the result that it has.
+pub fn finalize(run: &Run) -> Result<FinalizeResult> {
+    let revision = &run.config.revision;
+    if let Some(result) = publish::stored_result(run)? {
+        publish::point(run)?;
+        return Ok(result);
+    }
+    let plan = plan::load(run)?.ok_or_else(|| {
+        let message = format!("{} is not there: the plan stage comes first", run.store.uri_of(&layout::plan(revision)));
+        StageError::new(FailureReason::ShardsMissing, message)
+    })?;
+    let commits = commits(run, &plan)?;
+    same_weights(&commits)?;
+
+    let mut stored = Vec::with_capacity(plan.collections.len());
+    for planned in &plan.collections {
+        let of_collection: Vec<&Commit> = commits.iter().filter(|commit| commit.collection == planned.name).collect();
+        let summary = summary::of_collection(&run.config, &plan, planned, &of_collection);
+        let sha256 = publish::write(run, &layout::collection_summary(revision, &planned.name), &summary)?;
+        stored.push(publish::Stored { summary, sha256 });
+    }
+    publish::point(run)?;
+    // Last: its presence says that all the rest is there.
+    let summary = summary::of_run(&run.config, &plan, &commits.iter().collect::<Vec<_>>(), &stored);
+    let sha256 = publish::write(run, &layout::run_summary(revision), &summary)?;
+    tracing::info!(%revision, chunks = summary.chunk_count, "complete");
+    Ok(summary::result(&publish::Stored { summary, sha256 }, &stored))
+}
+
+/// The markers of all shards, in the order of the plan.
+fn commits(run: &Run, plan: &Plan) -> Result<Vec<Commit>> {
+    let mut commits = Vec::with_capacity(plan.shards.len());
+    let mut missing = Vec::new();
+    for (index, shard) in (0..).zip(&plan.shards) {
+        match Commit::load(&run.store, &run.config.revision, &shard.collection, index)? {
+            Some(commit) => commits.push(commit),
+            None => missing.push(index.to_string()),
+        }
+    }
+    if missing.is_empty() {
+        return Ok(commits);
+    }
+    let message = format!(
+        "{} of {} shards are not committed: {}; embed them first",
+        missing.len(),
+        plan.shards.len(),
+        crate::plan::some_of(&missing)
+    );
+    Err(StageError::new(FailureReason::ShardsMissing, message))
+}
+
+/// Vectors of different weights cannot be compared: a model folder that changed under a run spoils it.
+fn same_weights(commits: &[Commit]) -> Result<()> {
+    let Some(first) = commits.first() else {
+        return Ok(());
+    };
+    for commit in commits {
+        for (one, other) in first.dense.iter().zip(&commit.dense) {
+            if one.weights_sha256 != other.weights_sha256 {
+                let message = format!(
+                    "model {}: shards {} and {} were embedded with different weights ({} and {}): the folder {} \
+                     changed during the run; change spec.rerunToken to embed everything again",
+                    one.model, first.shard, commit.shard, one.weights_sha256, other.weights_sha256, one.source
+                );
+                return Err(StageError::new(FailureReason::InvalidModel, message));
+            }
+        }
+    }
+    Ok(())
+}
