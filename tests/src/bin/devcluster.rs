@@ -1,0 +1,58 @@
+//! A cluster to work with: the real control plane and a local kubelet, until Ctrl-C.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use harness::{Cluster, ClusterOptions, Image, NodeOptions};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Start a control plane and a node whose pods are processes of this machine.
+#[derive(Parser)]
+struct Options {
+    /// Where the files of the cluster go, and stay: the kubeconfig, the logs and etcd's data [default: a
+    /// temporary directory that goes away with the cluster]
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// An image NAME that is the program BINARY of this machine at CONTAINER_PATH
+    #[arg(long = "image", value_name = "NAME=BINARY:CONTAINER_PATH", value_parser = parse_image)]
+    images: Vec<(String, Image)>,
+    /// How many GPUs the node claims to have
+    #[arg(long, default_value_t = 8)]
+    gpus: u32,
+}
+
+fn parse_image(text: &str) -> Result<(String, Image)> {
+    let (name, files) = text.split_once('=').context("there is no '='")?;
+    let (binary, container) = files.split_once(':').context("there is no ':'")?;
+    let binary = std::fs::canonicalize(binary).with_context(|| format!("no file {binary}"))?;
+    Ok((name.to_owned(), Image::of_binary(binary, container)))
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .init();
+    let options = Options::parse();
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let start = Cluster::start(ClusterOptions {
+        nodes: vec![NodeOptions { gpus: options.gpus, ..NodeOptions::default() }],
+        images: options.images,
+        folder: options.dir,
+    });
+    let cluster = tokio::select! {
+        cluster = start => cluster?,
+        _ = interrupt.recv() => return Ok(()),
+        _ = terminate.recv() => return Ok(()),
+    };
+    println!("{}", cluster.kubeconfig().display());
+    eprintln!("The cluster is ready. export KUBECONFIG={}", cluster.kubeconfig().display());
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,308 @@
+//! One pod: its volumes, its containers in order, its status, its end.
+
+use std::collections::BTreeMap;
+use std::future::pending;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::future::join_all;
+use k8s_openapi::api::core::v1::{Container, Pod, PodCondition};
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use serde_json::json;
+use tokio::select;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::Context;
+use super::container::{RETRY, Restart, Runner, Stop};
+use super::status::{PodRecord, Record, State, containers};
+use super::volumes::{self, Mountable};
+
+/// The last that was seen of a pod: nothing once it is gone.
+pub(super) type Seen = watch::Receiver<Option<Arc<Pod>>>;
+
+/// What the kubelet knows about a pod, written by its containers and read by its reporter.
+#[derive(Clone)]
+pub(super) struct Board {
+    record: Arc<Mutex<PodRecord>>,
+    /// The names of the init containers and of the containers, in the order of the record.
+    names: Arc<(Vec<String>, Vec<String>)>,
+    changed: Arc<Notify>,
+}
+
+impl Board {
+    fn new(pod: &Pod) -> Self {
+        let (init, main) = containers(pod);
+        let names = |of: &[Container]| of.iter().map(|container| container.name.clone()).collect();
+        Self {
+            record: Arc::new(Mutex::new(PodRecord::new(pod))),
+            names: Arc::new((names(init), names(main))),
+            changed: Arc::default(),
+        }
+    }
+
+    fn with<T>(&self, look: impl FnOnce(&mut PodRecord) -> T) -> T {
+        let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
+        look(&mut record)
+    }
+
+    fn find<T>(&self, container: &str, look: impl FnOnce(&mut Record) -> T) -> T {
+        let position = |names: &[String]| names.iter().position(|name| name == container);
+        self.with(|record| {
+            let found = match (position(&self.names.0), position(&self.names.1)) {
+                (Some(index), _) => &mut record.init[index],
+                (None, Some(index)) => &mut record.main[index],
+                (None, None) => unreachable!("the container {container} is one of its pod"),
+            };
+            look(found)
+        })
+    }
+
+    /// Changes the record of `container` and has it reported.
+    pub(super) fn update(&self, container: &str, change: impl FnOnce(&mut Record)) {
+        self.find(container, |record| change(record));
+        self.changed.notify_one();
+    }
+
+    pub(super) fn read<T>(&self, container: &str, look: impl FnOnce(&Record) -> T) -> T {
+        self.find(container, |record| look(record))
+    }
+
+    fn update_pod(&self, change: impl FnOnce(&mut PodRecord)) {
+        self.with(change);
+        self.changed.notify_one();
+    }
+
+    fn snapshot(&self) -> PodRecord {
+        self.with(|record| record.clone())
+    }
+}
+
+/// Takes a pod from its binding to its end.
+pub(super) struct Worker {
+    context: Arc<Context>,
+    pod: Arc<Pod>,
+    seen: Seen,
+    board: Board,
+    /// The conditions as last reported, for their times.
+    reported: Vec<PodCondition>,
+}
+
+impl Worker {
+    pub(super) fn new(context: Arc<Context>, pod: Arc<Pod>, seen: Seen) -> Self {
+        Self { board: Board::new(&pod), context, pod, seen, reported: Vec::new() }
+    }
+
+    /// Runs the pod, reports what happens, and deletes it when that is wanted and it has ended.
+    pub(super) async fn run(mut self) {
+        let folder = self.context.pod_folder(&self.pod);
+        self.run_containers(folder.clone()).await;
+        self.report().await;
+        self.delete_when_wanted().await;
+        // What cannot be removed now goes with the directory of the cluster.
+        let _ = std::fs::remove_dir_all(folder);
+    }
+
+    async fn run_containers(&mut self, folder: PathBuf) {
+        let (stop, stopped) = watch::channel(None);
+        let mut containers = JoinSet::new();
+        containers.spawn(
+            PodRun {
+                context: self.context.clone(),
+                pod: self.pod.clone(),
+                board: self.board.clone(),
+                stop: stopped,
+                folder,
+            }
+            .run(),
+        );
+        let board = self.board.clone();
+        let deadline = active_deadline(&self.pod);
+        let mut expired = std::pin::pin!(async move {
+            match deadline {
+                Some(deadline) => sleep_until(deadline).await,
+                None => pending().await,
+            }
+            // Only once.
+            board.update_pod(|record| {
+                let message = "Pod was active on the node longer than the specified deadline";
+                record.failure = Some(("DeadlineExceeded", message));
+            });
+        });
+        let mut seen = self.seen.clone();
+        seen.mark_changed();
+        let changed = self.board.changed.clone();
+        let mut over_time = false;
+        loop {
+            select! {
+                _ = containers.join_next() => return,
+                () = changed.notified() => self.report().await,
+                () = &mut expired, if !over_time => {
+                    over_time = true;
+                    stop.send_replace(Some(grace_period(&self.pod)));
+                }
+                grace = next_stop(&mut seen) => {
+                    stop.send_replace(Some(grace));
+                }
+            }
+        }
+    }
+
+    /// Writes the status, unless the pod is gone.
+    async fn report(&mut self) {
+        if self.seen.borrow().is_none() {
+            return;
+        }
+        let status = self.board.snapshot().status(&self.pod, &self.reported);
+        self.reported = status.conditions.clone().unwrap_or_default();
+        // The uid keeps the status away from a later pod of the same name.
+        let patch = json!({"metadata": {"uid": self.pod.metadata.uid}, "status": status});
+        for _ in 0..5 {
+            let sent = self.api().patch_status(self.name(), &PatchParams::default(), &Patch::Strategic(&patch)).await;
+            match sent {
+                Ok(_) => return,
+                // The pod is gone, or is another one.
+                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409 | 422) => return,
+                Err(error) => {
+                    tracing::warn!(pod = self.name(), %error, "cannot write the status");
+                    sleep(RETRY).await;
+                }
+            }
+        }
+    }
+
+    async fn delete_when_wanted(&mut self) {
+        loop {
+            let wanted = match &*self.seen.borrow_and_update() {
+                None => return,
+                Some(pod) => pod.metadata.deletion_timestamp.is_some(),
+            };
+            if wanted {
+                let parameters = DeleteParams::default()
+                    .grace_period(0)
+                    .preconditions(Preconditions { uid: self.pod.metadata.uid.clone(), resource_version: None });
+                match self.api().delete(self.name(), &parameters).await {
+                    Ok(_) => return,
+                    Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => return,
+                    Err(error) => {
+                        tracing::warn!(pod = self.name(), %error, "cannot delete the pod");
+                        sleep(RETRY).await;
+                        continue;
+                    }
+                }
+            }
+            if self.seen.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn api(&self) -> Api<Pod> {
+        let namespace = self.pod.metadata.namespace.as_deref().unwrap_or_default();
+        Api::namespaced(self.context.client.clone(), namespace)
+    }
+
+    fn name(&self) -> &str {
+        self.pod.metadata.name.as_deref().unwrap_or_default()
+    }
+}
+
+/// Waits until the pod is to stop, or to stop sooner, and returns its grace period.
+async fn next_stop(seen: &mut Seen) -> Duration {
+    while seen.changed().await.is_ok() {
+        match &*seen.borrow_and_update() {
+            Some(pod) if pod.metadata.deletion_timestamp.is_none() => {}
+            Some(pod) => return grace_period(pod),
+            None => return Duration::ZERO,
+        }
+    }
+    pending().await
+}
+
+/// The grace period of the deletion of `pod`, else its own.
+pub(super) fn grace_period(pod: &Pod) -> Duration {
+    let own = || pod.spec.as_ref()?.termination_grace_period_seconds;
+    let seconds = pod.metadata.deletion_grace_period_seconds.or_else(own);
+    Duration::from_secs(seconds.and_then(|it| it.try_into().ok()).unwrap_or(30))
+}
+
+fn active_deadline(pod: &Pod) -> Option<Instant> {
+    let seconds = pod.spec.as_ref()?.active_deadline_seconds?;
+    Some(Instant::now() + Duration::from_secs(seconds.try_into().ok()?))
+}
+
+/// The containers of a pod, from the mounts to the last exit.
+struct PodRun {
+    context: Arc<Context>,
+    pod: Arc<Pod>,
+    board: Board,
+    stop: Stop,
+    folder: PathBuf,
+}
+
+impl PodRun {
+    async fn run(mut self) {
+        if let Some(volumes) = self.mount().await {
+            self.board.update_pod(|record| record.volumes_ready = true);
+            self.start(Arc::new(volumes)).await;
+        }
+        if self.stop.borrow().is_some() {
+            self.board.update_pod(PodRecord::close);
+        }
+    }
+
+    /// Prepares the volumes. Nothing if the pod stops before they are there.
+    async fn mount(&mut self) -> Option<BTreeMap<String, Mountable>> {
+        loop {
+            if self.stop.borrow().is_some() {
+                return None;
+            }
+            let folder = self.folder.join("volumes");
+            match volumes::prepare(&self.context, &self.pod, &folder).await {
+                Ok(volumes) => return Some(volumes),
+                Err(problem) => {
+                    self.context.warn(&self.pod, "FailedMount", &problem.message).await;
+                    self.board.update_pod(|record| {
+                        for record in record.init.iter_mut().chain(&mut record.main) {
+                            if let State::Waiting { message, .. } = &mut record.state {
+                                *message = Some(problem.message.clone());
+                            }
+                        }
+                    });
+                }
+            }
+            select! {
+                () = sleep(RETRY) => {}
+                _ = self.stop.changed() => {}
+            }
+        }
+    }
+
+    async fn start(&self, volumes: Arc<BTreeMap<String, Mountable>>) {
+        let (init, main) = containers(&self.pod);
+        for container in init {
+            self.runner(container, true, &volumes).run().await;
+            let done = self.board.read(&container.name, Record::succeeded);
+            if !done {
+                return;
+            }
+        }
+        join_all(main.iter().map(|container| self.runner(container, false, &volumes).run())).await;
+    }
+
+    fn runner(&self, container: &Container, init: bool, volumes: &Arc<BTreeMap<String, Mountable>>) -> Runner {
+        Runner {
+            context: self.context.clone(),
+            pod: self.pod.clone(),
+            container: container.clone(),
+            volumes: volumes.clone(),
+            folder: self.folder.join("messages"),
+            restart: self.pod.spec.as_ref().map_or(Restart::Never, |spec| Restart::of(spec, init)),
+            board: self.board.clone(),
+            stop: self.stop.clone(),
+        }
+    }
+}

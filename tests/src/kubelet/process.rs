@@ -1,0 +1,92 @@
+//! A sandboxed process: its start, its signals and its end.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::sync::oneshot;
+use tokio::time::sleep;
+
+use super::environment::Environment;
+use super::sandbox::Sandbox;
+use crate::process::{exit_of, spawn};
+
+/// A running container. Dropping it kills it.
+#[derive(Debug)]
+pub(super) struct Process {
+    bwrap: PathBuf,
+    /// `bwrap` itself, whose only child is the process of the container. Nothing once it has ended.
+    monitor: Option<Pid>,
+    exit: oneshot::Receiver<io::Result<ExitStatus>>,
+}
+
+impl Process {
+    /// Starts `sandbox` with its output going to `log`.
+    pub(super) fn start(bwrap: &Path, sandbox: &Sandbox, environment: &Environment, log: &Path) -> io::Result<Self> {
+        let output = File::create(log)?;
+        let mut command = Command::new(bwrap);
+        command
+            .args(sandbox.arguments())
+            .env_clear()
+            .envs(environment)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .process_group(0);
+        let child = spawn(command)?;
+        Ok(Self { bwrap: bwrap.to_path_buf(), monitor: Some(Pid::from_child(&child)), exit: exit_of(child) })
+    }
+
+    /// Waits for the end and returns the exit code as a shell gives it: 128 + signal for a killed process.
+    pub(super) async fn wait(&mut self) -> i32 {
+        let status = (&mut self.exit).await;
+        self.monitor = None;
+        match status {
+            Ok(Ok(status)) => status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(255),
+            // Nobody but the waiting thread reaps the child, and the thread always sends what it learned.
+            Ok(Err(_)) | Err(_) => 255,
+        }
+    }
+
+    /// Sends SIGTERM to the process in the sandbox, once there is one.
+    pub(super) async fn terminate(&self) {
+        while let Some(monitor) = self.monitor {
+            if let Some(process) = self.container_process(monitor) {
+                // It may end at this very moment.
+                let _ = kill_process(process, Signal::TERM);
+                return;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The process in the sandbox, unless `bwrap` is still preparing it.
+    fn container_process(&self, monitor: Pid) -> Option<Pid> {
+        let monitor = monitor.as_raw_nonzero();
+        let children = std::fs::read_to_string(format!("/proc/{monitor}/task/{monitor}/children")).ok()?;
+        let child: i32 = children.split_whitespace().next()?.parse().ok()?;
+        let program = std::fs::read_link(format!("/proc/{child}/exe")).ok()?;
+        if program == self.bwrap {
+            return None;
+        }
+        Pid::from_raw(child)
+    }
+
+    /// Sends SIGKILL. The kernel takes everything in the sandbox along.
+    pub(super) fn kill(&self) {
+        if let Some(monitor) = self.monitor {
+            // It may end at this very moment.
+            let _ = kill_process(monitor, Signal::KILL);
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
