@@ -26,7 +26,7 @@ impl Assets {
     /// The folder named by `KUBEBUILDER_ASSETS` lacks a program (all that are missing are named), or the
     /// build failed.
     pub async fn find() -> Result<Self> {
-        match env::var_os(ASSETS) {
+        match env::var_os(ASSETS).filter(|folder| !folder.is_empty()) {
             Some(folder) => Self::of_folder(Path::new(&folder)),
             None => Self::of_cache().await,
         }

@@ -80,7 +80,12 @@ impl Cluster {
             images.insert(&name, image);
         }
         let mut kubelets = Vec::new();
-        let kubelet_folder = folder.path().join("kubelet");
+        let kubelet_folder = kubelet_folder(&folder);
+        // What an earlier cluster in the same directory left behind.
+        if kubelet_folder.exists() {
+            fs::remove_dir_all(&kubelet_folder)
+                .with_context(|| format!("cannot empty {}", kubelet_folder.display()))?;
+        }
         for node in options.nodes {
             let kubelet = Kubelet::start(client.clone(), control_plane.port(), node, images.clone(), &kubelet_folder);
             kubelets.push(kubelet.await?);
@@ -171,7 +176,7 @@ impl Cluster {
 
     /// What the containers of a pod wrote, oldest container first. It outlives the pod.
     pub fn logs(&self, namespace: &str, pod: &str) -> Result<String> {
-        kubelet::logs(&self.folder.path().join("kubelet"), namespace, pod)
+        kubelet::logs(&kubelet_folder(&self.folder), namespace, pod)
     }
 
     /// Runs kubectl and returns its standard output.
@@ -192,6 +197,10 @@ impl Cluster {
         let folder = self.folder.path();
         commands::run(helm, self.kubeconfig(), folder, arguments, "").await
     }
+}
+
+fn kubelet_folder(folder: &Workdir) -> PathBuf {
+    folder.path().join("kubelet")
 }
 
 /// A namespace of one test. Dropping it deletes it, and with it what the test left running.

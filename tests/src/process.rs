@@ -1,6 +1,7 @@
 //! Child processes that cannot outlive this one.
 
 use std::io;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{OnceLock, mpsc};
@@ -68,9 +69,9 @@ impl Server {
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
-            // Ctrl-C goes to this process, which then stops its servers in order.
-            .current_dir(logs);
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+            .current_dir(logs)
+            // Ctrl-C goes to this process alone, which then stops its servers in order.
+            .process_group(0);
         let child = spawn(command).with_context(|| format!("cannot start {name} with setpriv"))?;
         Ok(Self { name, log, child })
     }

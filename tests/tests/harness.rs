@@ -9,11 +9,11 @@ use anyhow::{Context, Result, ensure};
 use harness::{Cluster, ClusterOptions, Image, Namespace, PodSecurity};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ContainerState, Pod};
-use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::api::{DeleteParams, EvictParams, ListParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 fn main() -> ExitCode {
     harness::suite::run(
@@ -22,6 +22,7 @@ fn main() -> ExitCode {
             a_job_reports_its_exit_code_and_termination_message,
             an_indexed_job_gets_no_more_gpus_than_there_are,
             a_failing_index_is_retried_and_others_complete,
+            an_evicted_pod_is_replaced_and_not_counted_as_a_failure,
             a_container_sees_its_volumes,
             a_container_sees_its_environment,
             a_service_account_token_opens_the_api_server,
@@ -257,6 +258,47 @@ async fn a_failing_index_is_retried_and_others_complete(cluster: &Cluster) -> Re
         attempts[index.parse::<usize>()?] += 1;
     }
     assert_eq!(attempts, [1, 1, 2]);
+    Ok(())
+}
+
+async fn an_evicted_pod_is_replaced_and_not_counted_as_a_failure(cluster: &Cluster) -> Result<()> {
+    let namespace = cluster.namespace("eviction", PodSecurity::Restricted).await?;
+    let script = "trap 'exit 143' TERM; test -e /data/again && exit 0; touch /data/again
+        while :; do sleep 0.1; done";
+    let spec = with(
+        json!({"spec": shell_spec(script)}),
+        "/spec",
+        &json!({"volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]}),
+    );
+    let mounts = json!({"volumeMounts": [{"name": "data", "mountPath": "/data"}]});
+    let directory = cluster.folder().join("eviction");
+    cluster.volume(&namespace, "data", &directory).await?;
+    create_job(
+        cluster,
+        &namespace,
+        "evicted",
+        json!({
+            "backoffLimit": 0,
+            "podReplacementPolicy": "Failed",
+            "podFailurePolicy": {"rules": [
+                {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]},
+            ]},
+            "template": with(spec, CONTAINER, &mounts),
+        }),
+    )
+    .await?;
+    let api = pods(cluster, &namespace);
+    let first = cluster
+        .wait_for(&namespace, "the pod at work", LIMIT, async || {
+            let at_work = directory.join("again").exists();
+            let list = api.list(&ListParams::default()).await?;
+            Ok(list.items.into_iter().next().filter(|_| at_work))
+        })
+        .await?;
+    api.evict(&first.name_any(), &EvictParams::default()).await?;
+    let job = job_condition(cluster, &namespace, "evicted", "Complete").await?;
+    let status = job.status.context("a complete Job has a status")?;
+    assert_eq!((status.succeeded, status.failed), (Some(1), None));
     Ok(())
 }
 

@@ -22,7 +22,7 @@ use certificates::Certificates;
 use flags::Ports;
 
 /// How long the servers may take until the first pod can be created. It is 10 to 20 seconds on two cores.
-const STARTUP: Duration = Duration::from_secs(120);
+const STARTUP: Duration = Duration::from_mins(2);
 
 /// How often a start is tried: a port that was free when it was chosen may be taken when it is used.
 const ATTEMPTS: usize = 3;

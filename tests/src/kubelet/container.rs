@@ -31,6 +31,9 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
 /// The pause before something that was missing is looked for again.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
 
+/// The pause before a process that was just started is asked again to end.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
+
 /// Set to a grace period when the pod is to stop.
 pub(super) type Stop = watch::Receiver<Option<Duration>>;
 
@@ -296,12 +299,7 @@ impl Runner {
     async fn end(&mut self, process: &mut Process, grace: Duration) -> i32 {
         let began = Instant::now();
         let mut deadline = began + grace;
-        if !grace.is_zero() {
-            select! {
-                () = process.terminate() => {}
-                () = sleep_until(deadline) => {}
-            }
-        }
+        let mut asked = grace.is_zero();
         loop {
             select! {
                 exit_code = process.wait() => return exit_code,
@@ -309,6 +307,8 @@ impl Runner {
                     process.kill();
                     return process.wait().await;
                 }
+                // A sandbox that is still being prepared has nobody yet to be asked.
+                () = sleep(ASK_AGAIN), if !asked => asked = process.terminate(),
                 Ok(()) = self.stop.changed() => {
                     if let Some(grace) = *self.stop.borrow() {
                         deadline = deadline.min(began + grace);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -119,33 +120,25 @@ impl Worker {
             }
             .run(),
         );
-        let board = self.board.clone();
-        let deadline = active_deadline(&self.pod);
-        let mut expired = std::pin::pin!(async move {
-            match deadline {
-                Some(deadline) => sleep_until(deadline).await,
-                None => pending().await,
-            }
-            // Only once.
-            board.update_pod(|record| {
-                let message = "Pod was active on the node longer than the specified deadline";
-                record.failure = Some(("DeadlineExceeded", message));
-            });
-        });
+        let mut expiry = pin!(sleep_until(active_deadline(&self.pod)));
+        let mut expired = false;
+        let changed = self.board.changed.clone();
         let mut seen = self.seen.clone();
         seen.mark_changed();
-        let changed = self.board.changed.clone();
-        let mut over_time = false;
         loop {
             select! {
                 _ = containers.join_next() => return,
                 () = changed.notified() => self.report().await,
-                () = &mut expired, if !over_time => {
-                    over_time = true;
-                    stop.send_replace(Some(grace_period(&self.pod)));
-                }
                 grace = next_stop(&mut seen) => {
                     stop.send_replace(Some(grace));
+                }
+                () = &mut expiry, if !expired => {
+                    expired = true;
+                    self.board.update_pod(|record| {
+                        let message = "Pod was active on the node longer than the specified deadline";
+                        record.failure = Some(("DeadlineExceeded", message));
+                    });
+                    stop.send_replace(Some(grace_period(&self.pod)));
                 }
             }
         }
@@ -229,9 +222,12 @@ pub(super) fn grace_period(pod: &Pod) -> Duration {
     Duration::from_secs(seconds.and_then(|it| it.try_into().ok()).unwrap_or(30))
 }
 
-fn active_deadline(pod: &Pod) -> Option<Instant> {
-    let seconds = pod.spec.as_ref()?.active_deadline_seconds?;
-    Some(Instant::now() + Duration::from_secs(seconds.try_into().ok()?))
+/// When the pod has to have ended; in the far future if it says nothing.
+fn active_deadline(pod: &Pod) -> Instant {
+    const FAR: Duration = Duration::from_hours(24 * 365);
+    let seconds = pod.spec.as_ref().and_then(|spec| spec.active_deadline_seconds);
+    let limit = seconds.and_then(|seconds| seconds.try_into().ok()).map_or(FAR, Duration::from_secs);
+    Instant::now() + limit
 }
 
 /// The containers of a pod, from the mounts to the last exit.

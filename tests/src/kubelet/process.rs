@@ -5,11 +5,9 @@ use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::oneshot;
-use tokio::time::sleep;
 
 use super::environment::Environment;
 use super::sandbox::Sandbox;
@@ -52,16 +50,11 @@ impl Process {
         }
     }
 
-    /// Sends SIGTERM to the process in the sandbox, once there is one.
-    pub(super) async fn terminate(&self) {
-        while let Some(monitor) = self.monitor {
-            if let Some(process) = self.container_process(monitor) {
-                // It may end at this very moment.
-                let _ = kill_process(process, Signal::TERM);
-                return;
-            }
-            sleep(Duration::from_millis(20)).await;
-        }
+    /// Sends SIGTERM to the process in the sandbox, if there is one by now.
+    pub(super) fn terminate(&self) -> bool {
+        let process = self.monitor.and_then(|monitor| self.container_process(monitor));
+        // It may end at this very moment, and then the signal has nowhere to go.
+        process.is_some_and(|process| kill_process(process, Signal::TERM).is_ok())
     }
 
     /// The process in the sandbox, unless `bwrap` is still preparing it.
