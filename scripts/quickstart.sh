@@ -58,19 +58,21 @@ if [[ $existing == 0 ]]; then
         KUBEBUILDER_ASSETS=$(tests/control-plane/build.sh)
         export KUBEBUILDER_ASSETS
     fi
-    rm -rf "$work/out" "$work/cluster" && mkdir -p "$work/out" "$work/cluster"
+    rm -rf "$work/out" "$work/cluster" "$work/kubeconfig.path" && mkdir -p "$work/out"
     target/debug/devcluster --dir "$work/cluster" --gpus 8 \
         --image "embedrun.test/operator=$PWD/target/debug/embedrun-operator:/usr/local/bin/embedrun-operator" \
         --image "embedrun.test/runner=$PWD/target/debug/embedrun:/usr/local/bin/embedrun" \
-        >"$work/cluster.log" 2>&1 &
+        >"$work/kubeconfig.path" 2>"$work/cluster.log" &
     cluster_pid=$!
-    export KUBECONFIG=$work/cluster/kubeconfig
+    # It names the kubeconfig once everything is up.
     for _ in $(seq 240); do
-        [[ -e $work/cluster/ready ]] && break
+        [[ -s $work/kubeconfig.path ]] && break
         kill -0 "$cluster_pid" 2>/dev/null || fail "the control plane did not start: $(tail -5 "$work/cluster.log")"
         sleep 0.5
     done
-    [[ -e $work/cluster/ready ]] || fail "the control plane is not ready after two minutes, see $work/cluster.log"
+    [[ -s $work/kubeconfig.path ]] || fail "the control plane is not ready after two minutes, see $work/cluster.log"
+    KUBECONFIG=$(<"$work/kubeconfig.path")
+    export KUBECONFIG
     PATH=$KUBEBUILDER_ASSETS:$PATH
     OPERATOR_IMAGE=embedrun.test/operator:dev
     RUNNER_IMAGE=embedrun.test/runner:dev

@@ -86,6 +86,8 @@ fn read_strictly(text: &str, file: &str) -> Result<EmbeddingRun> {
     let mut unknown = Vec::new();
     let run: EmbeddingRun = serde_ignored::deserialize(document, |path| unknown.push(dotted(&path)))
         .map_err(|error| invalid(file.to_owned()).caused_by(error))?;
+    // The resource's type has no room for these two; expect_kind has read them.
+    unknown.retain(|path| path != "apiVersion" && path != "kind");
     if !unknown.is_empty() {
         return Err(invalid(format!("{file}: the API has no field {}", unknown.join(", "))));
     }

@@ -1,0 +1,91 @@
+//! The chart, and what its ServiceAccount may do.
+
+use anyhow::{Context, Result, ensure};
+use harness::Cluster;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::setup::{SYSTEM, operator, root};
+
+pub(crate) async fn the_chart_lints_renders_and_refuses_wrong_values(cluster: &Cluster) -> Result<()> {
+    let chart = root().join("charts/embedrun");
+    let chart = chart.to_string_lossy();
+    cluster.helm(&["lint", "--strict", &chart]).await?;
+    let all = cluster
+        .helm(&[
+            "template",
+            "r",
+            &chart,
+            "--set",
+            "operator.watchNamespace=search",
+            "--set",
+            "runner.image.digest=sha256:\
+            0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+            "--set",
+            "imagePullSecrets[0].name=pull",
+        ])
+        .await?;
+    for word in ["kind: Role\n", "--watch-namespace=search", "runner@sha256:0123", "--image-pull-secret=pull"] {
+        ensure!(all.contains(word), "no {word:?}");
+    }
+    ensure!(!all.contains("kind: ClusterRole\n"), "one namespace needs no rights on the others");
+    ensure!(all.contains("helm.sh/resource-policy: keep"), "the CRD outlives the chart");
+    for wrong in ["operator.replicas=many", "operator.image.digest=sha256:short", "runner.imge.tag=x", "service.port=0"]
+    {
+        let refused = cluster.helm(&["template", "r", &chart, "--set", wrong]).await;
+        ensure!(refused.is_err(), "{wrong} was accepted");
+    }
+    Ok(())
+}
+
+pub(crate) async fn the_operator_has_no_right_to_secrets(cluster: &Cluster) -> Result<()> {
+    operator(cluster).await?;
+    let account = format!("--as=system:serviceaccount:{SYSTEM}:embedrun-operator");
+    let may = async |verb: &str, resource: &str| -> bool {
+        let answer = cluster.kubectl(&["auth", "can-i", verb, resource, "-A", &account]).await;
+        answer.is_ok_and(|answer| answer.trim() == "yes")
+    };
+    ensure!(may("create", "jobs.batch").await, "the operator makes Jobs");
+    for (verb, resource) in [
+        ("get", "secrets"),
+        ("list", "secrets"),
+        ("create", "pods"),
+        ("list", "configmaps"),
+        ("delete", "configmaps"),
+        ("update", "embeddingruns.embedrun.dev"),
+        ("get", "nodes"),
+        ("create", "clusterroles.rbac.authorization.k8s.io"),
+        ("impersonate", "users"),
+        ("create", "pods/exec"),
+    ] {
+        ensure!(!may(verb, resource).await, "the operator may {verb} {resource}");
+    }
+    Ok(())
+}
+
+pub(crate) async fn the_operator_serves_metrics(cluster: &Cluster) -> Result<()> {
+    let port = operator(cluster).await?;
+    ensure!(get(port, "/healthz").await?.ends_with("ok"));
+    ensure!(get(port, "/readyz").await?.ends_with("ok"));
+    let metrics = get(port, "/metrics").await?;
+    for name in [
+        "embedrun_leader 1",
+        "embedrun_reconciliations_total{result=\"ok\"}",
+        "embedrun_runs{phase=\"Succeeded\"}",
+        "rag_chunks_total",
+    ] {
+        ensure!(metrics.contains(name), "no {name} in\n{metrics}");
+    }
+    Ok(())
+}
+
+async fn get(port: u16, path: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.context("the operator does not listen")?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}

@@ -1,0 +1,48 @@
+//! The product end to end: the chart is installed, runs are applied, pods compute with a real model.
+
+mod chart;
+mod failures;
+mod lifecycle;
+mod rejections;
+mod setup;
+mod vectors;
+
+use std::process::ExitCode;
+
+use chart::{
+    the_chart_lints_renders_and_refuses_wrong_values, the_operator_has_no_right_to_secrets, the_operator_serves_metrics,
+};
+use failures::{
+    a_bad_shard_is_named_and_the_good_ones_are_kept, a_missing_claim_holds_the_run_until_it_exists,
+    bad_input_fails_with_its_reason, pods_that_the_namespace_refuses_are_told,
+};
+use lifecycle::{
+    a_changed_manifest_is_a_new_revision, a_deleted_run_leaves_nothing_behind, a_restarted_operator_loses_nothing,
+    a_second_apply_does_nothing, a_suspended_run_pauses_and_goes_on,
+};
+use rejections::{every_example_applies, fields_that_are_not_implemented_are_named, rules_reject_at_apply};
+use vectors::two_collections_in_three_shards_become_vectors;
+
+fn main() -> ExitCode {
+    harness::suite::run(
+        setup::options,
+        harness::tests![
+            two_collections_in_three_shards_become_vectors,
+            a_second_apply_does_nothing,
+            a_changed_manifest_is_a_new_revision,
+            a_restarted_operator_loses_nothing,
+            a_suspended_run_pauses_and_goes_on,
+            a_deleted_run_leaves_nothing_behind,
+            a_bad_shard_is_named_and_the_good_ones_are_kept,
+            bad_input_fails_with_its_reason,
+            a_missing_claim_holds_the_run_until_it_exists,
+            pods_that_the_namespace_refuses_are_told,
+            rules_reject_at_apply,
+            fields_that_are_not_implemented_are_named,
+            every_example_applies,
+            the_chart_lints_renders_and_refuses_wrong_values,
+            the_operator_has_no_right_to_secrets,
+            the_operator_serves_metrics,
+        ],
+    )
+}

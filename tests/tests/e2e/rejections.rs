@@ -1,0 +1,91 @@
+//! Manifests that are refused: at apply by the schema, or by the operator with the path of the field.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use crds::v1alpha1::ConditionType;
+use harness::Cluster;
+use serde_json::{Value, json};
+
+use crate::setup::{Place, condition, operator, root};
+
+pub(crate) async fn rules_reject_at_apply(cluster: &Cluster) -> Result<()> {
+    let place = Place::make(cluster, "rules").await?;
+    let both = json!({"pvc": {"claimName": "a"}, "hostPath": {"path": "/b"}});
+    let collection = |source: Value| json!({"collections": [{"name": "c", "source": source}]});
+    let model = |change: Value| {
+        let mut model = json!({"name": "m", "source": "pvc://models/m"});
+        crate::setup::merge(&mut model, change);
+        json!({"models": {"dense": [model]}})
+    };
+    let source = json!({"pvc": {"claimName": "chunks"}});
+    let cases = [
+        ("two sources", collection(both), "exactly one of pvc, hostPath, objectStore, configMap"),
+        ("no source", collection(json!({})), "exactly one of pvc, hostPath, objectStore, configMap"),
+        ("a path that climbs", collection(json!({"pvc": {"claimName": "a", "path": "../x"}})), "without '..'"),
+        (
+            "two collections of one name",
+            json!({"collections": [{"name": "c", "source": source}, {"name": "c", "source": source}]}),
+            "Duplicate value",
+        ),
+        ("a weight of zero", model(json!({"weight": 0})), "weight must be greater than 0"),
+        ("a negative weight", model(json!({"weight": -1})), "weight must be greater than 0"),
+        ("a reserved name", model(json!({"name": "id"})), "a column of the output"),
+        ("a hub model without a revision", model(json!({"source": "hf://a/b"})), "spec.models.dense[0].source"),
+        ("no models", json!({"models": {"dense": []}}), "spec.models.dense"),
+        ("rerank without a reranker", json!({"toggles": {"rerank": true}}), "models.reranker is not given"),
+        ("sparse without a model", json!({"toggles": {"sparse": true}}), "models.sparse is empty"),
+        ("a shard of nothing", json!({"execution": {"shardSize": 0}}), "spec.execution.shardSize"),
+        ("more kept than scored", json!({"rerank": {"candidates": 5, "topK": 9}}), "topK must not exceed candidates"),
+    ];
+    for (what, change, word) in cases {
+        let manifest = place.manifest("rules", change);
+        let error = place.apply(&manifest).await.err().with_context(|| format!("{what} was accepted"))?;
+        ensure!(format!("{error:#}").contains(word), "{what}: no {word:?} in {error:#}");
+    }
+    let long = place.manifest(&"a".repeat(41), json!({}));
+    let error = place.create(&long).await.err().context("a name of 41 characters was accepted")?;
+    ensure!(error.to_string().contains("at most 40 characters"), "{error}");
+
+    place.apply(&place.manifest("fixed", json!({}))).await?;
+    let moved = place.manifest("fixed", json!({"output": {"pvc": {"claimName": "elsewhere"}}}));
+    let error = place.apply(&moved).await.err().context("the output was moved")?;
+    ensure!(format!("{error:#}").contains("immutable"), "{error:#}");
+    Ok(())
+}
+
+pub(crate) async fn fields_that_are_not_implemented_are_named(cluster: &Cluster) -> Result<()> {
+    let place = Place::make(cluster, "missing").await?;
+    let change = json!({"queue": {"name": "batch"}, "processing": "Incremental"});
+    place.apply(&place.manifest("missing", change)).await?;
+    let status = place
+        .status("missing", "the rejection", |status| {
+            condition(status, ConditionType::Accepted).is_ok_and(|accepted| accepted.status == "False")
+        })
+        .await?;
+    let accepted = condition(&status, ConditionType::Accepted)?;
+    ensure!(accepted.reason == "NotImplemented", "{accepted:?}");
+    ensure!(accepted.message.contains("spec.queue") && accepted.message.contains("spec.processing"), "{accepted:?}");
+    ensure!(place.kubectl(&["get", "jobs", "-o", "name"]).await?.is_empty(), "nothing is started");
+    Ok(())
+}
+
+pub(crate) async fn every_example_applies(cluster: &Cluster) -> Result<()> {
+    operator(cluster).await?;
+    for namespace in ["search", "embedrun-quickstart"] {
+        cluster.kubectl(&["create", "namespace", namespace]).await?;
+    }
+    let mut applied = 0;
+    for entry in fs::read_dir(root().join("docs/examples"))? {
+        let path = entry?.path();
+        let name = path.display().to_string();
+        cluster.kubectl(&["apply", "--dry-run=server", "--validate=strict", "-f", &name]).await?;
+        let text = fs::read_to_string(&path)?;
+        let run: crds::v1alpha1::EmbeddingRun = serde_yaml_ng::from_str(&text).with_context(|| name.clone())?;
+        let missing = crds::validation::not_implemented(&run.spec);
+        ensure!(missing.is_empty(), "{name} asks for {missing:?}");
+        applied += 1;
+    }
+    ensure!(applied >= 4, "only {applied} examples");
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! The main job: text goes in, vectors and an honest status come out.
+
+use std::{collections::BTreeSet, fs};
+
+use anyhow::{Context, Result, ensure};
+use crds::{
+    summary::ProcessingSummary,
+    v1alpha1::{ConditionType, Phase},
+};
+use harness::Cluster;
+use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
+use kube::{Api, ResourceExt, api::ListParams};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use crate::setup::{Place, condition, records};
+
+pub(crate) async fn two_collections_in_three_shards_become_vectors(cluster: &Cluster) -> Result<()> {
+    let place = Place::make(cluster, "vectors").await?;
+    place.write("notes/a.jsonl", &records("a", 12))?;
+    place.write("faq/faq.md", "# Opening hours\n\nWe open at nine.\n\n# Parking\n\nBehind the house.\n")?;
+    place.write("faq/more_chunks.json", r#"{"chunks": [{"id": "x", "text": "Dogs are welcome."}, {"text": " "}]}"#)?;
+    let manifest = place.manifest(
+        "main",
+        json!({"collections": [
+            {"name": "notes", "source": {"pvc": {"claimName": "chunks", "path": "notes"}}},
+            {"name": "faq", "source": {"pvc": {"claimName": "chunks", "path": "faq/"}}}
+        ]}),
+    );
+    place.apply(&manifest).await?;
+    let status = place.succeeded("main").await?;
+
+    let progress = status.progress.clone().context("progress")?;
+    ensure!((progress.shards_done, progress.shards_total, progress.chunks_total) == (3, 3, 15), "{progress:?}");
+    let totals: Vec<_> = status
+        .collections
+        .iter()
+        .map(|collection| (collection.name.as_str(), collection.chunks.total, collection.chunks.skipped))
+        .collect();
+    ensure!(totals == [("notes", 12, 0), ("faq", 3, 1)], "{totals:?}");
+    ensure!(status.collections[0].dense[0].dimensions == 384, "{:?}", status.collections[0]);
+    let degraded = condition(&status, ConditionType::Degraded)?;
+    ensure!((degraded.status.as_str(), degraded.reason.as_str()) == ("True", "DeviceFallback"), "{degraded:?}");
+    for kind in [ConditionType::Accepted, ConditionType::Complete, ConditionType::Ready, ConditionType::ResultRecorded]
+    {
+        ensure!(condition(&status, kind)?.status == "True", "{kind}");
+    }
+
+    let revision = status.revision.clone().context("a revision")?;
+    for collection in &status.collections {
+        let path = place.vectors.join(format!("runs/{revision}/{}/processing_summary.json", collection.name));
+        let bytes = fs::read(&path).with_context(|| path.display().to_string())?;
+        let told = collection.summary.clone().context("a summary")?;
+        ensure!(told.sha256 == hex::encode(Sha256::digest(&bytes)), "the summary is not the one that was recorded");
+        let summary: ProcessingSummary = serde_json::from_slice(&bytes)?;
+        ensure!(summary.chunk_count == collection.chunks.embedded, "{}", summary.chunk_count);
+        for file in &summary.export_run.files {
+            ensure!(place.vectors.join(&file.path).is_file(), "{} is not there", file.path);
+        }
+        let current = fs::read_to_string(place.vectors.join(format!("current/{}", collection.name)))?;
+        ensure!(current.contains(&revision), "{current}");
+    }
+
+    pods_are_pinned_and_hold_no_credentials(&place).await?;
+    let table = place.kubectl(&["get", "erun", "main", "-o", "wide"]).await?;
+    for word in ["Succeeded", "3/3 shards", "Disabled", &revision, "pvc://vectors/runs/"] {
+        ensure!(table.contains(word), "no {word} in\n{table}");
+    }
+    ensure!(status.phase == Some(Phase::Succeeded));
+    Ok(())
+}
+
+async fn pods_are_pinned_and_hold_no_credentials(place: &Place<'_>) -> Result<()> {
+    let jobs: Api<Job> = Api::namespaced(place.cluster.client(), &place.namespace);
+    let embed = jobs
+        .list(&ListParams::default().labels("embedrun.dev/stage=embed"))
+        .await?
+        .items
+        .pop()
+        .and_then(|job| job.spec)
+        .context("an embed Job")?;
+    ensure!((embed.parallelism, embed.completions) == (Some(2), Some(3)), "{embed:?}");
+    let pods: Api<Pod> = Api::namespaced(place.cluster.client(), &place.namespace);
+    let pods = pods.list(&ListParams::default()).await?.items;
+    ensure!(pods.len() == 5, "{} pods", pods.len());
+    let mut nodes = BTreeSet::new();
+    for pod in pods {
+        let name = pod.name_any();
+        let spec = pod.spec.context("a spec")?;
+        ensure!(spec.automount_service_account_token == Some(false), "{name}");
+        let volumes = spec.volumes.unwrap_or_default();
+        ensure!(
+            volumes.iter().all(|volume| volume.projected.is_none() && volume.secret.is_none()),
+            "{name}: {volumes:?}"
+        );
+        let limits = spec.containers[0].resources.as_ref().and_then(|resources| resources.limits.clone());
+        let gpus = limits.and_then(|limits| limits.get("nvidia.com/gpu").cloned());
+        ensure!(gpus.is_some() == name.contains("-embed-"), "{name}: {gpus:?}");
+        nodes.insert(spec.node_name);
+    }
+    ensure!(nodes.len() == 1, "{nodes:?}");
+    Ok(())
+}
