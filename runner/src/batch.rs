@@ -1,0 +1,172 @@
+//! Token-budget batches over a window of rows, and the way back: row N out is row N in.
+
+/// The number of tokens, padding included, that one batch may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenBudget(pub usize);
+
+/// Vectors of one width, row after row in one buffer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rows {
+    dimensions: usize,
+    values: Vec<f32>,
+}
+
+impl Rows {
+    /// Takes `values` as rows of `dimensions` each.
+    ///
+    /// # Panics
+    /// If `dimensions` is zero or does not divide the number of values.
+    pub fn new(dimensions: usize, values: Vec<f32>) -> Self {
+        assert!(dimensions > 0, "a row has at least one dimension");
+        assert_eq!(values.len() % dimensions, 0, "{} values are not rows of {dimensions}", values.len());
+        Self { dimensions, values }
+    }
+
+    /// The width of a row.
+    pub fn dimensions(&self) -> usize {
+        self.dimensions
+    }
+
+    /// The number of rows.
+    pub fn len(&self) -> usize {
+        self.values.len() / self.dimensions
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// The row at `index`.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn row(&self, index: usize) -> &[f32] {
+        &self.values[index * self.dimensions..][..self.dimensions]
+    }
+
+    /// The rows in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &[f32]> {
+        self.values.chunks_exact(self.dimensions)
+    }
+
+    /// All values, row-major.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// All values, row-major.
+    pub fn into_values(self) -> Vec<f32> {
+        self.values
+    }
+}
+
+/// Splits a window of rows with the given `lengths` in tokens into batches of row indices.
+///
+/// In every batch rows × longest row ≤ `budget`; a single row that is longer than the budget is a batch of its
+/// own. The longest rows come first, so that a budget which the device cannot hold shows at the start. Every row is
+/// in exactly one batch.
+pub fn batches(lengths: &[usize], budget: TokenBudget) -> Vec<Vec<usize>> {
+    let mut by_length: Vec<usize> = (0..lengths.len()).collect();
+    by_length.sort_by_key(|&row| std::cmp::Reverse(lengths[row]));
+    let mut batches: Vec<Vec<usize>> = Vec::new();
+    for row in by_length {
+        match batches.last_mut() {
+            Some(batch) if (batch.len() + 1) * lengths[batch[0]] <= budget.0 => batch.push(row),
+            _ => batches.push(vec![row]),
+        }
+    }
+    batches
+}
+
+/// Puts the `computed` rows of each of the `batches` back where the rows came from: row N out is row N in.
+///
+/// # Panics
+/// If `computed` is not one block of `dimensions` wide rows per batch, with one row per row index.
+pub fn restore(batches: &[Vec<usize>], computed: &[Rows], dimensions: usize) -> Rows {
+    assert_eq!(batches.len(), computed.len(), "one block of rows per batch");
+    let rows: usize = batches.iter().map(Vec::len).sum();
+    let mut values = vec![0.0; rows * dimensions];
+    for (batch, block) in batches.iter().zip(computed) {
+        assert_eq!((batch.len(), dimensions), (block.len(), block.dimensions), "one row per row of the batch");
+        for (&row, vector) in batch.iter().zip(block.iter()) {
+            values[row * dimensions..][..dimensions].copy_from_slice(vector);
+        }
+    }
+    Rows::new(dimensions, values)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn window() -> impl Strategy<Value = (Vec<usize>, TokenBudget)> {
+        (prop::collection::vec(0usize..300, 0..200), (0usize..2000).prop_map(TokenBudget))
+    }
+
+    proptest! {
+        #[test]
+        fn every_row_is_in_exactly_one_batch((lengths, budget) in window()) {
+            let mut rows = batches(&lengths, budget).concat();
+            rows.sort_unstable();
+            prop_assert_eq!(rows, (0..lengths.len()).collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn no_batch_of_several_rows_is_over_the_budget((lengths, budget) in window()) {
+            for batch in batches(&lengths, budget) {
+                let longest = batch.iter().map(|&row| lengths[row]).max().unwrap_or(0);
+                prop_assert!(batch.len() == 1 || batch.len() * longest <= budget.0);
+            }
+        }
+
+        #[test]
+        fn no_batch_could_take_the_first_row_of_the_next((lengths, budget) in window()) {
+            for pair in batches(&lengths, budget).windows(2) {
+                prop_assert!((pair[0].len() + 1) * lengths[pair[0][0]] > budget.0);
+            }
+        }
+
+        #[test]
+        fn longer_rows_come_first((lengths, budget) in window()) {
+            let order: Vec<usize> = batches(&lengths, budget).concat().into_iter().map(|row| lengths[row]).collect();
+            prop_assert!(order.is_sorted_by(|a, b| a >= b));
+        }
+
+        #[test]
+        fn restoring_gives_every_row_its_place_back((lengths, budget) in window(), dimensions in 1usize..4) {
+            let vector = |row: usize| (0..dimensions).map(move |column| (row * 10 + column) as f32);
+            let batches = batches(&lengths, budget);
+            let computed: Vec<Rows> = batches
+                .iter()
+                .map(|batch| Rows::new(dimensions, batch.iter().flat_map(|&row| vector(row)).collect()))
+                .collect();
+            let restored = restore(&batches, &computed, dimensions);
+            prop_assert_eq!(restored, Rows::new(dimensions, (0..lengths.len()).flat_map(vector).collect()));
+        }
+    }
+
+    #[test]
+    fn a_row_longer_than_the_budget_is_a_batch_of_its_own() {
+        assert_eq!(batches(&[4, 50, 4], TokenBudget(10)), [vec![1], vec![0, 2]]);
+    }
+
+    #[test]
+    fn an_empty_window_has_no_batches() {
+        assert!(batches(&[], TokenBudget(10)).is_empty());
+        assert!(restore(&[], &[], 3).is_empty());
+    }
+
+    #[test]
+    fn rows_of_equal_length_keep_their_order() {
+        assert_eq!(batches(&[2, 2, 2, 2], TokenBudget(6)), [vec![0, 1, 2], vec![3]]);
+    }
+
+    #[test]
+    #[should_panic(expected = "7 values are not rows of 2")]
+    fn a_buffer_that_is_not_whole_rows_is_refused() {
+        let _ = Rows::new(2, vec![0.0; 7]);
+    }
+}

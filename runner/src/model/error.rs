@@ -1,0 +1,293 @@
+//! Why a model cannot be loaded, or a batch not be computed.
+
+use std::{io, path::PathBuf};
+
+use crds::contract::FailureReason;
+
+use super::folder;
+use crate::text::TextError;
+
+/// Why a model cannot be loaded, or a batch not be computed. Every message names the model, the file where there is
+/// one, and what can be done about it.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// There is no folder.
+    #[error("model {model}: there is no folder {}; check the source of the model and its mount", dir.display())]
+    FolderMissing {
+        /// The model's name.
+        model: String,
+        /// The folder that was looked for.
+        dir: PathBuf,
+    },
+    /// A file that every model has is not there.
+    #[error("model {model}: {} is missing; download the model folder again", file.display())]
+    FileMissing {
+        /// The model's name.
+        model: String,
+        /// The file that was looked for.
+        file: PathBuf,
+    },
+    /// A file is there and cannot be read.
+    #[error("model {model}: {} cannot be read", file.display())]
+    Read {
+        /// The model's name.
+        model: String,
+        /// The file.
+        file: PathBuf,
+        /// What the file system says.
+        #[source]
+        source: io::Error,
+    },
+    /// A configuration file is not what it should be.
+    #[error("model {model}: {} is not valid", file.display())]
+    FileInvalid {
+        /// The model's name.
+        model: String,
+        /// The file.
+        file: PathBuf,
+        /// Where and why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The configuration asks for what this runner does not compute.
+    #[error("model {model}: {} has {field} {found:?}; supported: {}", file.display(), supported.join(", "))]
+    Unsupported {
+        /// The model's name.
+        model: String,
+        /// The configuration file.
+        file: PathBuf,
+        /// The field of the file.
+        field: &'static str,
+        /// What the field holds.
+        found: String,
+        /// What it may hold.
+        supported: &'static [&'static str],
+    },
+    /// The hidden size cannot be shared among the heads.
+    #[error(
+        "model {model}: {} has hidden_size {hidden_size}, which num_attention_heads {heads} does not divide",
+        file.display()
+    )]
+    Heads {
+        /// The model's name.
+        model: String,
+        /// The configuration file.
+        file: PathBuf,
+        /// `hidden_size`.
+        hidden_size: usize,
+        /// `num_attention_heads`.
+        heads: usize,
+    },
+    /// Neither the folder nor the run says how token vectors become one vector.
+    #[error("model {model}: {} has no pooling configuration; set the pooling of the model, Cls or Mean", dir.display())]
+    PoolingUnknown {
+        /// The model's name.
+        model: String,
+        /// The model folder.
+        dir: PathBuf,
+    },
+    /// There are no weights.
+    #[error("model {model}: there is no {} in {}", folder::WEIGHTS, dir.display())]
+    NoWeights {
+        /// The model's name.
+        model: String,
+        /// The model folder.
+        dir: PathBuf,
+    },
+    /// The only weights are a pickle, which runs code when it is opened.
+    #[error(
+        "model {model}: {} is a pickle, which can run code and is refused; convert the weights to {}",
+        file.display(), folder::WEIGHTS
+    )]
+    PickleRefused {
+        /// The model's name.
+        model: String,
+        /// The pickle.
+        file: PathBuf,
+    },
+    /// The weights are truncated, or not safetensors.
+    #[error("model {model}: {} is truncated or corrupt; download it again", file.display())]
+    WeightsCorrupt {
+        /// The model's name.
+        model: String,
+        /// The weights.
+        file: PathBuf,
+        /// Where and why.
+        #[source]
+        source: candle_core::Error,
+    },
+    /// A tensor that the configuration implies is not in the weights.
+    #[error(
+        "model {model}: {} has no tensor {tensor}; config.json and the weights are not of one model",
+        file.display()
+    )]
+    TensorMissing {
+        /// The model's name.
+        model: String,
+        /// The weights.
+        file: PathBuf,
+        /// The tensor, without a prefix.
+        tensor: String,
+    },
+    /// A tensor does not have the shape that the configuration implies.
+    #[error(
+        "model {model}: tensor {tensor} in {} has shape {found:?}, config.json implies {expected:?}",
+        file.display()
+    )]
+    TensorShape {
+        /// The model's name.
+        model: String,
+        /// The weights.
+        file: PathBuf,
+        /// The tensor, as the weights name it.
+        tensor: String,
+        /// What the configuration implies.
+        expected: Vec<usize>,
+        /// What the weights hold.
+        found: Vec<usize>,
+    },
+    /// A tensor is not of floats.
+    #[error(
+        "model {model}: tensor {tensor} in {} is {found}; quantised weights are not supported, only floats",
+        file.display()
+    )]
+    TensorType {
+        /// The model's name.
+        model: String,
+        /// The weights.
+        file: PathBuf,
+        /// The tensor, as the weights name it.
+        tensor: String,
+        /// Its element type.
+        found: String,
+    },
+    /// The tokenizer cannot be used, or cannot encode a text.
+    #[error("model {model}: {source}")]
+    Tokenizer {
+        /// The model's name.
+        model: String,
+        /// Why.
+        #[source]
+        source: TextError,
+    },
+    /// The tokenizer has ids that the embedding has no row for.
+    #[error(
+        "model {model}: {} has ids up to {tokenizer} (exclusive), but the word embedding has {embedding} rows; \
+         tokenizer and weights are not of one model",
+        file.display()
+    )]
+    Vocabulary {
+        /// The model's name.
+        model: String,
+        /// The tokenizer.
+        file: PathBuf,
+        /// One more than the highest id of the tokenizer.
+        tokenizer: usize,
+        /// The rows of the word embedding.
+        embedding: usize,
+    },
+    /// A vector has a NaN or an infinite value.
+    #[error("model {model}: the vector of row {row} is not finite; check the weights and the text of this row")]
+    NotFinite {
+        /// The model's name.
+        model: String,
+        /// The row among those given, from 0.
+        row: usize,
+    },
+    /// The device has no memory left.
+    #[error("model {model}: the device is out of memory")]
+    OutOfMemory {
+        /// The model's name.
+        model: String,
+        /// What the device says.
+        #[source]
+        source: candle_core::Error,
+    },
+    /// The device failed in another way.
+    #[error("model {model}: the computation failed")]
+    Compute {
+        /// The model's name.
+        model: String,
+        /// What the device says.
+        #[source]
+        source: candle_core::Error,
+    },
+}
+
+impl ModelError {
+    /// The reason that the stage reports, which also decides the exit code.
+    pub fn reason(&self) -> FailureReason {
+        match self {
+            Self::FolderMissing { .. } => FailureReason::ModelNotFound,
+            Self::FileMissing { .. }
+            | Self::FileInvalid { .. }
+            | Self::Unsupported { .. }
+            | Self::Heads { .. }
+            | Self::PoolingUnknown { .. }
+            | Self::NoWeights { .. }
+            | Self::PickleRefused { .. }
+            | Self::WeightsCorrupt { .. }
+            | Self::TensorMissing { .. }
+            | Self::TensorShape { .. }
+            | Self::TensorType { .. }
+            | Self::Vocabulary { .. } => FailureReason::InvalidModel,
+            Self::Tokenizer { source: TextError::Encode { .. }, .. } => FailureReason::InvalidRecord,
+            Self::Tokenizer { .. } => FailureReason::InvalidModel,
+            Self::NotFinite { .. } => FailureReason::InvalidVector,
+            Self::OutOfMemory { .. } => FailureReason::OutOfMemory,
+            Self::Read { .. } => FailureReason::StoreUnavailable,
+            Self::Compute { .. } => FailureReason::Internal,
+        }
+    }
+
+    /// An error of the device while it loads or computes.
+    pub(super) fn device(model: &str, source: candle_core::Error) -> Self {
+        let model = model.to_owned();
+        if is_out_of_memory(&source) { Self::OutOfMemory { model, source } } else { Self::Compute { model, source } }
+    }
+
+    /// An error of the tokenizer.
+    pub(crate) fn tokenizer(model: &str, source: TextError) -> Self {
+        Self::Tokenizer { model: model.to_owned(), source }
+    }
+
+    /// The same error with the row that it names, if any, replaced.
+    pub(crate) fn at_row(self, place: impl FnOnce(usize) -> usize) -> Self {
+        match self {
+            Self::NotFinite { model, row } => Self::NotFinite { model, row: place(row) },
+            Self::Tokenizer { model, source: TextError::Encode { row, source } } => {
+                Self::Tokenizer { model, source: TextError::Encode { row: place(row), source } }
+            }
+            other => other,
+        }
+    }
+}
+
+/// Whether the device says that its memory is full. The CUDA driver's error reaches us as text only.
+fn is_out_of_memory(error: &candle_core::Error) -> bool {
+    let text = error.to_string().to_ascii_lowercase();
+    text.contains("out_of_memory") || text.contains("out of memory")
+}
+
+#[cfg(test)]
+mod tests {
+    use crds::contract::ExitCode;
+
+    use super::*;
+
+    #[test]
+    fn a_full_device_is_out_of_memory_and_another_failure_is_transient() {
+        let cuda = |text: &str| candle_core::Error::Cuda(text.into());
+        let full = ModelError::device("m", cuda("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")").bt());
+        assert_eq!(full.reason().exit_code(), ExitCode::OutOfMemory);
+        let lost = ModelError::device("m", cuda("DriverError(CUDA_ERROR_UNKNOWN, \"unknown error\")").bt());
+        assert_eq!(lost.reason().exit_code(), ExitCode::Transient);
+    }
+
+    #[test]
+    fn a_vector_that_is_not_finite_is_bad_input() {
+        let error = ModelError::NotFinite { model: "m".into(), row: 3 }.at_row(|row| row + 100);
+        assert_eq!(error.to_string(), "model m: the vector of row 103 is not finite; check the weights and the text of this row");
+        assert_eq!(error.reason().exit_code(), ExitCode::BadInput);
+    }
+}

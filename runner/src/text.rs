@@ -1,0 +1,289 @@
+//! Text to token ids, with an exact account of what truncation costs.
+//!
+//! The text is handed to the tokenizer as it is: whitespace and case are the user's, and what the tokenizer's own
+//! normalizer does with them is part of the model.
+
+use std::{
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    thread,
+};
+
+use tokenizers::{Encoding, TruncationDirection};
+
+/// The cause of an error inside the tokenizers library.
+pub type TokenizersError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a tokenizer cannot be used, or a text not be encoded.
+#[derive(Debug, thiserror::Error)]
+pub enum TextError {
+    /// The file is not there, or not a tokenizer.
+    #[error("{} cannot be read as a tokenizer", path.display())]
+    Open {
+        /// The `tokenizer.json`.
+        path: PathBuf,
+        /// What the tokenizers library says.
+        #[source]
+        source: TokenizersError,
+    },
+    /// Nothing marks the beginning and the end of a text, which an encoder needs.
+    #[error("{} adds no special tokens to a text: its post_processor is missing", path.display())]
+    NoSpecialTokens {
+        /// The `tokenizer.json`.
+        path: PathBuf,
+    },
+    /// The special tokens alone fill a sequence.
+    #[error("max tokens is {max_tokens}, but {special} of them are special tokens: at least {} are needed", special + 1)]
+    NoRoom {
+        /// The longest sequence.
+        max_tokens: usize,
+        /// The special tokens of every sequence.
+        special: usize,
+    },
+    /// A text cannot be encoded.
+    #[error("the text of row {row} cannot be encoded")]
+    Encode {
+        /// The row among the given texts, from 0.
+        row: usize,
+        /// What the tokenizers library says.
+        #[source]
+        source: TokenizersError,
+    },
+}
+
+/// One encoded text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tokens {
+    /// The token ids, special tokens included.
+    pub ids: Vec<u32>,
+    /// The tokens that truncation cut off.
+    pub lost: usize,
+}
+
+/// The tokenizer of a model.
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    max_tokens: usize,
+    cut: TruncationDirection,
+}
+
+impl Tokenizer {
+    /// Opens a `tokenizer.json`. A sequence is at most `max_tokens` long, special tokens included. Padding and
+    /// truncation that the file sets are overridden: batches are padded to their longest row, and truncation is
+    /// counted. The side that the file cuts from is kept.
+    ///
+    /// # Errors
+    /// If the file is not a tokenizer, adds no special tokens, or `max_tokens` leaves no room for text.
+    pub fn open(path: &Path, max_tokens: usize) -> Result<Self, TextError> {
+        let open_error = |source| TextError::Open { path: path.to_owned(), source };
+        let mut inner = tokenizers::Tokenizer::from_file(path).map_err(open_error)?;
+        let cut = inner.get_truncation().map_or(TruncationDirection::Right, |truncation| truncation.direction);
+        inner.with_padding(None).with_truncation(None).map_err(open_error)?;
+        let special = inner.encode_fast("", true).map_err(open_error)?.len();
+        if special == 0 {
+            return Err(TextError::NoSpecialTokens { path: path.to_owned() });
+        }
+        if max_tokens <= special {
+            return Err(TextError::NoRoom { max_tokens, special });
+        }
+        Ok(Self { inner, max_tokens, cut })
+    }
+
+    /// The longest sequence in tokens, special tokens included.
+    pub fn max_tokens(&self) -> usize {
+        self.max_tokens
+    }
+
+    /// The number of ids: one more than the highest, so that every id is a row of an embedding with as many rows.
+    pub fn vocabulary(&self) -> usize {
+        self.inner.get_vocab(true).into_values().max().map_or(0, |highest| highest as usize + 1)
+    }
+
+    /// Encodes one text.
+    ///
+    /// # Errors
+    /// If the tokenizer cannot encode it; the row is 0.
+    pub fn encode(&self, text: &str) -> Result<Tokens, TextError> {
+        self.encode_row(0, text)
+    }
+
+    /// Encodes texts with up to `threads` threads; the order is kept.
+    ///
+    /// # Errors
+    /// If the tokenizer cannot encode a text; the error names its row.
+    pub fn encode_batch<T: AsRef<str> + Sync>(
+        &self,
+        texts: &[T],
+        threads: NonZeroUsize,
+    ) -> Result<Vec<Tokens>, TextError> {
+        let share = texts.len().div_ceil(threads.get()).max(1);
+        let encode_share = |first: usize, texts: &[T]| -> Result<Vec<Tokens>, TextError> {
+            (first..).zip(texts).map(|(row, text)| self.encode_row(row, text.as_ref())).collect()
+        };
+        thread::scope(|scope| {
+            let workers: Vec<_> = (0..)
+                .step_by(share)
+                .zip(texts.chunks(share))
+                .map(|(first, texts)| scope.spawn(move || encode_share(first, texts)))
+                .collect();
+            let mut encoded = Vec::with_capacity(texts.len());
+            for worker in workers {
+                encoded.extend(worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+            }
+            Ok(encoded)
+        })
+    }
+
+    fn encode_row(&self, row: usize, text: &str) -> Result<Tokens, TextError> {
+        let encoding = self.inner.encode_fast(text, true).map_err(|source| TextError::Encode { row, source })?;
+        Ok(truncate(&encoding, self.max_tokens, self.cut))
+    }
+}
+
+/// Cuts the tokens of the text, never the special tokens around it, until the whole is `max_tokens` long.
+fn truncate(encoding: &Encoding, max_tokens: usize, cut: TruncationDirection) -> Tokens {
+    let lost = encoding.len().saturating_sub(max_tokens);
+    if lost == 0 {
+        return Tokens { ids: encoding.get_ids().to_vec(), lost };
+    }
+    let is_text = |position: &usize| encoding.get_special_tokens_mask()[*position] == 0;
+    let text: Vec<usize> = (0..encoding.len()).filter(is_text).collect();
+    let dropped = match cut {
+        TruncationDirection::Right => &text[text.len() - lost..],
+        TruncationDirection::Left => &text[..lost],
+    };
+    let kept = (0..encoding.len()).filter(|position| dropped.binary_search(position).is_err());
+    Tokens { ids: kept.map(|position| encoding.get_ids()[position]).collect(), lost }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Words are ids 4 to 9, `[CLS]` and `[SEP]` 1 and 2; the file pads to 128 and cuts at 5, as real ones do.
+    fn tokenizer_json(cut: &str) -> serde_json::Value {
+        let special = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"];
+        let added: Vec<_> = (0..)
+            .zip(special)
+            .map(|(id, content)| {
+                json!({"id": id, "content": content, "special": true, "single_word": false, "lstrip": false,
+                       "rstrip": false, "normalized": false})
+            })
+            .collect();
+        let words = special.into_iter().chain(["a", "b", "c", "d", "e", "f"]);
+        let vocabulary: serde_json::Map<_, _> = (0..).zip(words).map(|(id, word)| (word.into(), json!(id))).collect();
+        json!({
+            "version": "1.0",
+            "truncation": {"max_length": 5, "strategy": "LongestFirst", "stride": 0, "direction": cut},
+            "padding": {"strategy": {"Fixed": 128}, "direction": "Right", "pad_to_multiple_of": null, "pad_id": 0,
+                        "pad_type_id": 0, "pad_token": "[PAD]"},
+            "added_tokens": added,
+            "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
+                           "strip_accents": null, "lowercase": true},
+            "pre_tokenizer": {"type": "BertPreTokenizer"},
+            "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 2], "cls": ["[CLS]", 1]},
+            "decoder": null,
+            "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+                      "max_input_chars_per_word": 100, "vocab": vocabulary},
+        })
+    }
+
+    fn open(json: &serde_json::Value, max_tokens: usize) -> Result<Tokenizer, TextError> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("tokenizer.json");
+        std::fs::write(&path, json.to_string()).expect("a file in it");
+        Tokenizer::open(&path, max_tokens)
+    }
+
+    fn tokenizer(max_tokens: usize) -> Result<Tokenizer, TextError> {
+        open(&tokenizer_json("Right"), max_tokens)
+    }
+
+    #[test]
+    fn padding_and_truncation_of_the_file_are_overridden() -> Result<(), TextError> {
+        let tokens = tokenizer(100)?.encode("a b c d e f")?;
+        assert_eq!(tokens, Tokens { ids: vec![1, 4, 5, 6, 7, 8, 9, 2], lost: 0 });
+        Ok(())
+    }
+
+    #[test]
+    fn truncation_keeps_the_special_tokens_and_counts_the_others() -> Result<(), TextError> {
+        assert_eq!(tokenizer(5)?.encode("a b c d e f")?, Tokens { ids: vec![1, 4, 5, 6, 2], lost: 3 });
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_that_cuts_on_the_left_is_cut_on_the_left() -> Result<(), TextError> {
+        let tokens = open(&tokenizer_json("Left"), 5)?.encode("a b c d e f")?;
+        assert_eq!(tokens, Tokens { ids: vec![1, 7, 8, 9, 2], lost: 3 });
+        Ok(())
+    }
+
+    #[test]
+    fn a_text_of_exactly_the_longest_length_loses_nothing() -> Result<(), TextError> {
+        assert_eq!(tokenizer(5)?.encode("a b c")?, Tokens { ids: vec![1, 4, 5, 6, 2], lost: 0 });
+        Ok(())
+    }
+
+    #[test]
+    fn special_tokens_written_in_the_text_are_cut_like_text() -> Result<(), TextError> {
+        assert_eq!(tokenizer(4)?.encode("a b [SEP] [SEP]")?, Tokens { ids: vec![1, 4, 5, 2], lost: 2 });
+        Ok(())
+    }
+
+    #[test]
+    fn an_empty_text_is_its_special_tokens() -> Result<(), TextError> {
+        assert_eq!(tokenizer(5)?.encode("")?, Tokens { ids: vec![1, 2], lost: 0 });
+        Ok(())
+    }
+
+    #[test]
+    fn a_batch_has_the_order_of_its_texts_with_any_number_of_threads() -> Result<(), TextError> {
+        let tokenizer = tokenizer(6)?;
+        let texts: Vec<String> = (0..50).map(|n| ["a", "b", "c", "d", "e", "f"][..n % 7].join(" ")).collect();
+        let alone = texts.iter().map(|text| tokenizer.encode(text)).collect::<Result<Vec<_>, _>>()?;
+        for threads in [1, 2, 3, 7, 64] {
+            let threads = NonZeroUsize::new(threads).expect("not zero");
+            assert_eq!(tokenizer.encode_batch(&texts, threads)?, alone);
+        }
+        assert!(tokenizer.encode_batch::<&str>(&[], NonZeroUsize::MIN)?.is_empty());
+        Ok(())
+    }
+
+    #[test]
+    fn the_vocabulary_is_one_more_than_the_highest_id() -> Result<(), TextError> {
+        assert_eq!(tokenizer(5)?.vocabulary(), 10);
+        Ok(())
+    }
+
+    #[test]
+    fn a_length_without_room_for_text_is_refused() {
+        let error = tokenizer(2).map(|_| ()).expect_err("no room");
+        assert_eq!(error.to_string(), "max tokens is 2, but 2 of them are special tokens: at least 3 are needed");
+    }
+
+    #[test]
+    fn a_tokenizer_without_special_tokens_is_refused() {
+        let mut json = tokenizer_json("Right");
+        json["post_processor"] = json!(null);
+        let error = open(&json, 5).map(|_| ()).expect_err("no post_processor");
+        assert!(matches!(error, TextError::NoSpecialTokens { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_text_that_cannot_be_encoded_is_named_by_its_row() -> Result<(), TextError> {
+        let mut json = tokenizer_json("Right");
+        json["model"]["unk_token"] = json!("[GONE]");
+        let error = open(&json, 5)?.encode_batch(&["a", "b", "?"], NonZeroUsize::MIN).expect_err("no unknown token");
+        assert!(matches!(error, TextError::Encode { row: 2, .. }), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_that_is_not_a_tokenizer_is_named() {
+        let error = open(&json!({}), 5).map(|_| ()).expect_err("not a tokenizer");
+        assert!(error.to_string().contains("tokenizer.json"), "{error}");
+    }
+}
