@@ -33,6 +33,8 @@ fn main() -> ExitCode {
             a_missing_config_map_makes_the_pod_wait,
             an_init_container_runs_before_the_others,
             a_crashing_container_is_started_again,
+            an_unhealthy_container_is_started_again,
+            a_pod_past_its_deadline_fails,
             a_deployment_becomes_ready_when_its_probe_succeeds,
             kubectl_applies_and_helm_lists,
         ],
@@ -527,16 +529,48 @@ async fn a_crashing_container_is_started_again(cluster: &Cluster) -> Result<()> 
     let namespace = cluster.namespace("restart", PodSecurity::Restricted).await?;
     let pod = with(shell_pod("crashing", "echo try; exit 7"), "/spec", &json!({"restartPolicy": "OnFailure"}));
     create_pod(cluster, &namespace, pod).await?;
-    let pod = pod_that(cluster, &namespace, "crashing", "two restarts", |pod| {
-        let status = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
-        status.is_some_and(|statuses| statuses[0].restart_count >= 2)
-    })
-    .await?;
+    let pod = pod_that(cluster, &namespace, "crashing", "two restarts", |pod| restarts(pod) >= 2).await?;
     assert_eq!(phase(&pod), "Running");
     let status = pod.status.and_then(|status| status.container_statuses);
     let last = status.and_then(|statuses| statuses[0].last_state.clone()?.terminated);
     assert_eq!(last.map(|end| end.exit_code), Some(7));
     assert!(cluster.logs(&namespace, "crashing")?.starts_with("try\ntry\n"));
+    Ok(())
+}
+
+async fn an_unhealthy_container_is_started_again(cluster: &Cluster) -> Result<()> {
+    let namespace = cluster.namespace("liveness", PodSecurity::Restricted).await?;
+    let pod = with(
+        shell_pod("silent", "trap 'exit 0' TERM; while :; do sleep 0.1; done"),
+        CONTAINER,
+        // Nobody listens on port 1.
+        &json!({"livenessProbe": {"tcpSocket": {"port": 1}, "periodSeconds": 1, "failureThreshold": 1}}),
+    );
+    let pod = with(pod, "/spec", &json!({"restartPolicy": "Always"}));
+    create_pod(cluster, &namespace, pod).await?;
+    pod_that(cluster, &namespace, "silent", "a restart", |pod| restarts(pod) >= 1).await?;
+    Ok(())
+}
+
+fn restarts(pod: &Pod) -> i32 {
+    let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+    statuses.map_or(0, |statuses| statuses[0].restart_count)
+}
+
+async fn a_pod_past_its_deadline_fails(cluster: &Cluster) -> Result<()> {
+    let namespace = cluster.namespace("deadline", PodSecurity::Restricted).await?;
+    let pod = with(
+        shell_pod("slow", "trap 'exit 0' TERM; while :; do sleep 0.1; done"),
+        "/spec",
+        &json!({"activeDeadlineSeconds": 1}),
+    );
+    create_pod(cluster, &namespace, pod).await?;
+    let pod = pod_that(cluster, &namespace, "slow", "Failed", |pod| {
+        phase(pod) == "Failed" && state(pod).terminated.is_some()
+    })
+    .await?;
+    let reason = pod.status.and_then(|status| status.reason);
+    assert_eq!(reason.as_deref(), Some("DeadlineExceeded"));
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use harness::{Cluster, ClusterOptions, Image, NodeOptions};
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
 
 /// Start a control plane and a node whose pods are processes of this machine.
 #[derive(Parser)]
@@ -33,7 +34,10 @@ fn parse_image(text: &str) -> Result<(String, Image)> {
 async fn main() -> Result<()> {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
-        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_env_filter(
+            // The client reports every look at a server that is still starting as an error.
+            EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,kube_client=off")),
+        )
         .init();
     let options = Options::parse();
     let mut interrupt = signal(SignalKind::interrupt())?;
