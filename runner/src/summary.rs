@@ -58,6 +58,7 @@ pub fn result(run: &Stored, collections: &[Stored]) -> FinalizeResult {
             embedded: sum(|collection| collection.embedded),
             truncated: sum(|collection| collection.truncated),
             skipped: sum(|collection| collection.skipped),
+            dense: counts(run).dense,
             ..CollectionResult::default()
         },
         device_fallbacks: run.summary.device_run.fallback_count,

@@ -88,6 +88,8 @@ fn read_strictly(text: &str, file: &str) -> Result<EmbeddingRun> {
         .map_err(|error| invalid(file.to_owned()).caused_by(error))?;
     // The resource's type has no room for these two; expect_kind has read them.
     unknown.retain(|path| path != "apiVersion" && path != "kind");
+    // What kind it is has been checked, and has no field in the type.
+    unknown.retain(|field: &String| !["apiVersion", "kind"].contains(&field.as_str()));
     if !unknown.is_empty() {
         return Err(invalid(format!("{file}: the API has no field {}", unknown.join(", "))));
     }

@@ -1,0 +1,225 @@
+//! Every bad input: the exit code, a message that names the place, and nothing lost.
+
+use std::fs;
+
+use crds::contract::{FailureReason, Stage};
+
+use crate::{
+    common::write_tiny_bert,
+    world::{Ended, World},
+};
+
+/// The failure of a run over one file of a source that is otherwise fine.
+fn run_with(name: &str, text: &str) -> (World, Ended) {
+    let world = World::new();
+    world.ten_chunks().source(name, text);
+    let ended = world.run(&[]);
+    assert!(!world.path("out/current").exists(), "readers are pointed to nothing");
+    (world, ended)
+}
+
+fn file_uri(world: &World, name: &str) -> String {
+    format!("file://{}", world.path("source").join(name).display())
+}
+
+#[test]
+fn a_chunk_file_that_is_no_json_is_named_with_line_and_column() {
+    let (world, ended) = run_with("c.json", "[{\"text\": \"one\"},\n oops]");
+    let failure = ended.failed(3, FailureReason::InvalidFile);
+    assert_eq!(failure.message, format!("{}: no JSON: expected value at line 2 column 2", file_uri(&world, "c.json")));
+    assert_eq!(failure.stage, Stage::Plan);
+}
+
+#[test]
+fn a_record_without_text_is_named_with_its_line_and_its_fields() {
+    let (world, ended) = run_with("c.jsonl", "{\"text\": \"one\"}\n{\"content\": \"two\", \"id\": 2}\n");
+    let message = ended.failed(3, FailureReason::InvalidRecord).message;
+    assert_eq!(
+        message,
+        format!(
+            "{}, line 2: no field \"text\" (the text); its fields: content, id; \
+             set fields.text of the collection if the text has another name",
+            file_uri(&world, "c.jsonl")
+        )
+    );
+}
+
+#[test]
+fn a_record_without_words_is_skipped_and_counted() {
+    let world = World::new();
+    world.ten_chunks().source("c.jsonl", "{\"text\": \"\"}\n{\"text\": \" \\t \"}\n{\"text\": \"words\"}\n");
+    world.run(&["--shard-size", "3"]).succeeded();
+    assert_eq!(world.rows("docs").len(), 11);
+    let summary = world.json(&world.revision().join("docs/processing_summary.json"));
+    assert_eq!((&summary["chunk_count"], &summary["skipped_chunks"]), (&11.into(), &2.into()));
+    let plan = world.json(&world.revision().join("plan.json"));
+    let skipped: u64 = plan["shards"].as_array().expect("shards").iter().filter_map(|s| s["skipped"].as_u64()).sum();
+    assert_eq!(skipped, 2);
+}
+
+#[test]
+fn an_id_that_stands_twice_is_named_with_both_places() {
+    let (world, ended) = run_with("c.jsonl", "{\"text\": \"one\"}\n{\"text\": \"two\", \"id\": \"line-3\"}\n");
+    let message = ended.failed(3, FailureReason::DuplicateId).message;
+    let (first, second) = (file_uri(&world, "b.jsonl"), file_uri(&world, "c.jsonl"));
+    assert!(message.contains("\"line-3\""), "{message}");
+    assert!(message.contains(&format!("{first}, line 4 and {second}, line 2")), "{message}");
+}
+
+#[test]
+fn an_empty_collection_is_named_with_its_folder_and_what_would_be_read() {
+    let world = World::new();
+    let message = world.run(&[]).failed(3, FailureReason::EmptyCollection).message;
+    assert!(message.contains("\"docs\" is empty: there is no file in file://"), "{message}");
+    world.source("a.csv", "text\n").source("b.docx", "");
+    let message = world.run(&[]).failed(3, FailureReason::EmptyCollection).message;
+    assert!(message.contains(".jsonl") && message.contains("holds only a.csv, b.docx"), "{message}");
+    world.source("c.jsonl", "{\"text\": \" \"}\n");
+    let message = world.run(&[]).failed(3, FailureReason::EmptyCollection).message;
+    assert!(message.contains("1 record(s) without text"), "{message}");
+}
+
+#[test]
+fn a_source_that_is_not_there_is_named() {
+    let world = World::new();
+    fs::remove_dir_all(world.path("source")).expect("removed");
+    let message = world.run(&[]).failed(2, FailureReason::SourceNotFound).message;
+    assert!(message.contains("collection \"docs\"") && message.contains("/source"), "{message}");
+}
+
+#[test]
+fn a_model_that_cannot_be_used_is_named_and_what_is_committed_stays() {
+    let world = World::new();
+    world.ten_chunks();
+    world.plan(5).succeeded();
+    world.embed(0).succeeded();
+    let before = world.files();
+    let weights = world.path("model/model.safetensors");
+
+    let original = fs::read(&weights).expect("weights");
+    fs::remove_file(&weights).expect("removed");
+    let failure = world.embed(1).failed(2, FailureReason::InvalidModel);
+    assert_eq!((failure.stage, failure.shard), (Stage::Embed, Some(1)));
+    assert!(
+        failure.message.contains("model tiny") && failure.message.contains("model.safetensors"),
+        "{}",
+        failure.message
+    );
+
+    fs::write(world.path("model/pytorch_model.bin"), "pickle").expect("a file");
+    let message = world.embed(1).failed(2, FailureReason::InvalidModel).message;
+    assert!(message.contains("pytorch_model.bin is a pickle"), "{message}");
+
+    fs::write(&weights, &original[..original.len() / 2]).expect("a file");
+    let message = world.embed(1).failed(2, FailureReason::InvalidModel).message;
+    assert!(message.contains("model.safetensors"), "{message}");
+
+    fs::write(&weights, &original).expect("a file");
+    let config = fs::read_to_string(world.path("model/config.json")).expect("a config");
+    fs::write(world.path("model/config.json"), config.replace("\"intermediate_size\":32", "\"intermediate_size\":64"))
+        .expect("a file");
+    let message = world.embed(1).failed(2, FailureReason::InvalidModel).message;
+    assert!(message.contains("intermediate") && message.contains("64"), "{message}");
+
+    fs::rename(world.path("model"), world.path("moved")).expect("moved");
+    world.embed(1).failed(2, FailureReason::ModelNotFound);
+
+    assert_eq!(world.files(), before);
+    write_tiny_bert(&world.path("model"), 1);
+    world.embed(1).succeeded();
+    world.finalize().succeeded();
+    assert_eq!(world.rows("docs").len(), 10);
+}
+
+#[test]
+fn weights_that_change_between_shards_spoil_the_run() {
+    let world = World::new();
+    world.ten_chunks();
+    world.plan(5).succeeded();
+    world.embed(0).succeeded();
+    write_tiny_bert(&world.path("model"), 2);
+    world.embed(1).succeeded();
+    let message = world.finalize().failed(2, FailureReason::InvalidModel).message;
+    assert!(message.contains("model tiny: shards 0 and 1") && message.contains("spec.rerunToken"), "{message}");
+    assert!(!world.path("out/current").exists());
+}
+
+#[test]
+fn a_source_that_changed_after_the_plan_is_an_error_of_its_shards_alone() {
+    let world = World::new();
+    world.ten_chunks();
+    world.plan(4).succeeded();
+    world.embed(0).succeeded();
+    let before = world.files();
+    let text = fs::read_to_string(world.path("source/b.jsonl")).expect("a file");
+    world.source("b.jsonl", &text.replace("two words", "other words"));
+    let failure = world.embed(1).failed(3, FailureReason::SourceChanged);
+    assert_eq!(failure.shard, Some(1));
+    for part in ["shard 1", "\"docs\"", "b.jsonl", "ids or texts differ", "spec.sourceRevision"] {
+        assert!(failure.message.contains(part), "{part}: {}", failure.message);
+    }
+    fs::remove_file(world.path("source/b.jsonl")).expect("removed");
+    let message = world.embed(1).failed(3, FailureReason::SourceChanged).message;
+    assert!(message.contains("a file is gone in b.jsonl"), "{message}");
+    world.source("b.jsonl", "{\"text\": \"one 0\", \"id\": \"line-0\"}\n");
+    let message = world.embed(1).failed(3, FailureReason::SourceChanged).message;
+    assert!(message.contains("4 chunks were planned, 1 are"), "{message}");
+    assert_eq!(world.files(), before);
+    world.source("b.jsonl", &text);
+    world.embed(1).succeeded();
+}
+
+#[test]
+fn shards_that_are_missing_are_named() {
+    let world = World::new();
+    world.ten_chunks();
+    world.plan(3).succeeded();
+    world.embed(1).succeeded();
+    let message = world.finalize().failed(75, FailureReason::ShardsMissing).message;
+    assert!(message.contains("3 of 4 shards are not committed: 0, 2, 3"), "{message}");
+    let failure = world.embed(9).failed(2, FailureReason::InvalidConfiguration);
+    assert!(failure.message.contains("there is no shard 9: the plan has 4"), "{}", failure.message);
+}
+
+#[test]
+fn a_gpu_that_is_required_and_not_there_is_a_failure_and_otherwise_a_fallback() {
+    let world = World::new();
+    world.ten_chunks();
+    world.plan(5).succeeded();
+    let embed = ["embed", "--config", "run.json", "--gpu-count", "1"];
+    let message =
+        world.embedrun(&[&embed[..], &["--shard", "0"]].concat()).failed(2, FailureReason::DeviceUnavailable).message;
+    assert!(message.contains("spec.gpu.required") && message.contains("spec.gpu.count"), "{message}");
+    for shard in ["0", "1"] {
+        world.embedrun(&[&embed[..], &["--gpu-required", "false", "--shard", shard]].concat()).succeeded();
+    }
+    world.finalize().succeeded();
+    let summary = world.json(&world.revision().join("processing_summary.json"));
+    assert_eq!(
+        summary["device_run"],
+        serde_json::json!({"requested": "cuda", "used": ["cpu"], "fallback_reason": "DeviceFallback", "fallback_count": 2})
+    );
+}
+
+#[test]
+fn a_manifest_is_checked_before_anything_is_touched() {
+    let world = World::new();
+    world.ten_chunks();
+    let manifest = fs::read_to_string(world.path("run.yaml")).expect("a manifest");
+    let cases = [
+        ("  gpu: {count: 0}", "  gpus: {count: 0}", "run.yaml: the API has no field spec.gpus"),
+        ("{name: tiny,", "{name: metadata,", "spec.models.dense[0].name: this name is a column of the output"),
+        ("  gpu:", "  rerank: {topK: 3}\n  gpu:", "run.yaml: not implemented yet: spec.rerank"),
+        ("count: 0", "count: none", "spec.gpu.count"),
+        ("kind: EmbeddingRun", "kind: Pod", "\"Pod\""),
+    ];
+    for (from, to, expected) in cases {
+        world.manifest_text(&manifest.replace(from, to));
+        let message = world.run(&[]).failed(2, FailureReason::InvalidConfiguration).message;
+        assert!(message.contains(expected), "{to}: {message}");
+    }
+    world.manifest_text(&format!("{manifest}---\n{manifest}"));
+    let message = world.run(&[]).failed(2, FailureReason::InvalidConfiguration).message;
+    assert!(message.contains("holds 2 documents"), "{message}");
+    assert!(!world.path("out").exists());
+}

@@ -1,0 +1,9 @@
+//! The real binary over temporary folders with a tiny model: what a user sees, file by file and message by message.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod bad_input;
+mod faults;
+mod full_path;
+mod world;
