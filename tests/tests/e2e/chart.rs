@@ -81,7 +81,7 @@ pub(crate) async fn the_operator_serves_metrics(cluster: &Cluster) -> Result<()>
     Ok(())
 }
 
-async fn get(port: u16, path: &str) -> Result<String> {
+pub(crate) async fn get(port: u16, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.context("the operator does not listen")?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;

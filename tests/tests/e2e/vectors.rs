@@ -13,7 +13,10 @@ use kube::{Api, ResourceExt, api::ListParams};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use crate::setup::{Place, condition, records};
+use crate::{
+    chart::get,
+    setup::{Place, condition, operator, records},
+};
 
 pub(crate) async fn two_collections_in_three_shards_become_vectors(cluster: &Cluster) -> Result<()> {
     let place = Place::make(cluster, "vectors").await?;
@@ -67,6 +70,12 @@ pub(crate) async fn two_collections_in_three_shards_become_vectors(cluster: &Clu
         ensure!(table.contains(word), "no {word} in\n{table}");
     }
     ensure!(status.phase == Some(Phase::Succeeded));
+
+    // Batch pods are gone between two scrapes: the operator counts what they did.
+    let metrics = get(operator(cluster).await?, "/metrics").await?;
+    let tokens = metrics.lines().find_map(|line| line.strip_prefix("rag_tokens_total ")).context("no tokens")?;
+    let told: u64 = status.collections.iter().map(|collection| collection.dense[0].tokens).sum();
+    ensure!(tokens.parse::<f64>()? >= told as f64 && told > 0, "{tokens} tokens counted, {told} told");
     Ok(())
 }
 

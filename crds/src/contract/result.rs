@@ -1,234 +1,9 @@
-//! What the operator and the runner say to each other.
-//!
-//! The operator gives every pod a [`RunnerConfig`] (a file from an immutable ConfigMap named by revision) that
-//! holds identity only; what belongs to execution travels as arguments. The runner answers with a [`RunResult`]
-//! in the container's termination message, and with an [`ExitCode`].
-
-use std::fmt;
+//! What the runner answers.
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    identity::Revision,
-    layout,
-    v1alpha1::{FallbackReason, FieldMapping, Format, Pooling, TogglesSpec},
-};
-
-/// The version of this contract. A runner refuses a configuration of another version by name.
-pub const CONTRACT_VERSION: u32 = 1;
-
-/// The size that the kubelet cuts a termination message to, in bytes.
-pub const MESSAGE_LIMIT: usize = 4096;
-
-/// Where the configuration is mounted in a pod.
-pub const CONFIG_DIR: &str = "/embedrun/config";
-/// The key of the ConfigMap, and so the name of the file, that holds the configuration.
-pub const CONFIG_KEY: &str = "run.json";
-/// The name of the runner's container.
-pub const CONTAINER: &str = "runner";
-/// Where a pod's runner writes its result.
-pub const RESULT_PATH: &str = "/dev/termination-log";
-
-/// What a runner executes: the identity of a run, with every place resolved to a path.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct RunnerConfig {
-    /// [`CONTRACT_VERSION`].
-    pub version: u32,
-    /// The run.
-    pub run: RunRef,
-    /// The revision that is computed.
-    pub revision: Revision,
-    /// What to embed.
-    pub collections: Vec<CollectionConfig>,
-    /// The ensemble, in order.
-    pub dense: Vec<DenseConfig>,
-    /// The switches that the spec sets; what it leaves open, the runner decides and records.
-    #[serde(default, skip_serializing_if = "TogglesSpec::is_unset")]
-    pub toggles: TogglesSpec,
-    /// Where the results go.
-    pub output: Place,
-}
-
-/// The name of a run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct RunRef {
-    /// Its namespace; empty on one machine.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-}
-
-/// A place as the process sees it and as users name it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Place {
-    /// The absolute path for the process.
-    pub path: String,
-    /// The name for users and messages, for example `pvc://vectors/handbook`.
-    pub uri: String,
-}
-
-impl Place {
-    /// The user's name of something below this place.
-    pub fn uri_of(&self, relative: &str) -> String {
-        format!("{}/{relative}", self.uri.trim_end_matches('/'))
-    }
-}
-
-/// A collection to embed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct CollectionConfig {
-    /// Its name.
-    pub name: String,
-    /// Its files.
-    pub source: Place,
-    /// How they are read.
-    pub format: Format,
-    /// Which fields of a record hold what.
-    pub fields: FieldMapping,
-}
-
-/// A dense model to embed with.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct DenseConfig {
-    /// Its name, and that of its vector column.
-    pub name: String,
-    /// Its folder.
-    pub source: Place,
-    /// Pooling, where the spec overrides the folder.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pooling: Option<Pooling>,
-    /// The longest sequence, where the spec overrides the folder.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_tokens: Option<u32>,
-}
-
-/// A stage of a run, one Job each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Stage {
-    /// Lists the sources and writes the plan.
-    Plan,
-    /// Embeds one shard.
-    Embed,
-    /// Merges, publishes, writes the summaries.
-    Finalize,
-}
-
-impl Stage {
-    /// The subcommand of the runner, the suffix of the Job and the value of the stage label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Plan => "plan",
-            Self::Embed => "embed",
-            Self::Finalize => "finalize",
-        }
-    }
-}
-
-impl fmt::Display for Stage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// The exit codes of the runner, wired to the Jobs' `podFailurePolicy`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum ExitCode {
-    /// Done.
-    Done = 0,
-    /// The configuration is wrong: trying again cannot help any shard.
-    BadConfiguration = 2,
-    /// The input of this shard is wrong: trying this shard again cannot help.
-    BadInput = 3,
-    /// Out of memory even at the smallest batch.
-    OutOfMemory = 4,
-    /// It may pass: try again.
-    Transient = 75,
-}
-
-impl ExitCode {
-    /// The number that the process exits with.
-    pub fn code(self) -> u8 {
-        self as u8
-    }
-}
-
-/// Why a stage failed. The name is the reason in the condition, the event and the history.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum FailureReason {
-    /// The configuration cannot be read or contradicts itself.
-    InvalidConfiguration,
-    /// A source path does not exist or cannot be read.
-    SourceNotFound,
-    /// A collection has no chunks.
-    EmptyCollection,
-    /// A source file is not of its format.
-    InvalidFile,
-    /// A record lacks its text, or a field has the wrong type.
-    InvalidRecord,
-    /// Two chunks of a collection have the same id.
-    DuplicateId,
-    /// The source is not what was planned.
-    SourceChanged,
-    /// A model folder is missing.
-    ModelNotFound,
-    /// A model folder cannot be used.
-    InvalidModel,
-    /// A model gave a vector that is not finite.
-    InvalidVector,
-    /// The accelerator that was asked for cannot be used.
-    DeviceUnavailable,
-    /// Out of memory even at the smallest batch.
-    OutOfMemory,
-    /// The output cannot be written with the rights that the process has.
-    OutputNotWritable,
-    /// The output has no space left.
-    StorageFull,
-    /// The output store failed in another way.
-    StoreUnavailable,
-    /// Not every shard is committed.
-    ShardsMissing,
-    /// The process was told to stop.
-    Interrupted,
-    /// A defect of the runner.
-    Internal,
-}
-
-impl FailureReason {
-    /// The exit code of a failure, the only place that maps one to the other.
-    pub fn exit_code(self) -> ExitCode {
-        match self {
-            Self::InvalidConfiguration
-            | Self::SourceNotFound
-            | Self::ModelNotFound
-            | Self::InvalidModel
-            | Self::DeviceUnavailable
-            | Self::OutputNotWritable => ExitCode::BadConfiguration,
-            Self::EmptyCollection
-            | Self::InvalidFile
-            | Self::InvalidRecord
-            | Self::DuplicateId
-            | Self::SourceChanged
-            | Self::InvalidVector => ExitCode::BadInput,
-            Self::OutOfMemory => ExitCode::OutOfMemory,
-            Self::StorageFull | Self::StoreUnavailable | Self::ShardsMissing | Self::Interrupted | Self::Internal => {
-                ExitCode::Transient
-            }
-        }
-    }
-}
-
-impl fmt::Display for FailureReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
-    }
-}
+use super::{CONTRACT_VERSION, Failure, MESSAGE_LIMIT};
+use crate::{identity::Revision, v1alpha1::FallbackReason};
 
 /// What a stage did, as the container's termination message.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -330,21 +105,6 @@ pub struct DenseResult {
     pub seconds: u64,
 }
 
-/// Why a stage failed, and where.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Failure {
-    /// The stage.
-    pub stage: Stage,
-    /// The class of the failure.
-    pub reason: FailureReason,
-    /// One sentence that names the file, line, field, model or object and what to do.
-    pub message: String,
-    /// The shard, in the embed stage.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub shard: Option<u32>,
-}
-
 /// A termination message that is no result of this contract.
 #[derive(Debug, thiserror::Error)]
 pub enum MessageError {
@@ -418,26 +178,12 @@ impl FinalizeResult {
     }
 }
 
-impl RunnerConfig {
-    /// The configuration as the bytes of its file.
-    pub fn to_json(&self) -> String {
-        serde_json::to_string_pretty(self).expect("a configuration has string keys and finite numbers")
-    }
-
-    /// The user's name of the run's summary.
-    pub fn run_summary_uri(&self) -> String {
-        self.output.uri_of(&layout::run_summary(&self.revision))
-    }
-
-    /// The user's name of a collection's summary.
-    pub fn collection_summary_uri(&self, collection: &str) -> String {
-        self.output.uri_of(&layout::collection_summary(&self.revision, collection))
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::{FailureReason, Stage},
+        *,
+    };
 
     fn revision() -> Revision {
         Revision::from_recorded("7f3a91c04d")
@@ -535,20 +281,5 @@ mod tests {
         let error = RunResult::from_message(r#"{"version":9,"anything":1}"#).expect_err("another version");
         assert!(error.to_string().contains("version 9"), "{error}");
         assert!(RunResult::from_message("thread 'main' panicked").is_err());
-    }
-
-    #[test]
-    fn exit_codes_are_the_failure_vocabulary() {
-        assert_eq!(
-            [
-                ExitCode::Done,
-                ExitCode::BadConfiguration,
-                ExitCode::BadInput,
-                ExitCode::OutOfMemory,
-                ExitCode::Transient
-            ]
-            .map(ExitCode::code),
-            [0, 2, 3, 4, 75]
-        );
     }
 }

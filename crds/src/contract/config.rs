@@ -1,0 +1,104 @@
+//! What the operator gives to the runner.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    identity::Revision,
+    layout,
+    v1alpha1::{FieldMapping, Format, Pooling, TogglesSpec},
+};
+
+/// What a runner executes: the identity of a run, with every place resolved to a path.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RunnerConfig {
+    /// [`CONTRACT_VERSION`].
+    pub version: u32,
+    /// The run.
+    pub run: RunRef,
+    /// The revision that is computed.
+    pub revision: Revision,
+    /// What to embed.
+    pub collections: Vec<CollectionConfig>,
+    /// The ensemble, in order.
+    pub dense: Vec<DenseConfig>,
+    /// The switches that the spec sets; what it leaves open, the runner decides and records.
+    #[serde(default, skip_serializing_if = "TogglesSpec::is_unset")]
+    pub toggles: TogglesSpec,
+    /// Where the results go.
+    pub output: Place,
+}
+
+/// The name of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RunRef {
+    /// Its namespace; empty on one machine.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// A place as the process sees it and as users name it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Place {
+    /// The absolute path for the process.
+    pub path: String,
+    /// The name for users and messages, for example `pvc://vectors/handbook`.
+    pub uri: String,
+}
+
+impl Place {
+    /// The user's name of something below this place.
+    pub fn uri_of(&self, relative: &str) -> String {
+        format!("{}/{relative}", self.uri.trim_end_matches('/'))
+    }
+}
+
+/// A collection to embed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CollectionConfig {
+    /// Its name.
+    pub name: String,
+    /// Its files.
+    pub source: Place,
+    /// How they are read.
+    pub format: Format,
+    /// Which fields of a record hold what.
+    pub fields: FieldMapping,
+}
+
+/// A dense model to embed with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DenseConfig {
+    /// Its name, and that of its vector column.
+    pub name: String,
+    /// Its folder.
+    pub source: Place,
+    /// Pooling, where the spec overrides the folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pooling: Option<Pooling>,
+    /// The longest sequence, where the spec overrides the folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<u32>,
+}
+
+impl RunnerConfig {
+    /// The configuration as the bytes of its file.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("a configuration has string keys and finite numbers")
+    }
+
+    /// The user's name of the run's summary.
+    pub fn run_summary_uri(&self) -> String {
+        self.output.uri_of(&layout::run_summary(&self.revision))
+    }
+
+    /// The user's name of a collection's summary.
+    pub fn collection_summary_uri(&self, collection: &str) -> String {
+        self.output.uri_of(&layout::collection_summary(&self.revision, collection))
+    }
+}
