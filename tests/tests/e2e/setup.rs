@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
 /// Long enough for a run on a machine that is busy with the other tests.
-pub(crate) const LIMIT: Duration = Duration::from_secs(180);
+pub(crate) const LIMIT: Duration = Duration::from_mins(3);
 /// The namespace of the operator.
 pub(crate) const SYSTEM: &str = "embedrun-system";
 /// The model of the tests.
