@@ -1,8 +1,7 @@
 //! The watches, and what they call.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -10,59 +9,25 @@ use crds::v1alpha1::EmbeddingRun;
 use futures::StreamExt;
 use k8s_openapi::api::batch::v1::Job;
 use kube::{
-    Api, Client,
+    Api,
     runtime::{
         Controller,
         controller::{Action, Config},
-        events::Recorder,
-        reflector::ObjectRef,
         watcher,
     },
 };
 
 use crate::{
+    context::Context,
     error::Error,
-    metrics::Metrics,
     reconcile::{self, names::LABEL_MANAGED_BY},
-    settings::{FIELD_MANAGER, Settings},
+    settings::FIELD_MANAGER,
 };
 
 /// The first delay after an error, doubled with every further one.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// The longest delay after an error.
 const LAST_RETRY: Duration = Duration::from_mins(2);
-
-/// What every reconciliation shares.
-pub struct Context {
-    /// The client of the API server.
-    pub client: Client,
-    /// The installation's settings.
-    pub settings: Settings,
-    /// The one recorder of events.
-    pub recorder: Recorder,
-    /// The metrics.
-    pub metrics: Arc<Metrics>,
-    /// Errors in a row, by object.
-    errors: Mutex<HashMap<ObjectRef<EmbeddingRun>, u32>>,
-}
-
-impl Context {
-    /// The shared state of a controller.
-    pub fn new(client: Client, settings: Settings, recorder: Recorder, metrics: Arc<Metrics>) -> Self {
-        Self { client, settings, recorder, metrics, errors: Mutex::default() }
-    }
-
-    fn forget_errors(&self, run: &EmbeddingRun) {
-        self.errors.lock().unwrap_or_else(PoisonError::into_inner).remove(&ObjectRef::from_obj(run));
-    }
-
-    fn count_error(&self, run: &EmbeddingRun) -> u32 {
-        let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = errors.entry(ObjectRef::from_obj(run)).or_default();
-        *count += 1;
-        *count
-    }
-}
 
 /// Reconciles the runs of `namespace` (of all namespaces without one) until `stop` ends; reconciliations under
 /// way are finished first.

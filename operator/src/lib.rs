@@ -2,6 +2,7 @@
 //!
 //! Start with [`reconcile`]: it reads as the story of the operator.
 
+pub mod context;
 pub mod controller;
 pub mod error;
 pub mod events;

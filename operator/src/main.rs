@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
 use kube::Client;
-use operator::{controller, events, http, leader, metrics::Metrics, settings::Settings};
+use operator::{context::Context, controller, events, http, leader, metrics::Metrics, settings::Settings};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -86,7 +86,7 @@ async fn main() -> anyhow::Result<()> {
     if elected {
         tracing::info!("elected");
         metrics.set_leader(true);
-        let context = Arc::new(controller::Context::new(
+        let context = Arc::new(Context::new(
             client.clone(),
             flags.settings(),
             events::recorder(client, flags.identity.clone()),

@@ -6,6 +6,11 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// What the name of a model looks like: it is also the name of a column.
+const NAME: &str = "^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$";
+/// What a model source looks like; [`ModelSource`] reads it.
+const SOURCE: &str = r"^(hf://[^@\s]+@[^@\s]+|pvc://[a-z0-9][-a-z0-9.]*(/.*)?|file:///.*)$";
+
 /// The encoders and the reranker of a run.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -29,13 +34,13 @@ pub struct ModelsSpec {
 #[serde(rename_all = "camelCase")]
 pub struct DenseModelSpec {
     /// The name of the model and of its vector column.
-    #[schemars(length(min = 1, max = 63), regex(pattern = "^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = NAME))]
     #[x_kube(validation = Rule::new("!(self in ['id', 'text', 'text_hash', 'metadata', 'ordinal'])").message("this name is a column of the output; choose another"))]
     pub name: String,
     /// Where the model is: `hf://repo@revision`, `pvc://claim/path` or `file:///path`.
     #[schemars(
         length(min = 1, max = 1024),
-        regex(pattern = "^(hf://[^@\\s]+@[^@\\s]+|pvc://[a-z0-9][-a-z0-9.]*(/.*)?|file:///.*)$")
+        regex(pattern = SOURCE)
     )]
     pub source: String,
     /// The share of the model in the fused vector, relative to the others.
@@ -69,12 +74,12 @@ pub struct DenseModelSpec {
 #[serde(rename_all = "camelCase")]
 pub struct SparseModelSpec {
     /// The name of the model and of its vector column.
-    #[schemars(length(min = 1, max = 63), regex(pattern = "^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = NAME))]
     pub name: String,
     /// Where the model is: `hf://repo@revision`, `pvc://claim/path` or `file:///path`.
     #[schemars(
         length(min = 1, max = 1024),
-        regex(pattern = "^(hf://[^@\\s]+@[^@\\s]+|pvc://[a-z0-9][-a-z0-9.]*(/.*)?|file:///.*)$")
+        regex(pattern = SOURCE)
     )]
     pub source: String,
     /// The longest sequence in tokens, special tokens included.
@@ -95,12 +100,12 @@ pub struct SparseModelSpec {
 #[serde(rename_all = "camelCase")]
 pub struct RerankerSpec {
     /// The name of the model.
-    #[schemars(length(min = 1, max = 63), regex(pattern = "^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = NAME))]
     pub name: String,
     /// Where the model is: `hf://repo@revision`, `pvc://claim/path` or `file:///path`.
     #[schemars(
         length(min = 1, max = 1024),
-        regex(pattern = "^(hf://[^@\\s]+@[^@\\s]+|pvc://[a-z0-9][-a-z0-9.]*(/.*)?|file:///.*)$")
+        regex(pattern = SOURCE)
     )]
     pub source: String,
     /// The longest query-document pair in tokens.

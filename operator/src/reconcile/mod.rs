@@ -23,7 +23,7 @@ use kube::{
     runtime::{controller::Action, reflector::ObjectRef},
 };
 
-use crate::{controller::Context, error::Error};
+use crate::{context::Context, error::Error};
 use decide::Decision;
 
 /// Takes a run one step further and says when to look again.

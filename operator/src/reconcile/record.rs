@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{apply::Applied, decide::Decision};
 use crate::{
-    controller::Context,
+    context::Context,
     error::{Error, Tried},
     events,
     settings::FIELD_MANAGER,
