@@ -114,7 +114,7 @@ pub enum ModelError {
         file: PathBuf,
         /// Where and why.
         #[source]
-        source: candle_core::Error,
+        source: Box<candle_core::Error>,
     },
     /// A tensor that the configuration implies is not in the weights.
     #[error(
@@ -201,7 +201,7 @@ pub enum ModelError {
         model: String,
         /// What the device says.
         #[source]
-        source: candle_core::Error,
+        source: Box<candle_core::Error>,
     },
     /// The device failed in another way.
     #[error("model {model}: the computation failed")]
@@ -210,7 +210,7 @@ pub enum ModelError {
         model: String,
         /// What the device says.
         #[source]
-        source: candle_core::Error,
+        source: Box<candle_core::Error>,
     },
 }
 
@@ -219,6 +219,7 @@ impl ModelError {
     pub fn reason(&self) -> FailureReason {
         match self {
             Self::FolderMissing { .. } => FailureReason::ModelNotFound,
+            Self::Tokenizer { source: TextError::Encode { .. }, .. } => FailureReason::InvalidRecord,
             Self::FileMissing { .. }
             | Self::FileInvalid { .. }
             | Self::Unsupported { .. }
@@ -230,9 +231,8 @@ impl ModelError {
             | Self::TensorMissing { .. }
             | Self::TensorShape { .. }
             | Self::TensorType { .. }
+            | Self::Tokenizer { .. }
             | Self::Vocabulary { .. } => FailureReason::InvalidModel,
-            Self::Tokenizer { source: TextError::Encode { .. }, .. } => FailureReason::InvalidRecord,
-            Self::Tokenizer { .. } => FailureReason::InvalidModel,
             Self::NotFinite { .. } => FailureReason::InvalidVector,
             Self::OutOfMemory { .. } => FailureReason::OutOfMemory,
             Self::Read { .. } => FailureReason::StoreUnavailable,
@@ -242,7 +242,7 @@ impl ModelError {
 
     /// An error of the device while it loads or computes.
     pub(super) fn device(model: &str, source: candle_core::Error) -> Self {
-        let model = model.to_owned();
+        let (model, source) = (model.to_owned(), Box::new(source));
         if is_out_of_memory(&source) { Self::OutOfMemory { model, source } } else { Self::Compute { model, source } }
     }
 
@@ -287,7 +287,10 @@ mod tests {
     #[test]
     fn a_vector_that_is_not_finite_is_bad_input() {
         let error = ModelError::NotFinite { model: "m".into(), row: 3 }.at_row(|row| row + 100);
-        assert_eq!(error.to_string(), "model m: the vector of row 103 is not finite; check the weights and the text of this row");
+        assert_eq!(
+            error.to_string(),
+            "model m: the vector of row 103 is not finite; check the weights and the text of this row"
+        );
         assert_eq!(error.reason().exit_code(), ExitCode::BadInput);
     }
 }

@@ -59,7 +59,8 @@ impl ModelFolder {
             return Err(ModelError::FolderMissing { model: name.to_owned(), dir: dir.to_owned() });
         }
         let modules = modules(name, &dir.join("modules.json"))?;
-        let path_of = |kind: &str| modules.iter().find(|module| module.kind() == kind).map(|module| dir.join(&module.path));
+        let path_of =
+            |kind: &str| modules.iter().find(|module| module.kind() == kind).map(|module| dir.join(&module.path));
         let transformer = path_of("Transformer").unwrap_or_else(|| dir.to_owned());
         let config = encoder_config(name, &transformer.join(CONFIG))?;
         Ok(Self {
@@ -109,8 +110,7 @@ impl ModelFolder {
         if weights.is_file() {
             return Ok(weights);
         }
-        let read_error =
-            |source| ModelError::Read { model: self.name.clone(), file: self.transformer.clone(), source };
+        let read_error = |source| ModelError::Read { model: self.name.clone(), file: self.transformer.clone(), source };
         let files: Vec<PathBuf> = fs::read_dir(&self.transformer)
             .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>())
             .map_err(read_error)?;
@@ -259,7 +259,10 @@ mod tests {
         let cases = [
             (json!({"pooling_mode": "cls"}), "cls"),
             (json!({"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false}), "cls"),
-            (json!({"word_embedding_dimension": 384, "pooling_mode_mean_tokens": true, "include_prompt": true}), "mean"),
+            (
+                json!({"word_embedding_dimension": 384, "pooling_mode_mean_tokens": true, "include_prompt": true}),
+                "mean",
+            ),
             (json!({"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": true}), "cls+mean"),
             (json!({"pooling_mode_weightedmean_tokens": true}), "weightedmean"),
             (json!({"pooling_mode_mean_tokens": false}), ""),

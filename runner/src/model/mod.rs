@@ -10,11 +10,11 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 
+use self::{bert::Bert, folder::ModelFolder, pooling::l2_normalize, weights::Weights};
 pub use self::{
     error::ModelError,
     pooling::{Pooling, UnsupportedPooling},
 };
-use self::{bert::Bert, folder::ModelFolder, pooling::l2_normalize, weights::Weights};
 use crate::{
     batch::Rows,
     text::{Tokenizer, Tokens},
@@ -135,8 +135,7 @@ impl DenseModel {
 fn open_tokenizer(folder: &ModelFolder, max_tokens: Option<usize>) -> Result<Tokenizer, ModelError> {
     let file = folder.tokenizer()?;
     let max_tokens = max_tokens.map_or(folder.max_tokens, |asked| asked.min(folder.max_tokens));
-    let tokenizer = Tokenizer::open(&file, max_tokens)
-        .map_err(|source| ModelError::tokenizer(&folder.name, source))?;
+    let tokenizer = Tokenizer::open(&file, max_tokens).map_err(|source| ModelError::tokenizer(&folder.name, source))?;
     let (vocabulary, embedding) = (tokenizer.vocabulary(), folder.config.vocab_size);
     if vocabulary > embedding {
         return Err(ModelError::Vocabulary { model: folder.name.clone(), file, tokenizer: vocabulary, embedding });

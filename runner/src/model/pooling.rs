@@ -101,9 +101,6 @@ mod tests {
     #[test]
     fn a_pooling_that_is_not_computed_is_refused() {
         assert_eq!(Pooling::try_from(v1alpha1::Pooling::Cls), Ok(Pooling::Cls));
-        assert_eq!(
-            Pooling::try_from(v1alpha1::Pooling::Max),
-            Err(UnsupportedPooling(v1alpha1::Pooling::Max))
-        );
+        assert_eq!(Pooling::try_from(v1alpha1::Pooling::Max), Err(UnsupportedPooling(v1alpha1::Pooling::Max)));
     }
 }

@@ -8,7 +8,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use candle_core::{DType, Device, Tensor, safetensors::{Load, SliceSafetensors}};
+use candle_core::{
+    DType, Device, Tensor,
+    safetensors::{Load, SliceSafetensors},
+};
 use sha2::{Digest, Sha256};
 
 use super::error::ModelError;
@@ -20,8 +23,7 @@ const READ_BYTES: usize = 1 << 20;
 const PREFIXES: [&str; 2] = ["", "bert."];
 
 /// The old names of a layer norm's parameters, which came from TensorFlow checkpoints.
-const OLD_NAMES: [(&str, &str); 2] =
-    [("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")];
+const OLD_NAMES: [(&str, &str); 2] = [("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")];
 
 /// A safetensors file in memory.
 pub struct Weights {
@@ -34,8 +36,11 @@ pub struct Weights {
 impl Weights {
     /// Reads the whole file.
     pub fn read(model: &str, file: &Path) -> Result<Self, ModelError> {
-        let (bytes, digest) = read_and_hash(file)
-            .map_err(|source| ModelError::Read { model: model.to_owned(), file: file.to_owned(), source })?;
+        let (bytes, digest) = read_and_hash(file).map_err(|source| ModelError::Read {
+            model: model.to_owned(),
+            file: file.to_owned(),
+            source,
+        })?;
         Ok(Self { model: model.to_owned(), file: file.to_owned(), bytes, digest })
     }
 
@@ -51,8 +56,11 @@ impl Weights {
         expected: &[(String, Vec<usize>)],
         device: &Device,
     ) -> Result<HashMap<String, Tensor>, ModelError> {
-        let corrupt = |source| ModelError::WeightsCorrupt { model: self.model.clone(), file: self.file.clone(), source };
-        let file = SliceSafetensors::new(&self.bytes).map_err(corrupt)?;
+        let file = SliceSafetensors::new(&self.bytes).map_err(|source| ModelError::WeightsCorrupt {
+            model: self.model.clone(),
+            file: self.file.clone(),
+            source: Box::new(source),
+        })?;
         let stored: BTreeMap<String, _> = file.tensors().into_iter().collect();
 
         let mut checked = Vec::with_capacity(expected.len());

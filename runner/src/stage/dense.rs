@@ -5,15 +5,12 @@ use std::{
     num::NonZeroUsize,
     sync::{
         Arc,
-        Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
         mpsc::{SyncSender, sync_channel},
     },
     thread,
     time::Instant,
 };
-
-use rayon::prelude::*;
 
 use crate::{
     batch::{self, Rows, TokenBudget},
@@ -82,7 +79,7 @@ pub enum PassError<E> {
 }
 
 /// Runs `model` over `texts`. The `sink` gets the vectors window by window in input order, with the row of each
-/// window's first text; `progress` is called after every batch, from the thread that computed it.
+/// window's first text; `progress` is called after every batch.
 ///
 /// # Errors
 /// If the model or the sink fails, or the pass is cancelled. Windows that the sink got before that are whole.
@@ -90,32 +87,38 @@ pub fn run<T, E>(
     model: &DenseModel,
     texts: impl Iterator<Item = T> + Send,
     options: &PassOptions,
-    progress: impl FnMut(Progress) + Send,
+    mut progress: impl FnMut(Progress),
     mut sink: impl FnMut(usize, Rows) -> Result<(), E>,
 ) -> Result<PassRecord, PassError<E>>
 where
     T: AsRef<str> + Send + Sync,
-    E: Send,
 {
     let started = Instant::now();
-    let progress = Mutex::new(Reporter { done: Progress::default(), report: progress });
+    let mut done = Progress::default();
     let (mut truncated_chunks, mut tokens_lost, mut batches) = (0, 0, 0);
-    thread::scope(|scope| -> Result<(), PassError<E>> {
+    thread::scope(|scope| {
         let (ahead, windows) = sync_channel(WINDOWS_AHEAD);
         scope.spawn(move || tokenize_ahead(model, texts, options, &ahead));
         for window in windows {
             let window = window?;
             truncated_chunks += window.rows.iter().filter(|tokens| tokens.lost > 0).count() as u64;
             tokens_lost += window.rows.iter().map(|tokens| tokens.lost as u64).sum::<u64>();
-            let lengths: Vec<usize> = window.rows.iter().map(|tokens| tokens.ids.len()).collect();
-            let plan = batch::batches(&lengths, options.batch);
-            batches += plan.len() as u64;
-            let computed = compute(model, &window, &plan, options, &progress)?;
+            let plan = batch::batches(&window.lengths(), options.batch);
+            let mut computed = Vec::with_capacity(plan.len());
+            for batch in &plan {
+                if options.cancelled.load(Ordering::Relaxed) {
+                    return Err(PassError::Cancelled);
+                }
+                computed.push(window.embed(model, batch)?);
+                batches += 1;
+                done.chunks += batch.len() as u64;
+                done.tokens += batch.iter().map(|&row| window.rows[row].ids.len() as u64).sum::<u64>();
+                progress(done);
+            }
             sink(window.first, batch::restore(&plan, &computed, model.dimensions())).map_err(PassError::Sink)?;
         }
         Ok(())
     })?;
-    let done = progress.into_inner().unwrap_or_else(PoisonError::into_inner).done;
     Ok(PassRecord {
         model: model.name().to_owned(),
         dimensions: model.dimensions(),
@@ -133,6 +136,18 @@ struct Window {
     /// The row of the first among all texts of the pass.
     first: usize,
     rows: Vec<Tokens>,
+}
+
+impl Window {
+    fn lengths(&self) -> Vec<usize> {
+        self.rows.iter().map(|tokens| tokens.ids.len()).collect()
+    }
+
+    /// Computes the rows of one batch; an error names the row among all texts.
+    fn embed(&self, model: &DenseModel, batch: &[usize]) -> Result<Rows, ModelError> {
+        let rows: Vec<&Tokens> = batch.iter().map(|&row| &self.rows[row]).collect();
+        model.embed(&rows).map_err(|error| error.at_row(|row| self.first + batch[row]))
+    }
 }
 
 /// Sends the texts on, encoded, until they end, one fails, or nobody takes them any more.
@@ -158,44 +173,5 @@ fn tokenize_ahead<T: AsRef<str> + Sync>(
             return;
         }
         first += count;
-    }
-}
-
-/// Adds up what is done and reports it.
-struct Reporter<F> {
-    done: Progress,
-    report: F,
-}
-
-/// Computes the batches of a window. On the CPU they run side by side, each on the core that it started on: a batch
-/// of short texts is too small for the cores to share, and half of the work between its products is not shared at all.
-fn compute<E: Send>(
-    model: &DenseModel,
-    window: &Window,
-    plan: &[Vec<usize>],
-    options: &PassOptions,
-    progress: &Mutex<Reporter<impl FnMut(Progress) + Send>>,
-) -> Result<Vec<Rows>, PassError<E>> {
-    let embed = |batch: &Vec<usize>| {
-        if options.cancelled.load(Ordering::Relaxed) {
-            return Err(PassError::Cancelled);
-        }
-        let rows: Vec<&Tokens> = batch.iter().map(|&row| &window.rows[row]).collect();
-        let vectors = model.embed(&rows).map_err(|error| error.at_row(|row| window.first + batch[row]))?;
-        let mut reporter = progress.lock().unwrap_or_else(PoisonError::into_inner);
-        let Reporter { done, report } = &mut *reporter;
-        done.chunks += rows.len() as u64;
-        done.tokens += rows.iter().map(|tokens| tokens.ids.len() as u64).sum::<u64>();
-        report(*done);
-        Ok(vectors)
-    };
-    match std::env::var("MODE").as_deref() {
-        Ok("seq") => plan.iter().map(embed).collect(),
-        _ =>
-    if model.device().is_cpu() {
-        plan.par_iter().map(embed).collect()
-    } else {
-        plan.iter().map(embed).collect()
-    }
     }
 }
