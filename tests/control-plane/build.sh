@@ -12,6 +12,7 @@ helm_module=$here/../helm
 
 key=$(cat "$here"/go.{mod,sum} "$helm_module"/go.{mod,sum} | sha256sum | cut -c1-16)
 dest=${1:-${EMBEDRUN_CACHE:-$HOME/.cache/embedrun}/control-plane/$key}
+dest=$(realpath -m "$dest")
 
 mkdir -p "$(dirname "$dest")"
 exec 9>"$dest.lock"
