@@ -84,6 +84,8 @@ fn classify(error: &(dyn StdError + 'static)) -> FailureReason {
             io::ErrorKind::PermissionDenied
             | io::ErrorKind::ReadOnlyFilesystem
             | io::ErrorKind::NotADirectory
+            // A file system without hard links, which writing at most once needs.
+            | io::ErrorKind::Unsupported
             | io::ErrorKind::AlreadyExists => return FailureReason::OutputNotWritable,
             // An error that is wrapped in an io::Error is no `source` of it.
             _ => next = io.get_ref().map(|inner| inner as &(dyn StdError + 'static)).or_else(|| io.source()),

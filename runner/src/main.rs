@@ -143,9 +143,9 @@ fn find(args: &SearchArgs) -> Result<()> {
     };
     for (rank, hit) in (1..).zip(search::search(&config, query)?) {
         if args.json {
-            println!("{}", serde_json::to_string(&hit).expect("a hit has string keys"));
+            result::print(&serde_json::to_string(&hit).expect("a hit has string keys"));
         } else {
-            println!("{}", search::show(rank, &hit));
+            result::print(&search::show(rank, &hit));
         }
     }
     Ok(())

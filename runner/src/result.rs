@@ -2,7 +2,7 @@
 
 use std::{
     fmt::Write as _,
-    io::IsTerminal,
+    io::{IsTerminal, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -33,10 +33,15 @@ pub fn write(file: Option<&Path>, result: &RunResult) {
 /// Says the result on the standard output: a sentence on a terminal, the message elsewhere.
 pub fn say(result: &RunResult, sentence: &str) {
     if std::io::stdout().is_terminal() {
-        println!("{sentence}");
+        print(sentence);
     } else {
-        println!("{}", result.to_message());
+        print(&result.to_message());
     }
+}
+
+/// Writes a line to the standard output; one that nobody reads any more is no error.
+pub fn print(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// Lets a panic of any thread end the process with the result `Internal`, after the usual message.

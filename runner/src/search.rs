@@ -16,8 +16,7 @@ use serde::Serialize;
 
 use crate::{
     error::{Result, StageError},
-    interrupt::Interrupt,
-    stage::{self, dense::PassError},
+    stage,
     store::{self, Access, Store},
 };
 
@@ -124,12 +123,8 @@ fn embed(config: &DenseConfig, summary: &ProcessingSummary, question: &str) -> R
             return Err(invalid(FailureReason::InvalidConfiguration, message));
         }
     }
-    match stage::embed_texts(&model, &[question], Arc::default(), |_| ()) {
-        Ok((vectors, _)) => Ok(vectors.into_values()),
-        Err(PassError::Model(error)) => Err(error.into()),
-        Err(PassError::Cancelled) => Err(Interrupt::error()),
-        Err(PassError::Sink(never)) => match never {},
-    }
+    let (vectors, _) = stage::embed_texts(&model, &[question], |_| "the question".into(), Arc::default(), |_| ())?;
+    Ok(vectors.into_values())
 }
 
 /// Compares a file's vectors with the question and keeps the best `count` of all files so far.

@@ -60,13 +60,36 @@ pub fn open(place: &Place, access: Access) -> Result<Store> {
         std::fs::create_dir_all(folder)
             .map_err(|error| output_error(format!("cannot create the folder {} ({})", place.uri, place.path), error))?;
     }
+    let closed = |cause: Cause| {
+        StageError::new(FailureReason::SourceNotFound, format!("cannot open {} ({})", place.uri, place.path))
+            .caused_by(cause)
+    };
+    std::fs::read_dir(folder).map_err(|error| closed(error.into()))?;
     let inner = LocalFileSystem::new_with_prefix(folder)
-        .map_err(|error| {
-            StageError::new(FailureReason::SourceNotFound, format!("cannot open {} ({})", place.uri, place.path))
-                .caused_by(error)
-        })?
+        .map_err(|error| closed(error.into()))?
         .with_fsync(access == Access::Write);
     Ok(Store { inner: Arc::new(inner), access, place: place.clone() })
+}
+
+/// Opens the store that a source is in. The name is that of the file, where the source is a single one.
+pub fn open_source(place: &Place) -> Result<(Store, Option<String>)> {
+    let path = FilePath::new(&place.path);
+    let is_file = std::fs::metadata(path)
+        .map_err(|error| {
+            StageError::new(FailureReason::SourceNotFound, format!("{} ({}) is not there", place.uri, place.path))
+                .caused_by(error)
+        })?
+        .is_file();
+    match path.file_name().zip(path.parent()) {
+        Some((name, folder)) if is_file => {
+            let name = name.to_string_lossy().into_owned();
+            let uri = place.uri.trim_end_matches('/');
+            let uri = uri.strip_suffix(&name).unwrap_or(uri).trim_end_matches('/').to_owned();
+            let folder = Place { path: folder.to_string_lossy().into_owned(), uri };
+            Ok((open(&folder, Access::Read)?, Some(name)))
+        }
+        _ => Ok((open(place, Access::Read)?, None)),
+    }
 }
 
 /// What was written: enough to check it later.
@@ -254,13 +277,12 @@ impl Upload {
         if self.parts.is_some() {
             self.send_part()?;
         }
-        match &mut self.parts {
-            Some(parts) => runtime().block_on(parts.complete())?,
-            None => {
-                let payload = PutPayload::from(std::mem::take(&mut self.part));
-                runtime().block_on(self.store.put(&self.location, payload))?
-            }
-        };
+        if let Some(parts) = &mut self.parts {
+            runtime().block_on(parts.complete())?;
+        } else {
+            let payload = PutPayload::from(std::mem::take(&mut self.part));
+            runtime().block_on(self.store.put(&self.location, payload))?;
+        }
         self.parts = None;
         Ok(Written { bytes: self.bytes, sha256: hex::encode(self.hash.clone().finalize()) })
     }

@@ -36,6 +36,11 @@ impl Manifest {
     /// Checks the text of a manifest; `file` is its name in messages.
     pub fn parse(text: &str, file: &str) -> Result<Self> {
         let run = read_strictly(text, file)?;
+        if run.metadata.name.is_none() {
+            return Err(invalid(format!("{file}: metadata.name is missing")));
+        }
+        // Says more than the pattern of the schema.
+        resolve::dense_sources(&run.spec).map_err(|error| invalid(format!("{file}: {error}")))?;
         let mut broken = schema::violations(&run);
         if broken.is_empty()
             && let Err(errors) = run.validate_cel()
@@ -48,9 +53,8 @@ impl Manifest {
         let missing = validation::not_implemented(&run.spec);
         if !missing.is_empty() {
             return Err(invalid(format!(
-                "{file}: not implemented yet: {}; remove {} from the manifest",
-                missing.join(", "),
-                if missing.len() == 1 { "it" } else { "them" }
+                "{file}: not implemented yet: {}; leave it out or give another value",
+                missing.join(", ")
             )));
         }
         Ok(Self { run, file: file.to_owned() })
@@ -266,6 +270,8 @@ spec:
     #[test]
     fn rules_of_the_schema_hold_without_a_cluster() {
         let cases = [
+            ("{name: handbook}", "{}", "run.yaml: metadata.name is missing"),
+            ("\"pvc://models/minilm\"", "minilm", "write hf://owner/name@revision, pvc://claim/path or file:///path"),
             ("name: docs", "name: Docs", "spec.collections[0].name"),
             ("{name: handbook}", "{name: hand.book}", "metadata.name must be a DNS label"),
             ("name: minilm,", "name: text,", "this name is a column of the output"),
@@ -284,6 +290,6 @@ spec:
     #[test]
     fn a_field_that_is_not_implemented_is_refused_by_its_path() {
         let sentence = refused(&MINIMAL.replace("output:", "processing: Incremental\n  output:"));
-        assert_eq!(sentence, "run.yaml: not implemented yet: spec.processing; remove it from the manifest");
+        assert_eq!(sentence, "run.yaml: not implemented yet: spec.processing; leave it out or give another value");
     }
 }

@@ -5,7 +5,7 @@
 
 mod slicer;
 
-use std::{collections::HashSet, ops::ControlFlow, time::Instant};
+use std::{collections::HashSet, ops::ControlFlow};
 
 use crds::{
     contract::{CollectionConfig, FailureReason, RunnerConfig},
@@ -111,9 +111,8 @@ pub struct Position {
 }
 
 impl Plan {
-    /// Reads the sources and makes the plan.
+    /// Reads the sources and makes the plan; how long that took, the caller fills in.
     pub fn build(config: &RunnerConfig, shard_size: u64, interrupt: &Interrupt, progress: &Progress) -> Result<Self> {
-        let started = Instant::now();
         let mut plan = Self {
             version: PLAN_VERSION,
             revision: config.revision.clone(),
@@ -135,7 +134,6 @@ impl Plan {
             );
             return Err(StageError::new(FailureReason::InvalidConfiguration, message));
         }
-        plan.seconds = started.elapsed().as_secs_f64();
         Ok(plan)
     }
 
@@ -284,9 +282,9 @@ fn empty(collection: &CollectionConfig, files: usize, skipped: u64, ignored: &[S
 /// The first few names, and how many more.
 pub fn some_of(names: &[String]) -> String {
     const SHOWN: usize = 5;
-    let mut text = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
-    if names.len() > SHOWN {
-        text.push_str(&format!(" and {} more", names.len() - SHOWN));
+    let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
     }
-    text
 }

@@ -99,7 +99,9 @@ impl<'de> Visitor<'de> for Top<'_, '_, '_> {
                 found = Some(key);
             }
         }
-        found.map(|_| ()).ok_or_else(|| A::Error::custom(format!("an object without a list {}", WRAPPERS.join(", "))))
+        found.map(|_| ()).ok_or_else(|| {
+            A::Error::custom(format!("an object in which none of {} is a list of records", WRAPPERS.join(", ")))
+        })
     }
 }
 

@@ -14,18 +14,17 @@ use std::{
     fmt,
     io::{BufReader, Read},
     ops::ControlFlow,
-    path::Path,
 };
 
 use crds::{
-    contract::{CollectionConfig, FailureReason, Place},
+    contract::{CollectionConfig, FailureReason},
     v1alpha1::Format,
 };
 use sha2::{Digest, Sha256};
 
 use crate::{
     error::{Cause, Result, StageError},
-    store::{self, Access, Store},
+    store::{self, Store},
 };
 
 pub use listing::Listing;
@@ -87,22 +86,11 @@ pub struct Source {
 impl Source {
     /// Opens the source of a collection: a folder or a single file.
     pub fn open(collection: &CollectionConfig) -> Result<Self> {
-        let Place { path, uri } = &collection.source;
-        let path = path.trim_end_matches('/');
-        let metadata = std::fs::metadata(if path.is_empty() { "/" } else { path }).map_err(|error| {
-            let message = format!("the source of collection {:?} is not there: {uri} ({path})", collection.name);
-            StageError::new(FailureReason::SourceNotFound, message).caused_by(error)
+        let (store, single) = store::open_source(&collection.source).map_err(|error| {
+            let message = format!("the source of collection {:?} cannot be read", collection.name);
+            StageError::new(error.reason, message).caused_by(error)
         })?;
-        let (root, single) = match Path::new(path).file_name().zip(Path::new(path).parent()) {
-            Some((name, parent)) if metadata.is_file() => {
-                let name = name.to_string_lossy().into_owned();
-                let uri = uri.trim_end_matches('/');
-                let uri = uri.strip_suffix(&name).unwrap_or(uri).trim_end_matches('/').to_owned();
-                (Place { path: parent.to_string_lossy().into_owned(), uri }, Some(name))
-            }
-            _ => (collection.source.clone(), None),
-        };
-        Ok(Self { store: store::open(&root, Access::Read)?, collection: collection.clone(), single })
+        Ok(Self { store, collection: collection.clone(), single })
     }
 
     /// The files that this collection is made of.
@@ -184,7 +172,7 @@ impl Visit<'_> {
         reader.read_to_end(&mut bytes).map_err(|error| self.unreadable(error))?;
         let text = String::from_utf8(bytes).map_err(|error| {
             let valid = error.utf8_error().valid_up_to();
-            let line = error.as_bytes()[..valid].iter().filter(|byte| **byte == b'\n').count() + 1;
+            let line = error.as_bytes()[..valid].split(|byte| *byte == b'\n').count();
             self.invalid_file(format_args!(", line {line}: not UTF-8 text"))
         })?;
         Ok(text.strip_prefix('\u{feff}').map(ToOwned::to_owned).unwrap_or(text))

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use crds::contract::Place;
 use proptest::prelude::*;
 use serde_json::json;
 use tempfile::TempDir;
@@ -201,7 +202,7 @@ fn bad_files_are_named_with_the_place_in_them() {
             "a.json",
             "{\"texts\": []}",
             FailureReason::InvalidFile,
-            "an object without a list chunks, data, records, items",
+            "an object in which none of chunks, data, records, items is a list of records",
         ),
         (
             "a.json",
@@ -282,7 +283,7 @@ fn a_source_that_is_not_there_is_named_for_the_user_and_for_the_process() {
     let error = Files::new(&[]).open("missing", Format::Auto).expect_err("missing");
     assert_eq!(error.reason, FailureReason::SourceNotFound);
     let sentence = error.sentence();
-    assert!(sentence.contains("\"docs\" is not there: pvc://chunks/x (/"), "{sentence}");
+    assert!(sentence.contains("the source of collection \"docs\" cannot be read: pvc://chunks/x (/"), "{sentence}");
 }
 
 proptest! {

@@ -18,21 +18,17 @@ use crds::{
 use super::{
     Run,
     commit::Commit,
-    dense::PassError,
     export::{self, VectorColumn},
     pass, plan,
 };
 use crate::{
     device::{self, DeviceRequest},
     error::{Result, StageError},
-    interrupt::Interrupt,
-    model::ModelError,
     plan::{Plan, PlannedCollection, Shard, SliceDigest, some_of},
     progress::Progress,
     source::{Chunk, Found, Source},
     store::PutNew,
     telemetry::{self, timed},
-    text::TextError,
 };
 
 /// Embeds one shard of the plan, unless it is committed already.
@@ -50,6 +46,7 @@ pub fn embed(run: &Run, index: u32, request: DeviceRequest) -> Result<ShardResul
 
     let (device, device_use) = device::open(request)?;
     let chunks = read(run, collection, planned, shard, index)?;
+    tracing::info!(shard = index, chunks = chunks.len(), device = device_use.used, "embedding");
     let (columns, dense) = passes(run, &chunks, &device, index)?;
     run.interrupt.check()?;
     let file = layout::shard_data(revision, &shard.collection, index, &attempt());
@@ -133,7 +130,9 @@ fn read(
         from = 0;
     }
     let mut digest = SliceDigest::default();
-    chunks.iter().for_each(|chunk| digest.push(chunk));
+    for chunk in &chunks {
+        digest.push(chunk);
+    }
     if chunks.len() as u64 != shard.chunks {
         return Err(changed(&files, &format!("{} chunks were planned, {} are", shard.chunks, chunks.len())));
     }
@@ -182,28 +181,10 @@ fn pass(
     let model = pass::load(config, device)?;
     let before = progress.position();
     let done = |chunks| progress.set(before + chunks);
-    let (vectors, record) = pass::embed(&model, texts, run.interrupt.flag(), done).map_err(|error| match error {
-        PassError::Model(error) => of_chunk(error, chunks),
-        PassError::Cancelled => Interrupt::error(),
-        PassError::Sink(never) => match never {},
-    })?;
+    let name = |row: usize| format!("chunk {:?}", chunks[row].id);
+    let (vectors, record) = pass::embed(&model, texts, name, run.interrupt.flag(), done)?;
     let described = pass::describe(config, &model, &record);
     Ok((VectorColumn { name: config.name.clone(), vectors }, described))
-}
-
-/// An error of one row, with the id of its chunk.
-fn of_chunk(error: ModelError, chunks: &[Chunk]) -> StageError {
-    let row = match &error {
-        ModelError::NotFinite { row, .. } => Some(*row),
-        ModelError::Tokenizer { source: TextError::Encode { row, .. }, .. } => Some(*row),
-        _ => None,
-    };
-    match row.and_then(|row| chunks.get(row)) {
-        Some(chunk) => {
-            StageError::new(error.reason(), format!("chunk {:?} cannot be embedded", chunk.id)).caused_by(error)
-        }
-        None => error.into(),
-    }
 }
 
 /// A name that no other attempt at the shard has.

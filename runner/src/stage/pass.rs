@@ -12,7 +12,9 @@ use super::dense::{self, PassError, PassOptions};
 use crate::{
     batch::{Rows, TokenBudget},
     error::{Result, StageError},
-    model::{DenseModel, DenseOptions},
+    interrupt::Interrupt,
+    model::{DenseModel, DenseOptions, ModelError},
+    text::TextError,
 };
 
 /// Texts that are tokenized and sorted by length together.
@@ -30,13 +32,15 @@ pub fn load(config: &DenseConfig, device: &Device) -> Result<DenseModel> {
     Ok(DenseModel::load(&config.name, Path::new(&config.source.path), &options, device)?)
 }
 
-/// The vectors of `texts` in their order; `done` is told how many are finished.
+/// The vectors of `texts` in their order. `done` is told how many are finished; `name` is what a message calls the
+/// text of a row.
 pub fn embed(
     model: &DenseModel,
     texts: &[&str],
+    name: impl Fn(usize) -> String,
     cancelled: Arc<AtomicBool>,
     mut done: impl FnMut(u64) + Send,
-) -> Result<(Rows, dense::PassRecord), PassError<Infallible>> {
+) -> Result<(Rows, dense::PassRecord)> {
     let size = |size: usize| NonZeroUsize::new(size).unwrap_or(NonZeroUsize::MIN);
     let options = PassOptions {
         window: size(WINDOW),
@@ -46,11 +50,26 @@ pub fn embed(
     };
     let mut values = Vec::with_capacity(texts.len() * model.dimensions());
     let progress = |progress: dense::Progress| done(progress.chunks);
-    let record = dense::run(model, texts.iter(), &options, progress, |_, rows: Rows| {
+    let take = |_, rows: Rows| -> Result<(), Infallible> {
         values.extend_from_slice(rows.values());
         Ok(())
-    })?;
-    Ok((Rows::new(model.dimensions(), values), record))
+    };
+    match dense::run(model, texts.iter(), &options, progress, take) {
+        Ok(record) => Ok((Rows::new(model.dimensions(), values), record)),
+        Err(PassError::Model(error)) => Err(named(error, name)),
+        Err(PassError::Cancelled) => Err(Interrupt::error()),
+        Err(PassError::Sink(never)) => match never {},
+    }
+}
+
+/// An error of one text, with the name of it.
+fn named(error: ModelError, name: impl Fn(usize) -> String) -> StageError {
+    match error {
+        ModelError::NotFinite { row, .. } | ModelError::Tokenizer { source: TextError::Encode { row, .. }, .. } => {
+            StageError::new(error.reason(), format!("{} cannot be embedded", name(row))).caused_by(error)
+        }
+        other => other.into(),
+    }
 }
 
 /// What the summary says about a pass.

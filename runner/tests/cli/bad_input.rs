@@ -6,7 +6,7 @@ use crds::contract::{FailureReason, Stage};
 
 use crate::{
     common::write_tiny_bert,
-    world::{Ended, World},
+    world::{Ended, World, json},
 };
 
 /// The failure of a run over one file of a source that is otherwise fine.
@@ -50,9 +50,9 @@ fn a_record_without_words_is_skipped_and_counted() {
     world.ten_chunks().source("c.jsonl", "{\"text\": \"\"}\n{\"text\": \" \\t \"}\n{\"text\": \"words\"}\n");
     world.run(&["--shard-size", "3"]).succeeded();
     assert_eq!(world.rows("docs").len(), 11);
-    let summary = world.json(&world.revision().join("docs/processing_summary.json"));
+    let summary = json(&world.revision().join("docs/processing_summary.json"));
     assert_eq!((&summary["chunk_count"], &summary["skipped_chunks"]), (&11.into(), &2.into()));
-    let plan = world.json(&world.revision().join("plan.json"));
+    let plan = json(&world.revision().join("plan.json"));
     let skipped: u64 = plan["shards"].as_array().expect("shards").iter().filter_map(|s| s["skipped"].as_u64()).sum();
     assert_eq!(skipped, 2);
 }
@@ -194,7 +194,7 @@ fn a_gpu_that_is_required_and_not_there_is_a_failure_and_otherwise_a_fallback() 
         world.embedrun(&[&embed[..], &["--gpu-required", "false", "--shard", shard]].concat()).succeeded();
     }
     world.finalize().succeeded();
-    let summary = world.json(&world.revision().join("processing_summary.json"));
+    let summary = json(&world.revision().join("processing_summary.json"));
     assert_eq!(
         summary["device_run"],
         serde_json::json!({"requested": "cuda", "used": ["cpu"], "fallback_reason": "DeviceFallback", "fallback_count": 2})

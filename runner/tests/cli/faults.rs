@@ -92,8 +92,10 @@ fn the_order_to_stop_ends_the_stage_without_a_marker_and_the_retry_succeeds() {
     world.source("a.jsonl", &lines.join("\n"));
     world.plan(100_000).succeeded();
     let script = format!(
-        "'{BINARY}' embed --config run.json --shard 0 --device cpu & child=$!
-         sleep 1; kill -TERM $child; wait $child"
+        "'{BINARY}' embed --config run.json --shard 0 --device cpu 2>log & child=$!
+         until grep -q embedding log; do sleep 0.05; done
+         kill -TERM $child; wait $child; code=$?
+         cat log >&2; exit $code"
     );
     let mut command = Command::new("sh");
     command.args(["-c", &script]);

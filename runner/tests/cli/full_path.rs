@@ -3,11 +3,10 @@
 use std::{fs, process::Command};
 
 use crds::contract::{PlanResult, StageOutcome};
-use serde_json::json;
 
 use crate::{
     common::{DIMENSIONS, MAX_TOKENS, write_tiny_bert},
-    world::{BINARY, Row, World},
+    world::{BINARY, Row, World, json},
 };
 
 #[test]
@@ -19,16 +18,16 @@ fn a_run_leaves_vectors_summaries_and_a_pointer() {
     let texts: Vec<&str> = rows.iter().map(|row| row.text.as_str()).collect();
     assert_eq!(texts[..5], ["first", "second text", "third text of the file", "fourth", "one 0"]);
     assert_eq!(rows.iter().map(|row| row.ordinal).collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
-    assert_eq!((rows[4].id.as_str(), &rows[4].metadata), ("line-0", &json!({"n": 0})));
+    assert_eq!((rows[4].id.as_str(), &rows[4].metadata), ("line-0", &serde_json::json!({"n": 0})));
     assert!(rows.iter().all(|row| row.vector.len() == DIMENSIONS));
     let revision = world.revision();
     let name = revision.file_name().expect("a name").to_string_lossy().into_owned();
     assert_eq!(fs::read_to_string(world.path("out/current/docs")).expect("a pointer").trim(), name);
-    let summary = world.json(&revision.join("docs/processing_summary.json"));
+    let summary = json(&revision.join("docs/processing_summary.json"));
     assert_eq!(summary["chunk_count"], 10);
     assert_eq!(summary["dense_run"]["passes"][0]["dimensions"], DIMENSIONS);
     assert_eq!(summary["dense_run"]["passes"][0]["max_tokens"], MAX_TOKENS);
-    assert_eq!(summary["device_run"]["used"], json!(["cpu"]));
+    assert_eq!(summary["device_run"]["used"], serde_json::json!(["cpu"]));
     let spans: Vec<&str> = summary["telemetry"]["spans"]
         .as_array()
         .expect("spans")
@@ -181,7 +180,7 @@ fn every_model_has_its_own_vectors() {
     let other = format!("/model\"}}, {{name: other, source: \"file://{}\"}}]", world.path("other").display());
     world.manifest_text(&manifest.replace("/model\"}]", &other));
     world.run(&[]).succeeded();
-    let summary = world.json(&world.revision().join("processing_summary.json"));
+    let summary = json(&world.revision().join("processing_summary.json"));
     let passes = summary["dense_run"]["passes"].as_array().expect("passes");
     assert_eq!(passes.len(), 2);
     assert_ne!(passes[0]["weights_sha256"], passes[1]["weights_sha256"]);
@@ -196,7 +195,7 @@ fn a_question_finds_its_own_text_first() {
     let ended = world.embedrun(&arguments).succeeded();
     let hits: Vec<serde_json::Value> =
         ended.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    assert_eq!((hits.len(), &hits[0]["text"]), (3, &json!("third text of the file")));
+    assert_eq!((hits.len(), &hits[0]["text"]), (3, &serde_json::json!("third text of the file")));
     assert!(hits[0]["score"].as_f64() > Some(0.999), "{}", ended.stdout);
     assert!(hits[1]["score"].as_f64() <= hits[0]["score"].as_f64());
     let shown = world.embedrun(&["search", "-f", "run.yaml", "third text of the file"]).succeeded();

@@ -177,10 +177,6 @@ impl World {
         revision
     }
 
-    pub fn json(&self, path: &Path) -> Value {
-        serde_json::from_slice(&fs::read(path).expect("a file")).expect("JSON")
-    }
-
     /// Every file below the output, with its bytes.
     pub fn files(&self) -> BTreeMap<String, Vec<u8>> {
         fn walk(folder: &Path, root: &Path, files: &mut BTreeMap<String, Vec<u8>>) {
@@ -200,10 +196,14 @@ impl World {
 
     /// The rows of a collection as its summary lists their files.
     pub fn rows(&self, collection: &str) -> Vec<Row> {
-        let summary = self.json(&self.revision().join(collection).join("processing_summary.json"));
+        let summary = json(&self.revision().join(collection).join("processing_summary.json"));
         let files = summary["export_run"]["files"].as_array().expect("files").clone();
         files.iter().flat_map(|file| rows(&self.path("out").join(file["path"].as_str().expect("a path")))).collect()
     }
+}
+
+pub fn json(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).expect("a file")).expect("JSON")
 }
 
 fn rows(file: &Path) -> Vec<Row> {
