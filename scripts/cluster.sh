@@ -9,7 +9,7 @@ require_bwrap
 [[ -n ${KUBEBUILDER_ASSETS:-} ]] || require go "Go 1.26 builds the control plane; or set KUBEBUILDER_ASSETS"
 require_end
 
-cargo build --locked --bins -p embedrun-operator -p embedrun-runner -p embedrun-tests
+cargo build --locked --workspace --bins
 if [[ -z ${KUBEBUILDER_ASSETS:-} ]]; then
     KUBEBUILDER_ASSETS=$(tests/control-plane/build.sh)
     export KUBEBUILDER_ASSETS

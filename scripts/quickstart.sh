@@ -17,7 +17,6 @@ fail() {
     exit 1
 }
 
-require_toolchain
 existing=0
 if [[ ${CLUSTER:-} == existing ]]; then
     existing=1
@@ -27,21 +26,12 @@ if [[ ${CLUSTER:-} == existing ]]; then
     require kubectl "https://kubernetes.io/docs/tasks/tools"
     require helm "https://helm.sh/docs/intro/install"
 else
+    require_toolchain
     require_bwrap
     [[ -n ${KUBEBUILDER_ASSETS:-} ]] || require go "Go 1.26 builds the control plane; or set KUBEBUILDER_ASSETS"
 fi
 require_end
 started=$SECONDS
-
-say "building the operator and the runner"
-packages=(-p embedrun-operator -p embedrun-runner)
-[[ $existing == 1 ]] || packages+=(-p embedrun-tests)
-cargo build --locked --bins "${packages[@]}"
-
-say "fetching the model all-MiniLM-L6-v2"
-model=$(scripts/models.sh all-MiniLM-L6-v2)
-models=$(dirname "$model")
-echo "$model"
 
 cluster_pid=
 finish() {
@@ -53,6 +43,14 @@ trap finish EXIT
 
 mkdir -p "$work"
 if [[ $existing == 0 ]]; then
+    say "building the operator and the runner"
+    # The whole workspace, as the tests build it: another selection would compile candle once more.
+    cargo build --locked --workspace --bins
+
+    say "fetching the model all-MiniLM-L6-v2"
+    model=$(scripts/models.sh all-MiniLM-L6-v2)
+    echo "$model"
+
     say "starting a control plane with a local kubelet (8 pretended GPUs, loopback only)"
     if [[ -z ${KUBEBUILDER_ASSETS:-} ]]; then
         KUBEBUILDER_ASSETS=$(tests/control-plane/build.sh)
