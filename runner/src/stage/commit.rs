@@ -9,13 +9,11 @@ use crate::{
     store::{PutNew, Store},
 };
 
-const VERSION: u32 = 1;
-
 /// `_COMMITTED.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Commit {
-    /// The version of this file.
+    /// [`Commit::VERSION`].
     pub version: u32,
     /// The index of the shard in the plan.
     pub shard: u32,
@@ -44,8 +42,8 @@ pub struct Commit {
 }
 
 impl Commit {
-    /// [`VERSION`], for who makes one.
-    pub const VERSION: u32 = VERSION;
+    /// The version of the file that this runner writes and reads.
+    pub const VERSION: u32 = 1;
 
     /// The marker of a shard, if it is committed.
     pub fn load(store: &Store, revision: &Revision, collection: &str, shard: u32) -> Result<Option<Self>> {
@@ -53,10 +51,12 @@ impl Commit {
         let Some(bytes) = store.get(&path)? else {
             return Ok(None);
         };
-        serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-            let message = format!("{} is no commit marker of version {VERSION}", store.uri_of(&path));
-            StageError::new(FailureReason::InvalidConfiguration, message).caused_by(error)
-        })
+        let unusable = || {
+            let message = format!("{} is no commit marker of version {}", store.uri_of(&path), Self::VERSION);
+            StageError::new(FailureReason::InvalidConfiguration, message)
+        };
+        let commit: Self = serde_json::from_slice(&bytes).map_err(|error| unusable().caused_by(error))?;
+        if commit.version == Self::VERSION { Ok(Some(commit)) } else { Err(unusable()) }
     }
 
     /// Commits the shard, unless another attempt has.

@@ -13,7 +13,7 @@ use crate::{
 fn a_run_leaves_vectors_summaries_and_a_pointer() {
     let world = World::new();
     world.ten_chunks();
-    let ended = world.run(&[]).succeeded();
+    let ended = world.run(&["--shard-size", "4"]).succeeded();
     let rows = world.rows("docs");
     let texts: Vec<&str> = rows.iter().map(|row| row.text.as_str()).collect();
     assert_eq!(texts[..5], ["first", "second text", "third text of the file", "fourth", "one 0"]);
@@ -27,6 +27,8 @@ fn a_run_leaves_vectors_summaries_and_a_pointer() {
     assert_eq!(summary["chunk_count"], 10);
     assert_eq!(summary["dense_run"]["passes"][0]["dimensions"], DIMENSIONS);
     assert_eq!(summary["dense_run"]["passes"][0]["max_tokens"], MAX_TOKENS);
+    assert_eq!(summary["dense_run"]["passes"][0]["chunks"], 10);
+    assert_eq!(summary["dense_run"]["passes"][0]["batches"], 3);
     assert_eq!(summary["device_run"]["used"], serde_json::json!(["cpu"]));
     let spans: Vec<&str> = summary["telemetry"]["spans"]
         .as_array()
