@@ -263,10 +263,15 @@ impl ModelError {
     }
 }
 
-/// Whether the device says that its memory is full. The CUDA driver's error reaches us as text only.
+/// Whether the device says that its memory is full. The CUDA driver's error reaches us as text only; a backtrace
+/// around it is left out, because the names of functions are no message of the device.
 fn is_out_of_memory(error: &candle_core::Error) -> bool {
-    let text = error.to_string().to_ascii_lowercase();
-    text.contains("out_of_memory") || text.contains("out of memory")
+    use candle_core::Error::{Context, Cuda, WithBacktrace, WithPath};
+    match error {
+        Context { inner, .. } | WithBacktrace { inner, .. } | WithPath { inner, .. } => is_out_of_memory(inner),
+        Cuda(message) => message.to_string().contains("OUT_OF_MEMORY"),
+        _ => false,
+    }
 }
 
 #[cfg(test)]
