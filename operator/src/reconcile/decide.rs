@@ -245,7 +245,7 @@ fn create(run: &EmbeddingRun, world: &World, step: Step) -> Decision {
         return Decision::Wait(Blocked { reason: reason::VOLUME_NOT_FOUND, message });
     }
     if let Some(job) = world.foreign.first() {
-        let message = if job.deleting {
+        let message = if job.leaving {
             format!("waiting for Job {:?} of an earlier object of this name to be gone", job.name)
         } else {
             format!("Job {:?} belongs to something else: delete it, or give the run another name", job.name)

@@ -219,8 +219,8 @@ fn a_missing_claim_holds_the_next_job_back_and_not_the_one_at_work() {
 #[test]
 fn a_job_of_another_owner_is_never_taken_over() {
     let run = run(json!({}));
-    for (deleting, word) in [(false, "belongs to something else"), (true, "waiting for Job")] {
-        let foreign = vec![ForeignJob { name: "demo-x-plan".into(), deleting }];
+    for (leaving, word) in [(false, "belongs to something else"), (true, "waiting for Job")] {
+        let foreign = vec![ForeignJob { name: "demo-x-plan".into(), leaving }];
         let decision = decide(&run, &World { foreign, ..World::default() }, now());
         assert!(message(&decision).contains(word), "{decision:?}");
     }

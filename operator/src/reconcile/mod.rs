@@ -16,7 +16,7 @@ mod fixtures;
 
 use std::time::Duration;
 
-use crds::v1alpha1::EmbeddingRun;
+use crds::v1alpha1::{EmbeddingRun, reason};
 use k8s_openapi::jiff::Timestamp;
 use kube::{
     ResourceExt,
@@ -54,6 +54,7 @@ pub async fn reconcile(run: &EmbeddingRun, context: &Context) -> Result<Action, 
 fn next_look(decision: &Decision) -> Action {
     match decision {
         Decision::Track(_) => Action::requeue(Duration::from_secs(15)),
+        Decision::Wait(blocked) if blocked.reason == reason::NAME_CONFLICT => Action::requeue(Duration::from_secs(2)),
         Decision::Wait(_) => Action::requeue(Duration::from_secs(10)),
         Decision::Retire(_) | Decision::Redo(..) => Action::requeue(Duration::from_secs(2)),
         Decision::Create(_) | Decision::Resume(_) => Action::requeue(Duration::from_secs(5)),

@@ -11,9 +11,10 @@ use k8s_openapi::{
         batch::v1::Job,
         core::v1::{ConfigMap, Event, PersistentVolumeClaim, Pod},
     },
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
     jiff::Timestamp,
 };
-use kube::{Api, Client, ResourceExt, api::ListParams};
+use kube::{Api, Client, Resource, ResourceExt, api::ListParams};
 
 use super::{
     names,
@@ -49,9 +50,7 @@ pub async fn observe(client: &Client, run: &EmbeddingRun) -> Result<World, Error
                 world.jobs.push(state);
             }
         } else {
-            world
-                .foreign
-                .push(ForeignJob { name: job.name_any(), deleting: job.metadata.deletion_timestamp.is_some() });
+            world.foreign.push(foreign(&job, run));
         }
     }
     world.missing = missing(client, run, &namespace).await?;
@@ -60,6 +59,14 @@ pub async fn observe(client: &Client, run: &EmbeddingRun) -> Result<World, Error
 
 fn is_owned_by(job: &Job, run: &EmbeddingRun) -> bool {
     job.owner_references().iter().any(|owner| Some(&owner.uid) == run.metadata.uid.as_ref())
+}
+
+/// A Job of another owner. That of an object of this name that was deleted goes with it, a moment later.
+fn foreign(job: &Job, run: &EmbeddingRun) -> ForeignJob {
+    let kind = EmbeddingRun::kind(&());
+    let is_earlier = |owner: &OwnerReference| owner.kind == kind && Some(&owner.name) == run.metadata.name.as_ref();
+    let leaving = job.metadata.deletion_timestamp.is_some() || job.owner_references().iter().any(is_earlier);
+    ForeignJob { name: job.name_any(), leaving }
 }
 
 /// The claims and ConfigMaps that the run mounts and that do not exist.

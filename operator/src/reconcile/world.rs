@@ -99,8 +99,8 @@ impl JobResult {
 pub struct ForeignJob {
     /// Its name.
     pub name: String,
-    /// Whether it is about to vanish.
-    pub deleting: bool,
+    /// Whether it is about to vanish: it is being deleted, or belongs to an earlier object of the run's name.
+    pub leaving: bool,
 }
 
 /// An object that a run mounts and that does not exist.

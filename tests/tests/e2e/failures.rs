@@ -15,7 +15,8 @@ pub(crate) async fn a_bad_shard_is_named_and_the_good_ones_are_kept(cluster: &Cl
         place.write(&format!("{name}.jsonl"), &records(name, 10))?;
     }
     let change = place.held(json!({"execution": {"parallelism": 3, "maxFailedIndexes": 1}}));
-    place.apply(&place.manifest("badshard", change)).await?;
+    let manifest = place.manifest("badshard", change);
+    place.apply(&manifest).await?;
     place.status("badshard", "the embed Job", |status| status.phase == Some(Phase::Embedding)).await?;
     // The plan was right; then one file changes under the run.
     place.write("b.jsonl", &records("b", 10).replace("Note 3", "Note three"))?;
@@ -33,6 +34,16 @@ pub(crate) async fn a_bad_shard_is_named_and_the_good_ones_are_kept(cluster: &Cl
     ensure!((0..3).map(committed).eq([true, false, true]), "the good shards are kept");
     let events = place.kubectl(&["get", "events", "--field-selector", "reason=SourceChanged"]).await?;
     ensure!(events.contains("shard 1"), "{events}");
+
+    // With the file as it was, the same revision goes on where it stopped.
+    let marker = place.vectors.join(format!("runs/{revision}/chunks/shard-00000/_COMMITTED.json"));
+    let before = fs::read(&marker)?;
+    place.write("b.jsonl", &records("b", 10))?;
+    place.kubectl(&["delete", "erun", "badshard"]).await?;
+    place.apply(&manifest).await?;
+    let status = place.succeeded("badshard").await?;
+    ensure!(status.revision.as_deref() == Some(&*revision), "{:?}", status.revision);
+    ensure!((0..3).all(committed) && fs::read(&marker)? == before, "a shard was computed twice");
     Ok(())
 }
 
