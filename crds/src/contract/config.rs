@@ -102,3 +102,40 @@ impl RunnerConfig {
         self.output.uri_of(&layout::collection_summary(&self.revision, collection))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        contract::CONTRACT_VERSION,
+        resolve::{self, PodVolumes},
+    };
+
+    #[test]
+    fn the_bytes_of_a_configuration_are_pinned() {
+        let spec = serde_json::from_value(json!({
+            "collections": [{"name": "handbook", "source": {"pvc": {"claimName": "chunks", "path": "handbook/"}}}],
+            "models": {"dense": [{"name": "bge", "source": "pvc://models/bge", "pooling": "Cls", "maxTokens": 128}]},
+            "output": {"pvc": {"claimName": "vectors", "path": "out"}}
+        }))
+        .expect("a spec");
+        let run = RunRef { namespace: "search".into(), name: "handbook".into() };
+        let config = resolve::resolve(run, &spec, &PodVolumes).expect("a configuration");
+        let compact = serde_json::to_string(&config).expect("JSON");
+        assert_eq!(
+            compact,
+            concat!(
+                r#"{"version":1,"run":{"namespace":"search","name":"handbook"},"revision":"REVISION","#,
+                r#""collections":[{"name":"handbook","source":{"path":"/embedrun/volumes/source-0/handbook","#,
+                r#""uri":"pvc://chunks/handbook"},"format":"Auto","fields":{"id":"id","text":"text","metadata":"metadata"}}],"#,
+                r#""dense":[{"name":"bge","source":{"path":"/embedrun/volumes/dense-0/bge","uri":"pvc://models/bge"},"#,
+                r#""pooling":"Cls","maxTokens":128}],"output":{"path":"/embedrun/volumes/output/out","uri":"pvc://vectors/out"}}"#
+            )
+            .replace("REVISION", config.revision.as_str())
+        );
+        assert_eq!(config.version, CONTRACT_VERSION);
+        assert_eq!(serde_json::from_str::<RunnerConfig>(&config.to_json()).expect("a configuration"), config);
+    }
+}
