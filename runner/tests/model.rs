@@ -143,6 +143,18 @@ mod refused {
     }
 
     #[test]
+    fn a_folder_that_wants_the_text_changed() {
+        for (file, content, field) in [
+            ("sentence_bert_config.json", json!({"do_lower_case": true}), "do_lower_case"),
+            ("config_sentence_transformers.json", json!({"default_prompt_name": "query"}), "default_prompt_name"),
+        ] {
+            let folder = Folder::new();
+            fs::write(folder.path(file), content.to_string()).expect(file);
+            assert_names(&folder.refusal(FailureReason::InvalidModel), &[file, field]);
+        }
+    }
+
+    #[test]
     fn a_folder_that_does_not_say_how_to_pool_unless_the_run_does() {
         let folder = Folder::new();
         folder.remove("modules.json");

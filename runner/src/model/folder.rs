@@ -63,6 +63,7 @@ impl ModelFolder {
             |kind: &str| modules.iter().find(|module| module.kind() == kind).map(|module| dir.join(&module.path));
         let transformer = path_of("Transformer").unwrap_or_else(|| dir.to_owned());
         let config = encoder_config(name, &transformer.join(CONFIG))?;
+        refuse_text_changes(name, dir, &transformer)?;
         Ok(Self {
             name: name.to_owned(),
             normalize: path_of("Normalize").is_some(),
@@ -179,6 +180,29 @@ fn encoder_config(name: &str, file: &Path) -> Result<BertConfig, ModelError> {
         return Err(ModelError::Heads { model, file, hidden_size: config.hidden_size, heads });
     }
     Ok(config)
+}
+
+/// sentence-transformers would lower-case the text or put a prompt before it, where the folder says so. Vectors of
+/// the text as it stands would be others.
+fn refuse_text_changes(name: &str, dir: &Path, transformer: &Path) -> Result<(), ModelError> {
+    #[derive(Default, Deserialize)]
+    struct SentenceBertConfig {
+        #[serde(default)]
+        do_lower_case: bool,
+    }
+    #[derive(Default, Deserialize)]
+    struct SentenceTransformersConfig {
+        default_prompt_name: Option<String>,
+    }
+    let file = transformer.join("sentence_bert_config.json");
+    if read_optional_json::<SentenceBertConfig>(name, &file)?.do_lower_case {
+        return Err(unsupported(name, &file, "do_lower_case", "true", &["false"]));
+    }
+    let file = dir.join("config_sentence_transformers.json");
+    match read_optional_json::<SentenceTransformersConfig>(name, &file)?.default_prompt_name {
+        Some(prompt) => Err(unsupported(name, &file, "default_prompt_name", &prompt, &["null"])),
+        None => Ok(()),
+    }
 }
 
 fn max_tokens(name: &str, transformer: &Path, config: &BertConfig) -> Result<usize, ModelError> {

@@ -1,13 +1,17 @@
 //! The chart, and what its ServiceAccount may do.
 
+use std::{process::Stdio, time::Duration};
+
 use anyhow::{Context, Result, ensure};
 use harness::Cluster;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    process::Command,
+    time::timeout,
 };
 
-use crate::setup::{SYSTEM, operator, root};
+use crate::setup::{LIMIT, SYSTEM, binary, free_port, operator, root};
 
 pub(crate) async fn the_chart_lints_renders_and_refuses_wrong_values(cluster: &Cluster) -> Result<()> {
     let chart = root().join("charts/embedrun");
@@ -78,6 +82,33 @@ pub(crate) async fn the_operator_serves_metrics(cluster: &Cluster) -> Result<()>
     ] {
         ensure!(metrics.contains(name), "no {name} in\n{metrics}");
     }
+    Ok(())
+}
+
+/// At any time one operator acts. Which one it is depends on what the other tests do to the first.
+pub(crate) async fn a_second_operator_stands_by_and_stops_when_told(cluster: &Cluster) -> Result<()> {
+    let (first, second) = (operator(cluster).await?, free_port()?);
+    let address = format!("--http-address=127.0.0.1:{second}");
+    let namespace = format!("--lease-namespace={SYSTEM}");
+    let mut standby = Command::new(binary("embedrun-operator")?)
+        .args(["--runner-image=embedrun.test/runner", &address, &namespace, "--identity=standby"])
+        .env("KUBECONFIG", cluster.kubeconfig())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()?;
+    let leads = async |port: u16| -> Result<bool> {
+        ensure!(get(port, "/readyz").await?.ends_with("ok"), "not ready");
+        Ok(get(port, "/metrics").await?.contains("\nembedrun_leader 1"))
+    };
+    cluster
+        .wait_for(SYSTEM, "two operators of which one leads", LIMIT, async || {
+            Ok((leads(first).await? != leads(second).await?).then_some(()))
+        })
+        .await?;
+    let pid = standby.id().context("the standby has ended")?.to_string();
+    ensure!(Command::new("kill").args(["-TERM", &pid]).status().await?.success());
+    let status = timeout(Duration::from_secs(30), standby.wait()).await.context("it does not stop")??;
+    ensure!(status.success(), "{status}");
     Ok(())
 }
 

@@ -10,7 +10,8 @@ mod vectors;
 use std::process::ExitCode;
 
 use chart::{
-    the_chart_lints_renders_and_refuses_wrong_values, the_operator_has_no_right_to_secrets, the_operator_serves_metrics,
+    a_second_operator_stands_by_and_stops_when_told, the_chart_lints_renders_and_refuses_wrong_values,
+    the_operator_has_no_right_to_secrets, the_operator_serves_metrics,
 };
 use failures::{
     a_bad_shard_is_named_and_the_good_ones_are_kept, a_missing_claim_holds_the_run_until_it_exists,
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
             the_chart_lints_renders_and_refuses_wrong_values,
             the_operator_has_no_right_to_secrets,
             the_operator_serves_metrics,
+            a_second_operator_stands_by_and_stops_when_told,
         ],
     )
 }

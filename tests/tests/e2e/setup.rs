@@ -33,18 +33,21 @@ pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
+/// A binary of this workspace.
+pub(crate) fn binary(name: &str) -> Result<PathBuf> {
+    std::env::current_exe()?
+        .parent()
+        .and_then(Path::parent)
+        .map(|target| target.join(name))
+        .filter(|path| path.is_file())
+        .with_context(|| format!("no binary {name}: run `make test`, or `cargo build --workspace --bins` first"))
+}
+
 /// The cluster knows the binaries of this workspace as images.
 pub(crate) fn options() -> Result<ClusterOptions> {
-    let image = |name: &str, binary: &str| -> Result<(String, Image)> {
-        let path = std::env::current_exe()?
-            .parent()
-            .and_then(Path::parent)
-            .map(|target| target.join(binary))
-            .filter(|path| path.is_file())
-            .with_context(|| {
-                format!("no binary {binary}: run `make test`, or `cargo build --workspace --bins` first")
-            })?;
-        Ok((format!("embedrun.test/{name}"), Image::of_binary(path, format!("/usr/local/bin/{binary}"))))
+    let image = |name: &str, program: &str| -> Result<(String, Image)> {
+        let path = binary(program)?;
+        Ok((format!("embedrun.test/{name}"), Image::of_binary(path, format!("/usr/local/bin/{program}"))))
     };
     Ok(ClusterOptions {
         images: vec![image("operator", "embedrun-operator")?, image("runner", "embedrun")?],
@@ -57,9 +60,13 @@ pub(crate) async fn operator(cluster: &Cluster) -> Result<u16> {
     OPERATOR.get_or_try_init(|| install(cluster)).await.copied()
 }
 
+/// A port of this machine, whose network the pods of the local kubelet share.
+pub(crate) fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
 async fn install(cluster: &Cluster) -> Result<u16> {
-    // Pods of the local kubelet share this machine's network.
-    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let port = free_port()?;
     let chart = root().join("charts/embedrun");
     let port_value = format!("service.port={port}");
     cluster
