@@ -3,11 +3,11 @@
 use std::{fs, os::unix::fs::PermissionsExt};
 
 use anyhow::{Context, Result, ensure};
-use crds::v1alpha1::{ConditionType, Phase};
+use crds::v1alpha1::{ConditionType, EmbeddingRunStatus, Phase};
 use harness::{Cluster, PodSecurity};
 use serde_json::{Value, json};
 
-use crate::setup::{MODEL, Place, condition, models, operator, records};
+use crate::setup::{MODEL, Place, condition, models, records};
 
 pub(crate) async fn a_bad_shard_is_named_and_the_good_ones_are_kept(cluster: &Cluster) -> Result<()> {
     let place = Place::make(cluster, "badshard").await?;
@@ -131,7 +131,7 @@ fn copy_model(folder: &std::path::Path, wrong: &str) -> Result<()> {
         "shape" => {
             let path = folder.join("config.json");
             let mut config: Value = serde_json::from_slice(&fs::read(&path)?)?;
-            // 400 is a multiple of the 12 heads' 4 … no: 408 is, and is not what the weights have.
+            // A multiple of the 12 heads, and not what the weights have.
             config["hidden_size"] = json!(408);
             fs::write(&path, config.to_string())?;
         }
@@ -147,7 +147,7 @@ pub(crate) async fn a_missing_claim_holds_the_run_until_it_exists(cluster: &Clus
     fs::write(later.join("a.jsonl"), records("a", 3))?;
     let source = json!({"collections": [{"name": "chunks", "source": {"pvc": {"claimName": "later"}}}]});
     place.apply(&place.manifest("claim", source)).await?;
-    let waits = |status: &crds::v1alpha1::EmbeddingRunStatus| {
+    let waits = |status: &EmbeddingRunStatus| {
         condition(status, ConditionType::Stalled).is_ok_and(|stalled| stalled.reason == "VolumeNotFound")
     };
     let status = place.status("claim", "the missing claim to be told", waits).await?;
@@ -161,19 +161,26 @@ pub(crate) async fn a_missing_claim_holds_the_run_until_it_exists(cluster: &Clus
 }
 
 pub(crate) async fn pods_that_the_namespace_refuses_are_told(cluster: &Cluster) -> Result<()> {
-    operator(cluster).await?;
+    let on_the_node = |place: &Place<'_>, name: &str| {
+        let mut manifest = place.manifest(name, json!({}));
+        manifest["spec"]["collections"][0]["source"] = json!({"hostPath": {"path": place.chunks}});
+        manifest["spec"]["output"] = json!({"hostPath": {"path": place.vectors}});
+        manifest
+    };
     let place = Place::make(cluster, "refused").await?;
-    let host = json!({"collections": [{"name": "chunks", "source": {"hostPath": {"path": "/srv"}}}]});
-    let mut manifest = place.manifest("refused", json!({}));
-    manifest["spec"]["collections"] = host["collections"].clone();
-    place.apply(&manifest).await?;
-    let told = |status: &crds::v1alpha1::EmbeddingRunStatus| {
+    place.apply(&on_the_node(&place, "refused")).await?;
+    let told = |status: &EmbeddingRunStatus| {
         condition(status, ConditionType::Ready)
             .is_ok_and(|ready| ready.reason == "Refused" && ready.message.contains("hostPath"))
     };
     place.status("refused", "the refusal to be told", told).await?;
+
     // Where hostPath is allowed the same manifest runs.
-    let open = cluster.namespace("allowed", PodSecurity::Privileged).await?;
-    ensure!(!open.is_empty());
+    let open = Place::make_under(cluster, "allowed", PodSecurity::Privileged).await?;
+    open.write("a.jsonl", &records("a", 2))?;
+    open.apply(&on_the_node(&open, "allowed")).await?;
+    let status = open.succeeded("allowed").await?;
+    let uri = status.summary.context("a summary")?.uri;
+    ensure!(uri.starts_with(&format!("file://{}/runs/", open.vectors.display())), "{uri}");
     Ok(())
 }

@@ -96,7 +96,7 @@ pub(crate) async fn a_restarted_operator_loses_nothing(cluster: &Cluster) -> Res
     Ok(())
 }
 
-pub(crate) async fn a_suspended_run_pauses_and_goes_on(cluster: &Cluster) -> Result<()> {
+pub(crate) async fn a_suspended_run_goes_on_and_its_jobs_expire(cluster: &Cluster) -> Result<()> {
     let place = Place::make(cluster, "pause").await?;
     place.write("a.jsonl", &records("a", 3))?;
     place.apply(&place.manifest("pause", place.held(json!({})))).await?;
@@ -112,6 +112,15 @@ pub(crate) async fn a_suspended_run_pauses_and_goes_on(cluster: &Cluster) -> Res
         .await?;
     place.release().await?;
     place.patch("pause", json!({"suspend": false})).await?;
+    place.succeeded("pause").await?;
+
+    // Finished Jobs expire when the run says so, and the result does not go with them.
+    place.patch("pause", json!({"ttlSecondsAfterFinished": 1})).await?;
+    cluster
+        .wait_for(&place.namespace, "the Jobs to expire", LIMIT, async || {
+            Ok(jobs(&place).await?.is_empty().then_some(()))
+        })
+        .await?;
     place.succeeded("pause").await?;
     Ok(())
 }

@@ -19,7 +19,7 @@ use failures::{
 };
 use lifecycle::{
     a_changed_manifest_is_a_new_revision, a_deleted_run_leaves_nothing_behind, a_restarted_operator_loses_nothing,
-    a_second_apply_does_nothing, a_suspended_run_pauses_and_goes_on,
+    a_second_apply_does_nothing, a_suspended_run_goes_on_and_its_jobs_expire,
 };
 use rejections::{every_example_applies, fields_that_are_not_implemented_are_named, rules_reject_at_apply};
 use vectors::two_collections_in_three_shards_become_vectors;
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
             a_second_apply_does_nothing,
             a_changed_manifest_is_a_new_revision,
             a_restarted_operator_loses_nothing,
-            a_suspended_run_pauses_and_goes_on,
+            a_suspended_run_goes_on_and_its_jobs_expire,
             a_deleted_run_leaves_nothing_behind,
             a_bad_shard_is_named_and_the_good_ones_are_kept,
             bad_input_fails_with_its_reason,

@@ -114,8 +114,12 @@ pub(crate) struct Place<'a> {
 
 impl<'a> Place<'a> {
     pub(crate) async fn make(cluster: &'a Cluster, prefix: &str) -> Result<Self> {
+        Self::make_under(cluster, prefix, PodSecurity::Restricted).await
+    }
+
+    pub(crate) async fn make_under(cluster: &'a Cluster, prefix: &str, security: PodSecurity) -> Result<Self> {
         operator(cluster).await?;
-        let namespace = cluster.namespace(prefix, PodSecurity::Restricted).await?;
+        let namespace = cluster.namespace(prefix, security).await?;
         let folder = TempDir::new()?;
         let place = Self {
             cluster,
