@@ -26,20 +26,11 @@ use crate::error::{Error, Tried};
 pub async fn observe(client: &Client, run: &EmbeddingRun) -> Result<World, Error> {
     let namespace = run.namespace().unwrap_or_default();
     let name = run.name_any();
-    let params = ListParams::default().labels(&names::selector(&name));
     let jobs = Api::<Job>::namespaced(client.clone(), &namespace)
-        .list(&params)
+        .list(&ListParams::default().labels(&names::selector(&name)))
         .await
         .tried(|| format!("list the Jobs of {namespace}/{name}"))?;
-    let pods = if jobs.items.is_empty() {
-        Vec::new()
-    } else {
-        Api::<Pod>::namespaced(client.clone(), &namespace)
-            .list(&params)
-            .await
-            .tried(|| format!("list the pods of {namespace}/{name}"))?
-            .items
-    };
+    let pods = if jobs.items.is_empty() { Vec::new() } else { pods(client, &namespace, &name).await? };
     let mut world = World::default();
     for job in jobs.items {
         if is_owned_by(&job, run) {
@@ -55,6 +46,23 @@ pub async fn observe(client: &Client, run: &EmbeddingRun) -> Result<World, Error
     }
     world.missing = missing(client, run, &namespace).await?;
     Ok(world)
+}
+
+/// The pods that say something: those of the single-pod stages, and of the shards those that have not succeeded. A
+/// run of many thousand shards leaves as many succeeded pods, which the Job has counted.
+async fn pods(client: &Client, namespace: &str, run: &str) -> Result<Vec<Pod>, Error> {
+    let api = Api::<Pod>::namespaced(client.clone(), namespace);
+    let selector = names::selector(run);
+    let embed = Stage::Embed;
+    let lists = [
+        ListParams::default().labels(&format!("{selector},{LABEL_STAGE}!={embed}")),
+        ListParams::default().labels(&format!("{selector},{LABEL_STAGE}={embed}")).fields("status.phase!=Succeeded"),
+    ];
+    let mut pods = Vec::new();
+    for list in lists {
+        pods.extend(api.list(&list).await.tried(|| format!("list the pods of {namespace}/{run}"))?);
+    }
+    Ok(pods)
 }
 
 fn is_owned_by(job: &Job, run: &EmbeddingRun) -> bool {
