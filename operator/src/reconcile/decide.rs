@@ -17,9 +17,6 @@ use super::{
     world::{JobPhase, JobResult, JobState, World},
 };
 
-/// The most completions that the Job controller tracks with retries per index.
-const SHARD_LIMIT: u32 = 100_000;
-
 /// The next step of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
@@ -197,15 +194,6 @@ fn advance(run: &EmbeddingRun, revision: &Revision, world: &World, now: Timestam
             Some(StageOutcome::Planned(PlanResult { complete: Some(result), .. })) => {
                 Decision::Succeed(result.clone(), Success::AlreadyUpToDate)
             }
-            Some(StageOutcome::Planned(planned)) if planned.shards > SHARD_LIMIT => Decision::Fail(RunFailure {
-                stage: Stage::Plan,
-                reason: reason::INVALID_SPEC.into(),
-                message: format!(
-                    "the plan has {} shards, a Job can have {SHARD_LIMIT}: raise spec.execution.shardSize and change \
-                     spec.rerunToken",
-                    planned.shards
-                ),
-            }),
             Some(StageOutcome::Planned(planned)) => {
                 let step = Step { stage: Stage::Embed, completions: planned.shards, chunks: planned.chunks };
                 create(run, world, step)

@@ -251,17 +251,6 @@ fn refused_pods_are_said_to_be_refused() {
     assert!(matches!(&decision, Decision::Wait(blocked) if blocked.reason == "Refused"), "{decision:?}");
 }
 
-#[test]
-fn a_plan_of_more_shards_than_a_job_can_have_fails_with_the_field_to_change() {
-    let run = run(json!({}));
-    let outcome = StageOutcome::Planned(PlanResult { shards: 100_001, chunks: 100_001, complete: None });
-    let plan = JobState {
-        result: JobResult::Read(RunResult::new(revision(&run), outcome)),
-        ..job(&run, Stage::Plan, JobPhase::Complete)
-    };
-    assert!(message(&decided(&run, vec![plan])).contains("spec.execution.shardSize"));
-}
-
 fn any_phase() -> impl Strategy<Value = JobPhase> {
     prop_oneof![Just(JobPhase::Live), Just(JobPhase::Complete), Just(failed("BackoffLimitExceeded", "…"))]
 }

@@ -80,6 +80,14 @@ fn an_empty_collection_is_named_with_its_folder_and_what_would_be_read() {
 }
 
 #[test]
+fn more_shards_than_a_job_can_have_are_refused_with_the_field_to_change() {
+    let world = World::new();
+    world.source("a.jsonl", &"\"a\"\n".repeat(100_001));
+    let message = world.plan(1).failed(2, FailureReason::InvalidConfiguration).message;
+    assert!(message.contains("spec.execution.shardSize 1 makes 100001 shards"), "{message}");
+}
+
+#[test]
 fn a_source_that_is_not_there_is_named() {
     let world = World::new();
     fs::remove_dir_all(world.path("source")).expect("removed");
