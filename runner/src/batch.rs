@@ -1,6 +1,6 @@
 //! Token-budget batches over a window of rows, and the way back: row N out is row N in.
 
-/// The number of tokens, padding included, that one batch may hold.
+/// The number of tokens that one batch may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenBudget(pub usize);
 
@@ -63,37 +63,62 @@ impl Rows {
 
 /// Splits a window of rows with the given `lengths` in tokens into batches of row indices.
 ///
-/// In every batch rows × longest row ≤ `budget`; a single row that is longer than the budget is a batch of its
-/// own. The longest rows come first, so that a budget which the device cannot hold shows at the start. Every row is
-/// in exactly one batch.
+/// A batch holds at most `budget` tokens; a single row that is longer is a batch of its own. The longest rows come
+/// first, so that a budget which the device cannot hold shows at the start, and so that the last batches are short and
+/// the workers end together. Every row is in exactly one batch.
 pub fn batches(lengths: &[usize], budget: TokenBudget) -> Vec<Vec<usize>> {
     let mut by_length: Vec<usize> = (0..lengths.len()).collect();
     by_length.sort_by_key(|&row| std::cmp::Reverse(lengths[row]));
     let mut batches: Vec<Vec<usize>> = Vec::new();
+    let mut tokens = 0;
     for row in by_length {
+        tokens += lengths[row];
         match batches.last_mut() {
-            Some(batch) if (batch.len() + 1) * lengths[batch[0]] <= budget.0 => batch.push(row),
-            _ => batches.push(vec![row]),
+            Some(batch) if tokens <= budget.0 => batch.push(row),
+            _ => {
+                tokens = lengths[row];
+                batches.push(vec![row]);
+            }
         }
     }
     batches
 }
 
-/// Puts the `computed` rows of each of the `batches` back where the rows came from: row N out is row N in.
-///
-/// # Panics
-/// If `computed` is not one block of `dimensions` wide rows per batch, with one row per row index.
-pub fn restore(batches: &[Vec<usize>], computed: &[Rows], dimensions: usize) -> Rows {
-    assert_eq!(batches.len(), computed.len(), "one block of rows per batch");
-    let rows: usize = batches.iter().map(Vec::len).sum();
-    let mut values = vec![0.0; rows * dimensions];
-    for (batch, block) in batches.iter().zip(computed) {
-        assert_eq!((batch.len(), dimensions), (block.len(), block.dimensions), "one row per row of the batch");
-        for (&row, vector) in batch.iter().zip(block.iter()) {
-            values[row * dimensions..][..dimensions].copy_from_slice(vector);
-        }
+/// Rows of a window that come back batch by batch, each to its place: row N out is row N in.
+#[derive(Debug)]
+pub struct Restored {
+    rows: Rows,
+    missing: usize,
+}
+
+impl Restored {
+    /// Of `count` rows, none of which is there yet.
+    pub fn new(count: usize, dimensions: usize) -> Self {
+        Self { rows: Rows::new(dimensions, vec![0.0; count * dimensions]), missing: count }
     }
-    Rows::new(dimensions, values)
+
+    /// Takes the `computed` rows of a `batch` of row indices.
+    ///
+    /// # Panics
+    /// If there is not one row of the right width per index.
+    pub fn put(&mut self, batch: &[usize], computed: &Rows) {
+        let dimensions = self.rows.dimensions;
+        assert_eq!((batch.len(), dimensions), (computed.len(), computed.dimensions), "one row per row of the batch");
+        for (&row, vector) in batch.iter().zip(computed.iter()) {
+            self.rows.values[row * dimensions..][..dimensions].copy_from_slice(vector);
+        }
+        self.missing -= batch.len();
+    }
+
+    /// Whether every row is there.
+    pub fn is_whole(&self) -> bool {
+        self.missing == 0
+    }
+
+    /// The rows in their order.
+    pub fn into_rows(self) -> Rows {
+        self.rows
+    }
 }
 
 #[cfg(test)]
@@ -117,15 +142,16 @@ mod tests {
         #[test]
         fn no_batch_of_several_rows_is_over_the_budget((lengths, budget) in window()) {
             for batch in batches(&lengths, budget) {
-                let longest = batch.iter().map(|&row| lengths[row]).max().unwrap_or(0);
-                prop_assert!(batch.len() == 1 || batch.len() * longest <= budget.0);
+                let tokens: usize = batch.iter().map(|&row| lengths[row]).sum();
+                prop_assert!(batch.len() == 1 || tokens <= budget.0);
             }
         }
 
         #[test]
         fn no_batch_could_take_the_first_row_of_the_next((lengths, budget) in window()) {
             for pair in batches(&lengths, budget).windows(2) {
-                prop_assert!((pair[0].len() + 1) * lengths[pair[0][0]] > budget.0);
+                let tokens: usize = pair[0].iter().map(|&row| lengths[row]).sum();
+                prop_assert!(tokens + lengths[pair[1][0]] > budget.0);
             }
         }
 
@@ -138,13 +164,14 @@ mod tests {
         #[test]
         fn restoring_gives_every_row_its_place_back((lengths, budget) in window(), dimensions in 1usize..4) {
             let vector = |row: usize| (0..dimensions).map(move |column| (row * 10 + column) as f32);
-            let batches = batches(&lengths, budget);
-            let computed: Vec<Rows> = batches
-                .iter()
-                .map(|batch| Rows::new(dimensions, batch.iter().flat_map(|&row| vector(row)).collect()))
-                .collect();
-            let restored = restore(&batches, &computed, dimensions);
-            prop_assert_eq!(restored, Rows::new(dimensions, (0..lengths.len()).flat_map(vector).collect()));
+            let mut restored = Restored::new(lengths.len(), dimensions);
+            for batch in batches(&lengths, budget).iter().rev() {
+                prop_assert!(!restored.is_whole());
+                restored.put(batch, &Rows::new(dimensions, batch.iter().flat_map(|&row| vector(row)).collect()));
+            }
+            prop_assert!(restored.is_whole());
+            let expected = Rows::new(dimensions, (0..lengths.len()).flat_map(vector).collect());
+            prop_assert_eq!(restored.into_rows(), expected);
         }
     }
 
@@ -156,7 +183,7 @@ mod tests {
     #[test]
     fn an_empty_window_has_no_batches() {
         assert!(batches(&[], TokenBudget(10)).is_empty());
-        assert!(restore(&[], &[], 3).is_empty());
+        assert!(Restored::new(0, 3).is_whole());
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod error;
 pub mod interrupt;
 pub mod log;
 pub mod model;
+pub mod ops;
 pub mod pipeline;
 pub mod plan;
 pub mod progress;

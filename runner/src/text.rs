@@ -40,6 +40,12 @@ pub enum TextError {
         /// The special tokens of every sequence.
         special: usize,
     },
+    /// A text has no token, and the tokenizer adds none.
+    #[error("the text of row {row} has no token")]
+    NoTokens {
+        /// The row among the given texts, from 0.
+        row: usize,
+    },
     /// A text cannot be encoded.
     #[error("the text of row {row} cannot be encoded")]
     Encode {
@@ -51,13 +57,28 @@ pub enum TextError {
     },
 }
 
-/// One encoded text.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a model wants around a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpecialTokens {
+    /// Special tokens: without them its vectors mean nothing.
+    Required,
+    /// Those that the tokenizer adds, which may be none.
+    AsTokenizer,
+    /// None, whatever the tokenizer adds.
+    Never,
+}
+
+/// One encoded text, or pair of texts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tokens {
     /// The token ids, special tokens included.
     pub ids: Vec<u32>,
+    /// The token types (segments) of the ids; empty where all are 0.
+    pub types: Vec<u32>,
     /// The tokens that truncation cut off.
     pub lost: usize,
+    /// The tokens at the beginning that pooling leaves out: those of a prompt, where the model wants it so.
+    pub unpooled: usize,
 }
 
 /// The tokenizer of a model.
@@ -65,28 +86,30 @@ pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     max_tokens: usize,
     cut: TruncationDirection,
+    special: SpecialTokens,
 }
 
 impl Tokenizer {
     /// Opens a `tokenizer.json`. A sequence is at most `max_tokens` long, special tokens included. Padding and
-    /// truncation that the file sets are overridden: batches are padded to their longest row, and truncation is
-    /// counted. The side that the file cuts from is kept.
+    /// truncation that the file sets are overridden: nothing is padded, and truncation is counted. The side that the
+    /// file cuts from is kept.
     ///
     /// # Errors
-    /// If the file is not a tokenizer, adds no special tokens, or `max_tokens` leaves no room for text.
-    pub fn open(path: &Path, max_tokens: usize) -> Result<Self, TextError> {
+    /// If the file is not a tokenizer, adds no special tokens where they are required, or `max_tokens` leaves no room
+    /// for text.
+    pub fn open(path: &Path, max_tokens: usize, special: SpecialTokens) -> Result<Self, TextError> {
         let open_error = |source| TextError::Open { path: path.to_owned(), source };
         let mut inner = tokenizers::Tokenizer::from_file(path).map_err(open_error)?;
         let cut = inner.get_truncation().map_or(TruncationDirection::Right, |truncation| truncation.direction);
         inner.with_padding(None).with_truncation(None).map_err(open_error)?;
-        let special = inner.encode_fast("", true).map_err(open_error)?.len();
-        if special == 0 {
+        let around = inner.encode_fast("", special != SpecialTokens::Never).map_err(open_error)?.len();
+        if around == 0 && special == SpecialTokens::Required {
             return Err(TextError::NoSpecialTokens { path: path.to_owned() });
         }
-        if max_tokens <= special {
-            return Err(TextError::NoRoom { max_tokens, special });
+        if max_tokens <= around {
+            return Err(TextError::NoRoom { max_tokens, special: around });
         }
-        Ok(Self { inner, max_tokens, cut })
+        Ok(Self { inner, max_tokens, cut, special })
     }
 
     /// The longest sequence in tokens, special tokens included.
@@ -134,8 +157,60 @@ impl Tokenizer {
         })
     }
 
+    /// Encodes a pair of texts into one sequence; of one that is too long, the longer text is cut first.
+    ///
+    /// # Errors
+    /// If the tokenizer cannot encode it; the row is 0.
+    pub fn encode_pair(&self, first: &str, second: &str) -> Result<Tokens, TextError> {
+        let encode_error = |source| TextError::Encode { row: 0, source };
+        let encoding = self.inner.encode_fast((first, second), true).map_err(encode_error)?;
+        Ok(truncate_pair(&encoding, self.max_tokens))
+    }
+
+    /// Encodes a text without special tokens, between tokens that are never cut.
+    ///
+    /// # Errors
+    /// If the tokenizer cannot encode it; the row is 0.
+    pub fn encode_between(&self, before: &[u32], text: &str, behind: &[u32]) -> Result<Tokens, TextError> {
+        let room = self.max_tokens.saturating_sub(before.len() + behind.len());
+        let mut ids = self.ids(text)?;
+        let lost = ids.len().saturating_sub(room);
+        ids.truncate(room);
+        Ok(Tokens { ids: [before, &ids, behind].concat(), lost, ..Tokens::default() })
+    }
+
+    /// The ids of a text, without special tokens and however many they are.
+    ///
+    /// # Errors
+    /// If the tokenizer cannot encode it; the row is 0.
+    pub fn ids(&self, text: &str) -> Result<Vec<u32>, TextError> {
+        let encode_error = |source| TextError::Encode { row: 0, source };
+        Ok(self.inner.encode_fast(text, false).map_err(encode_error)?.get_ids().to_vec())
+    }
+
+    /// How many tokens at the beginning of a sequence are those of a text that it begins with, and special tokens before
+    /// them.
+    ///
+    /// # Errors
+    /// If the tokenizer cannot encode it; the row is 0.
+    pub fn leading(&self, text: &str) -> Result<usize, TextError> {
+        let encode_error = |source| TextError::Encode { row: 0, source };
+        let encoding = self.inner.encode_fast(text, self.special != SpecialTokens::Never).map_err(encode_error)?;
+        let behind = encoding.get_special_tokens_mask().iter().rev().take_while(|special| **special == 1).count();
+        Ok(encoding.len() - behind)
+    }
+
+    /// The id of a vocabulary entry.
+    pub fn id(&self, entry: &str) -> Option<u32> {
+        self.inner.token_to_id(entry)
+    }
+
     fn encode_row(&self, row: usize, text: &str) -> Result<Tokens, TextError> {
-        let encoding = self.inner.encode_fast(text, true).map_err(|source| TextError::Encode { row, source })?;
+        let special = self.special != SpecialTokens::Never;
+        let encoding = self.inner.encode_fast(text, special).map_err(|source| TextError::Encode { row, source })?;
+        if encoding.is_empty() {
+            return Err(TextError::NoTokens { row });
+        }
         Ok(truncate(&encoding, self.max_tokens, self.cut))
     }
 }
@@ -144,7 +219,7 @@ impl Tokenizer {
 fn truncate(encoding: &Encoding, max_tokens: usize, cut: TruncationDirection) -> Tokens {
     let lost = encoding.len().saturating_sub(max_tokens);
     if lost == 0 {
-        return Tokens { ids: encoding.get_ids().to_vec(), lost };
+        return Tokens { ids: encoding.get_ids().to_vec(), types: types(encoding.get_type_ids()), lost, unpooled: 0 };
     }
     let is_text = |position: &usize| encoding.get_special_tokens_mask()[*position] == 0;
     let text: Vec<usize> = (0..encoding.len()).filter(is_text).collect();
@@ -152,8 +227,45 @@ fn truncate(encoding: &Encoding, max_tokens: usize, cut: TruncationDirection) ->
         TruncationDirection::Right => &text[text.len() - lost..],
         TruncationDirection::Left => &text[..lost],
     };
-    let kept = (0..encoding.len()).filter(|position| dropped.binary_search(position).is_err());
-    Tokens { ids: kept.map(|position| encoding.get_ids()[position]).collect(), lost }
+    let kept = |of: &[u32]| -> Vec<u32> {
+        let kept = (0..encoding.len()).filter(|position| dropped.binary_search(position).is_err());
+        kept.map(|position| of[position]).collect()
+    };
+    Tokens { ids: kept(encoding.get_ids()), types: types(&kept(encoding.get_type_ids())), lost, unpooled: 0 }
+}
+
+/// Cuts the ends of the two texts of a pair until the whole is `max_tokens` long: first the longer until both are of one
+/// length, then both alike (`longest_first` of the tokenizers library).
+fn truncate_pair(encoding: &Encoding, max_tokens: usize) -> Tokens {
+    let lost = encoding.len().saturating_sub(max_tokens);
+    let of = encoding.get_sequence_ids();
+    let count = |text: usize| of.iter().filter(|of| **of == Some(text)).count();
+    let (first, second) = (count(0), count(1));
+    let room = max_tokens.saturating_sub(encoding.len() - first - second);
+    let (shorter, longer) = (first.min(second), first.max(second));
+    let (shorter, longer) = if lost == 0 {
+        (shorter, longer)
+    } else if 2 * shorter <= room {
+        (shorter, room - shorter)
+    } else {
+        (room / 2, room - room / 2)
+    };
+    let mut left = if first <= second { [shorter, longer] } else { [longer, shorter] };
+    let mut keep = |text: &Option<usize>| match text {
+        None => true,
+        Some(text) if left[*text] > 0 => {
+            left[*text] -= 1;
+            true
+        }
+        Some(_) => false,
+    };
+    let kept: Vec<usize> = (0..encoding.len()).filter(|position| keep(&of[*position])).collect();
+    let pick = |from: &[u32]| kept.iter().map(|position| from[*position]).collect::<Vec<_>>();
+    Tokens { ids: pick(encoding.get_ids()), types: types(&pick(encoding.get_type_ids())), lost, unpooled: 0 }
+}
+
+fn types(of: &[u32]) -> Vec<u32> {
+    if of.iter().all(|kind| *kind == 0) { Vec::new() } else { of.to_vec() }
 }
 
 #[cfg(test)]
@@ -194,7 +306,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("tokenizer.json");
         std::fs::write(&path, json.to_string()).expect("a file in it");
-        Tokenizer::open(&path, max_tokens)
+        Tokenizer::open(&path, max_tokens, SpecialTokens::Required)
     }
 
     fn tokenizer(max_tokens: usize) -> Result<Tokenizer, TextError> {
@@ -204,38 +316,47 @@ mod tests {
     #[test]
     fn padding_and_truncation_of_the_file_are_overridden() -> Result<(), TextError> {
         let tokens = tokenizer(100)?.encode("a b c d e f")?;
-        assert_eq!(tokens, Tokens { ids: vec![1, 4, 5, 6, 7, 8, 9, 2], lost: 0 });
+        assert_eq!(tokens, Tokens { ids: vec![1, 4, 5, 6, 7, 8, 9, 2], unpooled: 0, types: Vec::new(), lost: 0 });
         Ok(())
     }
 
     #[test]
     fn truncation_keeps_the_special_tokens_and_counts_the_others() -> Result<(), TextError> {
-        assert_eq!(tokenizer(5)?.encode("a b c d e f")?, Tokens { ids: vec![1, 4, 5, 6, 2], lost: 3 });
+        assert_eq!(
+            tokenizer(5)?.encode("a b c d e f")?,
+            Tokens { ids: vec![1, 4, 5, 6, 2], unpooled: 0, types: Vec::new(), lost: 3 }
+        );
         Ok(())
     }
 
     #[test]
     fn a_file_that_cuts_on_the_left_is_cut_on_the_left() -> Result<(), TextError> {
         let tokens = open(&tokenizer_json("Left"), 5)?.encode("a b c d e f")?;
-        assert_eq!(tokens, Tokens { ids: vec![1, 7, 8, 9, 2], lost: 3 });
+        assert_eq!(tokens, Tokens { ids: vec![1, 7, 8, 9, 2], unpooled: 0, types: Vec::new(), lost: 3 });
         Ok(())
     }
 
     #[test]
     fn a_text_of_exactly_the_longest_length_loses_nothing() -> Result<(), TextError> {
-        assert_eq!(tokenizer(5)?.encode("a b c")?, Tokens { ids: vec![1, 4, 5, 6, 2], lost: 0 });
+        assert_eq!(
+            tokenizer(5)?.encode("a b c")?,
+            Tokens { ids: vec![1, 4, 5, 6, 2], unpooled: 0, types: Vec::new(), lost: 0 }
+        );
         Ok(())
     }
 
     #[test]
     fn special_tokens_written_in_the_text_are_cut_like_text() -> Result<(), TextError> {
-        assert_eq!(tokenizer(4)?.encode("a b [SEP] [SEP]")?, Tokens { ids: vec![1, 4, 5, 2], lost: 2 });
+        assert_eq!(
+            tokenizer(4)?.encode("a b [SEP] [SEP]")?,
+            Tokens { ids: vec![1, 4, 5, 2], unpooled: 0, types: Vec::new(), lost: 2 }
+        );
         Ok(())
     }
 
     #[test]
     fn an_empty_text_is_its_special_tokens() -> Result<(), TextError> {
-        assert_eq!(tokenizer(5)?.encode("")?, Tokens { ids: vec![1, 2], lost: 0 });
+        assert_eq!(tokenizer(5)?.encode("")?, Tokens { ids: vec![1, 2], unpooled: 0, types: Vec::new(), lost: 0 });
         Ok(())
     }
 

@@ -1,7 +1,6 @@
 """Makes the fixtures that the runner's vectors are compared with: 200 texts and their MiniLM vectors.
 
-    python3 -m pip install -r requirements.txt
-    python3 minilm_reference.py "$(../../scripts/models.sh all-MiniLM-L6-v2)" fixtures
+    "$(../../scripts/python-env.sh parity)" minilm_reference.py "$(../../scripts/models.sh all-MiniLM-L6-v2)" fixtures
 
 A plain NumPy BERT in double precision, one text at a time, so that there is neither padding nor a mask: what the
 runner computes in batches has to agree with it. The formulas are those of `transformers`' `modeling_bert.py` and of

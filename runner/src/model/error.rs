@@ -1,6 +1,9 @@
 //! Why a model cannot be loaded, or a batch not be computed.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use crds::contract::FailureReason;
 
@@ -61,7 +64,7 @@ pub enum ModelError {
         /// What the field holds.
         found: String,
         /// What it may hold.
-        supported: &'static [&'static str],
+        supported: Vec<String>,
     },
     /// The hidden size cannot be shared among the heads.
     #[error(
@@ -79,7 +82,7 @@ pub enum ModelError {
         heads: usize,
     },
     /// Neither the folder nor the run says how token vectors become one vector.
-    #[error("model {model}: {} has no pooling configuration; set the pooling of the model, Cls or Mean", dir.display())]
+    #[error("model {model}: {} has no pooling configuration; set the pooling of the model, for example Mean or Cls", dir.display())]
     PoolingUnknown {
         /// The model's name.
         model: String,
@@ -114,7 +117,45 @@ pub enum ModelError {
         file: PathBuf,
         /// Where and why.
         #[source]
-        source: Box<candle_core::Error>,
+        source: safetensors::SafeTensorError,
+    },
+    /// Two files of one model hold the same tensor.
+    #[error("model {model}: {} holds tensor {tensor}, which another file holds too", file.display())]
+    TensorTwice {
+        /// The model's name.
+        model: String,
+        /// The second file.
+        file: PathBuf,
+        /// The tensor.
+        tensor: String,
+    },
+    /// The weights hold more than the configuration says.
+    #[error(
+        "model {model}: {} has tensor {tensor}, which a model of this config.json has not; \
+         they are not of one model, or of another kind of model",
+        file.display()
+    )]
+    TensorUnexpected {
+        /// The model's name.
+        model: String,
+        /// The weights.
+        file: PathBuf,
+        /// The tensor.
+        tensor: String,
+    },
+    /// A weight is a NaN or infinite.
+    #[error("model {model}: tensor {tensor} in {} has the value {value} at {at}; the weights are broken", file.display())]
+    TensorNotFinite {
+        /// The model's name.
+        model: String,
+        /// The weights.
+        file: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// The value.
+        value: f32,
+        /// Its place in the tensor, row-major.
+        at: usize,
     },
     /// A tensor that the configuration implies is not in the weights.
     #[error(
@@ -160,6 +201,16 @@ pub enum ModelError {
         tensor: String,
         /// Its element type.
         found: String,
+    },
+    /// Vectors are to be cut to more than they have.
+    #[error("model {model}: dimensions is {asked}, but its vectors have {width}")]
+    Dimensions {
+        /// The model's name.
+        model: String,
+        /// What was asked for.
+        asked: usize,
+        /// What the vectors have.
+        width: usize,
     },
     /// The tokenizer cannot be used, or cannot encode a text.
     #[error("model {model}: {source}")]
@@ -219,7 +270,10 @@ impl ModelError {
     pub fn reason(&self) -> FailureReason {
         match self {
             Self::FolderMissing { .. } => FailureReason::ModelNotFound,
-            Self::Tokenizer { source: TextError::Encode { .. }, .. } => FailureReason::InvalidRecord,
+            Self::Tokenizer { source: TextError::Encode { .. } | TextError::NoTokens { .. }, .. } => {
+                FailureReason::InvalidRecord
+            }
+            Self::Dimensions { .. } => FailureReason::InvalidConfiguration,
             Self::FileMissing { .. }
             | Self::FileInvalid { .. }
             | Self::Unsupported { .. }
@@ -229,6 +283,9 @@ impl ModelError {
             | Self::PickleRefused { .. }
             | Self::WeightsCorrupt { .. }
             | Self::TensorMissing { .. }
+            | Self::TensorTwice { .. }
+            | Self::TensorUnexpected { .. }
+            | Self::TensorNotFinite { .. }
             | Self::TensorShape { .. }
             | Self::TensorType { .. }
             | Self::Tokenizer { .. }
@@ -246,6 +303,17 @@ impl ModelError {
         if is_out_of_memory(&source) { Self::OutOfMemory { model, source } } else { Self::Compute { model, source } }
     }
 
+    /// A configuration that asks for what is not computed.
+    pub(super) fn unsupported(model: &str, file: &Path, field: &'static str, found: &str, supported: &[&str]) -> Self {
+        Self::Unsupported {
+            model: model.to_owned(),
+            file: file.to_owned(),
+            field,
+            found: found.to_owned(),
+            supported: supported.iter().map(|&name| name.to_owned()).collect(),
+        }
+    }
+
     /// An error of the tokenizer.
     pub(crate) fn tokenizer(model: &str, source: TextError) -> Self {
         Self::Tokenizer { model: model.to_owned(), source }
@@ -257,6 +325,9 @@ impl ModelError {
             Self::NotFinite { model, row } => Self::NotFinite { model, row: place(row) },
             Self::Tokenizer { model, source: TextError::Encode { row, source } } => {
                 Self::Tokenizer { model, source: TextError::Encode { row: place(row), source } }
+            }
+            Self::Tokenizer { model, source: TextError::NoTokens { row } } => {
+                Self::Tokenizer { model, source: TextError::NoTokens { row: place(row) } }
             }
             other => other,
         }

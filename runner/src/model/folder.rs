@@ -1,25 +1,24 @@
 //! What lies in a model folder, laid out as `sentence-transformers` saves it.
 //!
 //! `modules.json` names the modules: a transformer with `config.json`, `tokenizer.json` and the weights (in the
-//! folder itself or one below), a pooling with its own `config.json`, and perhaps a normalisation. A folder without
-//! `modules.json` is a bare encoder.
+//! folder itself or one below), a pooling with its own `config.json`, perhaps projections and a normalisation. A folder
+//! without `modules.json` is a bare encoder.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, de::DeserializeOwned};
 
-use super::{
-    bert::{self, BertConfig},
-    error::ModelError,
-    pooling::Pooling,
-};
+use super::{architecture::Config, error::ModelError};
+use crate::ops::Pooling;
 
 /// The weights file.
 pub const WEIGHTS: &str = "model.safetensors";
+/// The list of the weights files, where there are several.
+const WEIGHTS_INDEX: &str = "model.safetensors.index.json";
 
 const CONFIG: &str = "config.json";
 const TOKENIZER: &str = "tokenizer.json";
@@ -27,52 +26,97 @@ const TOKENIZER: &str = "tokenizer.json";
 /// Extensions of files that are pickles, or hold one.
 const PICKLES: [&str; 5] = ["bin", "ckpt", "pkl", "pt", "pth"];
 
-/// Modules that are computed.
-const MODULES: &[&str] = &["Transformer", "Pooling", "Normalize"];
-
-/// Pooling modes that are computed, as `1_Pooling/config.json` names them.
-const POOLING_MODES: &[&str] = &["cls", "mean"];
+/// Names of the prompt for a document, in the order of `SentenceTransformer.encode_document`.
+const DOCUMENT_PROMPTS: [&str; 3] = ["document", "passage", "corpus"];
 
 /// `model_max_length` of a tokenizer that has no limit is a number like 10³⁰.
 const NO_LIMIT: f64 = 1e9;
 
-/// A model folder whose configuration was read and found supported.
+/// A module of `modules.json`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModuleKind {
+    /// An encoder.
+    Transformer,
+    /// An embedding table as an encoder of its own.
+    StaticEmbedding,
+    /// Token vectors to one vector.
+    Pooling,
+    /// A projection of the vector.
+    Dense,
+    /// The vector scaled to length 1.
+    Normalize,
+    /// An encoder with the head of a masked language model.
+    MlmTransformer,
+    /// The head's logits to one sparse vector.
+    SpladePooling,
+}
+
+impl ModuleKind {
+    /// The last part of the Python classes' paths, which have moved between versions.
+    const NAMES: [(&str, Self); 7] = [
+        ("Transformer", Self::Transformer),
+        ("StaticEmbedding", Self::StaticEmbedding),
+        ("Pooling", Self::Pooling),
+        ("Dense", Self::Dense),
+        ("Normalize", Self::Normalize),
+        ("MLMTransformer", Self::MlmTransformer),
+        ("SpladePooling", Self::SpladePooling),
+    ];
+}
+
+/// A module and its folder.
+#[derive(Clone, Debug)]
+pub struct Module {
+    /// What it is.
+    pub kind: ModuleKind,
+    /// Its folder.
+    pub dir: PathBuf,
+}
+
+/// A model folder whose configuration was read.
 #[derive(Debug)]
 pub struct ModelFolder {
     /// The model's name.
     pub name: String,
-    /// The encoder's configuration.
-    pub config: BertConfig,
-    /// Whether the model ends in an L2 normalisation.
-    pub normalize: bool,
-    /// The longest sequence that every file of the folder allows, in tokens.
-    pub max_tokens: usize,
-    dir: PathBuf,
-    transformer: PathBuf,
-    pooling: Option<PathBuf>,
+    /// The folder.
+    pub dir: PathBuf,
+    /// The modules in their order; none in a bare encoder.
+    pub modules: Vec<Module>,
+    /// The folder of the encoder.
+    pub encoder: PathBuf,
+    /// The prompts of `config_sentence_transformers.json`.
+    pub prompts: FolderPrompts,
 }
 
 impl ModelFolder {
-    /// Opens `dir` and reads its configuration. The weights and the tokenizer are not touched.
+    /// Opens `dir` and reads its list of modules. The weights and the tokenizer are not touched.
     pub fn open(name: &str, dir: &Path) -> Result<Self, ModelError> {
         if !dir.is_dir() {
             return Err(ModelError::FolderMissing { model: name.to_owned(), dir: dir.to_owned() });
         }
-        let modules = modules(name, &dir.join("modules.json"))?;
-        let path_of =
-            |kind: &str| modules.iter().find(|module| module.kind() == kind).map(|module| dir.join(&module.path));
-        let transformer = path_of("Transformer").unwrap_or_else(|| dir.to_owned());
-        let config = encoder_config(name, &transformer.join(CONFIG))?;
-        refuse_text_changes(name, dir, &transformer)?;
-        Ok(Self {
-            name: name.to_owned(),
-            normalize: path_of("Normalize").is_some(),
-            max_tokens: max_tokens(name, &transformer, &config)?,
-            pooling: path_of("Pooling").map(|path| path.join(CONFIG)),
-            dir: dir.to_owned(),
-            transformer,
-            config,
-        })
+        let modules = modules(name, dir)?;
+        let of_encoder = [ModuleKind::Transformer, ModuleKind::MlmTransformer, ModuleKind::StaticEmbedding].into_iter();
+        let encoder = of_encoder
+            .filter_map(|kind| modules.iter().find(|module| module.kind == kind))
+            .map(|module| module.dir.clone())
+            .next()
+            .unwrap_or_else(|| dir.to_owned());
+        let prompts = read_optional_json(name, &dir.join("config_sentence_transformers.json"))?;
+        Ok(Self { name: name.to_owned(), dir: dir.to_owned(), modules, encoder, prompts })
+    }
+
+    /// The modules of one kind, in their order.
+    pub fn modules(&self, kind: ModuleKind) -> impl Iterator<Item = &Module> {
+        self.modules.iter().filter(move |module| module.kind == kind)
+    }
+
+    /// The encoder's configuration.
+    ///
+    /// # Errors
+    /// If it is missing or no JSON.
+    pub fn config(&self) -> Result<Config, ModelError> {
+        let file = self.encoder.join(CONFIG);
+        Ok(Config::new(&self.name, &file, read_json(&self.name, &file)?))
     }
 
     /// The pooling that the folder prescribes.
@@ -80,17 +124,39 @@ impl ModelFolder {
     /// # Errors
     /// If it prescribes none, or one that is not supported.
     pub fn pooling(&self) -> Result<Pooling, ModelError> {
-        let file = self
-            .pooling
-            .as_ref()
+        let module = self
+            .modules(ModuleKind::Pooling)
+            .next()
             .ok_or_else(|| ModelError::PoolingUnknown { model: self.name.clone(), dir: self.dir.clone() })?;
-        let config: PoolingConfig = read_json(&self.name, file)?;
+        let file = module.dir.join(CONFIG);
+        let config: PoolingConfig = read_json(&self.name, &file)?;
         let mode = config.mode();
-        match mode.as_str() {
-            "cls" => Ok(Pooling::Cls),
-            "mean" => Ok(Pooling::Mean),
-            _ => Err(unsupported(&self.name, file, "pooling mode", &mode, POOLING_MODES)),
+        let known = POOLING_MODES.iter().find(|(name, _)| *name == mode);
+        known.map(|(_, pooling)| *pooling).ok_or_else(|| {
+            ModelError::unsupported(&self.name, &file, "pooling mode", &mode, &POOLING_MODES.map(|(name, _)| name))
+        })
+    }
+
+    /// Whether the tokens of a prompt are pooled with those of the text.
+    ///
+    /// # Errors
+    /// If the pooling's configuration is not valid.
+    pub fn pools_prompt(&self) -> Result<bool, ModelError> {
+        match self.modules(ModuleKind::Pooling).next() {
+            Some(module) => Ok(read_json::<PoolingConfig>(&self.name, &module.dir.join(CONFIG))?.include_prompt),
+            None => Ok(true),
         }
+    }
+
+    /// Whether the model wants texts in lower case.
+    pub fn lower_case(&self) -> Result<bool, ModelError> {
+        #[derive(Default, Deserialize)]
+        struct SentenceBertConfig {
+            #[serde(default)]
+            do_lower_case: bool,
+        }
+        let file = self.encoder.join("sentence_bert_config.json");
+        Ok(read_optional_json::<SentenceBertConfig>(&self.name, &file)?.do_lower_case)
     }
 
     /// The tokenizer.
@@ -98,135 +164,145 @@ impl ModelFolder {
     /// # Errors
     /// If it is not there.
     pub fn tokenizer(&self) -> Result<PathBuf, ModelError> {
-        let file = self.transformer.join(TOKENIZER);
+        let file = self.encoder.join(TOKENIZER);
         if file.is_file() { Ok(file) } else { Err(ModelError::FileMissing { model: self.name.clone(), file }) }
     }
 
-    /// The weights.
+    /// The longest sequence that the folder's files allow, in tokens; none where they say nothing.
+    pub fn max_tokens(&self) -> Result<Option<usize>, ModelError> {
+        #[derive(Default, Deserialize)]
+        struct SentenceBertConfig {
+            max_seq_length: Option<usize>,
+        }
+        #[derive(Default, Deserialize)]
+        struct TokenizerConfig {
+            model_max_length: Option<f64>,
+        }
+        let read = |file: &str| self.encoder.join(file);
+        let sentence: SentenceBertConfig = read_optional_json(&self.name, &read("sentence_bert_config.json"))?;
+        let tokenizer: TokenizerConfig = read_optional_json(&self.name, &read("tokenizer_config.json"))?;
+        let tokenizer = tokenizer.model_max_length.filter(|length| *length < NO_LIMIT).map(|length| length as usize);
+        Ok([sentence.max_seq_length, tokenizer].into_iter().flatten().min())
+    }
+
+    /// The weights files of a module's folder.
     ///
     /// # Errors
     /// If there are none, or only a pickle.
-    pub fn weights(&self) -> Result<PathBuf, ModelError> {
-        let weights = self.transformer.join(WEIGHTS);
+    pub fn weights(&self, dir: &Path) -> Result<Vec<PathBuf>, ModelError> {
+        let weights = dir.join(WEIGHTS);
         if weights.is_file() {
-            return Ok(weights);
+            return Ok(vec![weights]);
         }
-        let read_error = |source| ModelError::Read { model: self.name.clone(), file: self.transformer.clone(), source };
-        let files: Vec<PathBuf> = fs::read_dir(&self.transformer)
+        let index = dir.join(WEIGHTS_INDEX);
+        if index.is_file() {
+            return self.weights_of_index(dir, &index);
+        }
+        let read_error = |source| ModelError::Read { model: self.name.clone(), file: dir.to_owned(), source };
+        let files: Vec<PathBuf> = fs::read_dir(dir)
             .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>())
             .map_err(read_error)?;
         match files.into_iter().filter(|file| is_pickle(file)).min() {
             Some(file) => Err(ModelError::PickleRefused { model: self.name.clone(), file }),
-            None => Err(ModelError::NoWeights { model: self.name.clone(), dir: self.transformer.clone() }),
+            None => Err(ModelError::NoWeights { model: self.name.clone(), dir: dir.to_owned() }),
         }
     }
-}
 
-/// A module of `modules.json`.
-#[derive(Deserialize)]
-struct Module {
-    /// The path of a Python class, which has moved between versions; its last part has not.
-    #[serde(rename = "type")]
-    class: String,
-    path: PathBuf,
-}
-
-impl Module {
-    fn kind(&self) -> &str {
-        self.class.rsplit('.').next().unwrap_or(&self.class)
+    fn weights_of_index(&self, dir: &Path, index: &Path) -> Result<Vec<PathBuf>, ModelError> {
+        #[derive(Deserialize)]
+        struct Index {
+            weight_map: BTreeMap<String, String>,
+        }
+        let parsed: Index = read_json(&self.name, index)?;
+        let names: BTreeSet<String> = parsed.weight_map.into_values().collect();
+        let files = names.iter().map(|name| {
+            let file = dir.join(name);
+            let plain = Path::new(name).file_name().is_some_and(|file_name| file_name == name.as_str());
+            match (plain, is_pickle(&file), file.is_file()) {
+                (true, false, true) => Ok(file),
+                (true, true, _) => Err(ModelError::PickleRefused { model: self.name.clone(), file }),
+                _ => Err(ModelError::FileMissing { model: self.name.clone(), file }),
+            }
+        });
+        files.collect()
     }
 }
 
-fn modules(name: &str, file: &Path) -> Result<Vec<Module>, ModelError> {
+fn modules(name: &str, dir: &Path) -> Result<Vec<Module>, ModelError> {
+    #[derive(Deserialize)]
+    struct Listed {
+        #[serde(rename = "type")]
+        class: String,
+        path: PathBuf,
+    }
+    let file = dir.join("modules.json");
     if !file.exists() {
         return Ok(Vec::new());
     }
-    let modules: Vec<Module> = read_json(name, file)?;
-    match modules.iter().find(|module| !MODULES.contains(&module.kind())) {
-        Some(module) => Err(unsupported(name, file, "type", &module.class, MODULES)),
-        None => Ok(modules),
-    }
+    let listed: Vec<Listed> = read_json(name, &file)?;
+    let modules = listed.into_iter().map(|listed| {
+        let class = listed.class.rsplit('.').next().unwrap_or(&listed.class);
+        let kind = ModuleKind::NAMES.iter().find(|(known, _)| *known == class).map(|(_, kind)| *kind);
+        let kind = kind.ok_or_else(|| {
+            ModelError::unsupported(name, &file, "type", &listed.class, &ModuleKind::NAMES.map(|(known, _)| known))
+        })?;
+        if !listed.path.components().all(|part| matches!(part, std::path::Component::Normal(_))) {
+            let path = listed.path.display().to_string();
+            return Err(ModelError::unsupported(name, &file, "path", &path, &["a folder below the model's"]));
+        }
+        Ok(Module { kind, dir: dir.join(listed.path) })
+    });
+    modules.collect()
 }
 
-/// The fields of `config.json` that say which architecture it is.
-#[derive(Deserialize)]
-struct Architecture {
-    model_type: Option<String>,
+/// The prompts of `config_sentence_transformers.json`.
+#[derive(Debug, Default, Deserialize)]
+pub struct FolderPrompts {
     #[serde(default)]
-    architectures: Vec<String>,
-    #[serde(default)]
-    is_decoder: bool,
+    prompts: BTreeMap<String, Option<String>>,
+    default_prompt_name: Option<String>,
 }
 
-fn encoder_config(name: &str, file: &Path) -> Result<BertConfig, ModelError> {
-    let architecture: Architecture = read_json(name, file)?;
-    let model_type = architecture.model_type.unwrap_or_default();
-    let one_of = |field, found: &str, supported: &'static [&'static str]| {
-        if supported.contains(&found) { Ok(()) } else { Err(unsupported(name, file, field, found, supported)) }
-    };
-    one_of("model_type", &model_type, bert::MODEL_TYPES)?;
-    for found in &architecture.architectures {
-        one_of("architectures", found, bert::ARCHITECTURES)?;
+impl FolderPrompts {
+    /// What stands before a document, as `SentenceTransformer.encode_document` chooses it.
+    pub fn document(&self) -> Option<&str> {
+        self.first(&DOCUMENT_PROMPTS)
     }
-    if architecture.is_decoder {
-        return Err(unsupported(name, file, "is_decoder", "true", &["false"]));
-    }
-    let config: BertConfig = read_json(name, file)?;
-    one_of("hidden_act", &config.hidden_act, bert::ACTIVATIONS)?;
-    one_of("position_embedding_type", &config.position_embedding_type, bert::POSITION_EMBEDDING_TYPES)?;
-    let heads = config.num_attention_heads;
-    if heads == 0 || config.hidden_size == 0 || !config.hidden_size.is_multiple_of(heads) {
-        let (model, file) = (name.to_owned(), file.to_owned());
-        return Err(ModelError::Heads { model, file, hidden_size: config.hidden_size, heads });
-    }
-    Ok(config)
-}
 
-/// sentence-transformers would lower-case the text or put a prompt before it, where the folder says so. Vectors of
-/// the text as it stands would be others.
-fn refuse_text_changes(name: &str, dir: &Path, transformer: &Path) -> Result<(), ModelError> {
-    #[derive(Default, Deserialize)]
-    struct SentenceBertConfig {
-        #[serde(default)]
-        do_lower_case: bool,
+    /// What stands before a query, as `SentenceTransformer.encode_query` chooses it.
+    pub fn query(&self) -> Option<&str> {
+        self.first(&["query"])
     }
-    #[derive(Default, Deserialize)]
-    struct SentenceTransformersConfig {
-        default_prompt_name: Option<String>,
-    }
-    let file = transformer.join("sentence_bert_config.json");
-    if read_optional_json::<SentenceBertConfig>(name, &file)?.do_lower_case {
-        return Err(unsupported(name, &file, "do_lower_case", "true", &["false"]));
-    }
-    let file = dir.join("config_sentence_transformers.json");
-    match read_optional_json::<SentenceTransformersConfig>(name, &file)?.default_prompt_name {
-        Some(prompt) => Err(unsupported(name, &file, "default_prompt_name", &prompt, &["null"])),
-        None => Ok(()),
+
+    fn first(&self, names: &[&str]) -> Option<&str> {
+        let names = names.iter().copied().filter(|name| self.prompts.contains_key(*name));
+        let name = names.chain(self.default_prompt_name.as_deref()).next()?;
+        self.prompts.get(name)?.as_deref().filter(|prompt| !prompt.is_empty())
     }
 }
 
-fn max_tokens(name: &str, transformer: &Path, config: &BertConfig) -> Result<usize, ModelError> {
-    #[derive(Default, Deserialize)]
-    struct SentenceBertConfig {
-        max_seq_length: Option<usize>,
-    }
-    #[derive(Default, Deserialize)]
-    struct TokenizerConfig {
-        model_max_length: Option<f64>,
-    }
-    let sentence: SentenceBertConfig = read_optional_json(name, &transformer.join("sentence_bert_config.json"))?;
-    let tokenizer: TokenizerConfig = read_optional_json(name, &transformer.join("tokenizer_config.json"))?;
-    let tokenizer = tokenizer.model_max_length.filter(|length| *length < NO_LIMIT).map(|length| length as usize);
-    let limits = [sentence.max_seq_length, tokenizer];
-    Ok(limits.into_iter().flatten().fold(config.max_position_embeddings, usize::min))
-}
+/// Pooling modes, as `1_Pooling/config.json` names them.
+const POOLING_MODES: [(&str, Pooling); 6] = [
+    ("cls", Pooling::Cls),
+    ("mean", Pooling::Mean),
+    ("lasttoken", Pooling::LastToken),
+    ("max", Pooling::Max),
+    ("weightedmean", Pooling::WeightedMean),
+    ("mean_sqrt_len", Pooling::MeanSqrtLength),
+];
 
 /// `1_Pooling/config.json`: either one `pooling_mode`, or a flag per mode.
 #[derive(Deserialize)]
 struct PoolingConfig {
     pooling_mode: Option<String>,
+    #[serde(default = "yes")]
+    include_prompt: bool,
     #[serde(flatten)]
     others: BTreeMap<String, serde_json::Value>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl PoolingConfig {
@@ -237,6 +313,7 @@ impl PoolingConfig {
             let names: Vec<&str> = on
                 .filter_map(|(key, _)| key.strip_prefix("pooling_mode_"))
                 .map(|mode| mode.trim_end_matches("_tokens").trim_end_matches("_token"))
+                .map(|mode| if mode == "max" || mode == "max_over" { "max" } else { mode })
                 .collect();
             names.join("+")
         })
@@ -247,17 +324,8 @@ fn is_pickle(file: &Path) -> bool {
     file.extension().and_then(|extension| extension.to_str()).is_some_and(|extension| PICKLES.contains(&extension))
 }
 
-fn unsupported(
-    name: &str,
-    file: &Path,
-    field: &'static str,
-    found: &str,
-    supported: &'static [&'static str],
-) -> ModelError {
-    ModelError::Unsupported { model: name.to_owned(), file: file.to_owned(), field, found: found.to_owned(), supported }
-}
-
-fn read_json<T: DeserializeOwned>(name: &str, file: &Path) -> Result<T, ModelError> {
+/// Reads a JSON file of the model.
+pub(super) fn read_json<T: DeserializeOwned>(name: &str, file: &Path) -> Result<T, ModelError> {
     let (model, path) = (name.to_owned(), file.to_owned());
     match fs::read(file) {
         Ok(bytes) => {
@@ -289,11 +357,26 @@ mod tests {
             ),
             (json!({"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": true}), "cls+mean"),
             (json!({"pooling_mode_weightedmean_tokens": true}), "weightedmean"),
+            (json!({"pooling_mode_max_tokens": true}), "max"),
+            (json!({"pooling_mode_mean_sqrt_len_tokens": true}), "mean_sqrt_len"),
+            (json!({"pooling_mode_lasttoken": true}), "lasttoken"),
             (json!({"pooling_mode_mean_tokens": false}), ""),
         ];
         for (config, mode) in cases {
             let parsed: PoolingConfig = serde_json::from_value(config.clone()).expect("a pooling configuration");
             assert_eq!(parsed.mode(), mode, "{config}");
         }
+    }
+
+    #[test]
+    fn prompts_are_chosen_as_the_reference_does() {
+        let prompts = |json| serde_json::from_value::<FolderPrompts>(json).expect("prompts");
+        let both = prompts(json!({"prompts": {"query": "q: ", "passage": "p: "}, "default_prompt_name": null}));
+        assert_eq!((both.query(), both.document()), (Some("q: "), Some("p: ")));
+        let default = prompts(json!({"prompts": {"sts": "s: "}, "default_prompt_name": "sts"}));
+        assert_eq!((default.query(), default.document()), (Some("s: "), Some("s: ")));
+        let empty = prompts(json!({"prompts": {"query": "", "document": ""}}));
+        assert_eq!((empty.query(), empty.document()), (None, None));
+        assert_eq!(FolderPrompts::default().document(), None);
     }
 }

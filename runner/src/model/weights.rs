@@ -1,160 +1,390 @@
-//! The weights file: read once, hashed while it is read, and checked against the configuration before anything is
-//! built from it.
+//! The weights of a model: one or more safetensors files, checked against the configuration while they are read.
+//!
+//! A tensor's bytes are mapped only while the tensor is made of them, so that loading takes the memory of the tensors
+//! and of no second copy.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
 };
 
-use candle_core::{
-    DType, Device, Tensor,
-    safetensors::{Load, SliceSafetensors},
-};
+use candle_core::{DType, Device, Tensor};
+use memmap2::{Mmap, MmapOptions};
+use safetensors::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
 
-use super::error::ModelError;
+use super::{architecture::Architecture, error::ModelError};
+use crate::ops::{Linear, Norm, Table};
 
-/// Read at once; the hash follows the reader while the bytes are still in the cache.
+/// Read at once for the digest.
 const READ_BYTES: usize = 1 << 20;
-
-/// What some publishers put before every tensor name of the encoder.
-const PREFIXES: [&str; 2] = ["", "bert."];
 
 /// The old names of a layer norm's parameters, which came from TensorFlow checkpoints.
 const OLD_NAMES: [(&str, &str); 2] = [("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")];
 
-/// A safetensors file in memory.
+/// The weights files of a model.
 pub struct Weights {
     model: String,
-    file: PathBuf,
-    bytes: Vec<u8>,
+    files: Vec<WeightsFile>,
+    tensors: BTreeMap<String, Stored>,
     digest: String,
+    device: Device,
+    /// What the numbers are rounded to before they are used.
+    dtype: DType,
+    used: RefCell<BTreeSet<String>>,
+}
+
+struct WeightsFile {
+    path: PathBuf,
+    file: File,
+}
+
+/// Where a tensor is.
+struct Stored {
+    file: usize,
+    offset: u64,
+    bytes: usize,
+    dtype: Dtype,
+    shape: Vec<usize>,
 }
 
 impl Weights {
-    /// Reads the whole file.
-    pub fn read(model: &str, file: &Path) -> Result<Self, ModelError> {
-        let (bytes, digest) = read_and_hash(file).map_err(|source| ModelError::Read {
+    /// Opens the files of a model and reads their headers.
+    ///
+    /// # Errors
+    /// If a file cannot be read, is cut off, or holds a tensor that another one holds too.
+    pub fn open(model: &str, paths: &[PathBuf], dtype: DType, device: &Device) -> Result<Self, ModelError> {
+        let mut weights = Self {
             model: model.to_owned(),
-            file: file.to_owned(),
-            source,
-        })?;
-        Ok(Self { model: model.to_owned(), file: file.to_owned(), bytes, digest })
+            files: Vec::with_capacity(paths.len()),
+            tensors: BTreeMap::new(),
+            digest: String::new(),
+            device: device.clone(),
+            dtype,
+            used: RefCell::default(),
+        };
+        let mut digests = Vec::with_capacity(paths.len());
+        for path in paths {
+            let read_error = |source| ModelError::Read { model: model.to_owned(), file: path.clone(), source };
+            let mut file = File::open(path).map_err(read_error)?;
+            digests.push(digest_of(&mut file).map_err(read_error)?);
+            let map = map(&file, 0, None).map_err(read_error)?;
+            weights.add(path, file, &map)?;
+        }
+        weights.digest = match &digests[..] {
+            [one] => one.clone(),
+            several => hex::encode(Sha256::digest(several.concat())),
+        };
+        Ok(weights)
     }
 
-    /// The sha256 of the file, in hexadecimal.
+    fn add(&mut self, path: &Path, file: File, map: &[u8]) -> Result<(), ModelError> {
+        let (header, metadata) = SafeTensors::read_metadata(map).map_err(|source| ModelError::WeightsCorrupt {
+            model: self.model.clone(),
+            file: path.to_owned(),
+            source,
+        })?;
+        for (name, info) in metadata.tensors() {
+            let (start, end) = info.data_offsets;
+            let stored = Stored {
+                file: self.files.len(),
+                offset: (header + size_of::<u64>() + start) as u64,
+                bytes: end - start,
+                dtype: info.dtype,
+                shape: info.shape.clone(),
+            };
+            if self.tensors.insert(name.clone(), stored).is_some() {
+                let (model, file) = (self.model.clone(), path.to_owned());
+                return Err(ModelError::TensorTwice { model, file, tensor: name });
+            }
+        }
+        self.files.push(WeightsFile { path: path.to_owned(), file });
+        Ok(())
+    }
+
+    /// The sha256 of the file, in hexadecimal; of several files, that of their digests in order.
     pub fn digest(&self) -> &str {
         &self.digest
     }
 
-    /// Loads the tensors of the given names and shapes onto the device, as f32. In the file their names may have a
-    /// prefix. All are checked before the first is loaded.
-    pub fn load(
-        &self,
-        expected: &[(String, Vec<usize>)],
-        device: &Device,
-    ) -> Result<HashMap<String, Tensor>, ModelError> {
-        let file = SliceSafetensors::new(&self.bytes).map_err(|source| ModelError::WeightsCorrupt {
-            model: self.model.clone(),
-            file: self.file.clone(),
-            source: Box::new(source),
-        })?;
-        let stored: BTreeMap<String, _> = file.tensors().into_iter().collect();
+    /// The tensors below the first of the `prefixes` under which there is the tensor `probe`. Without any, names have
+    /// no prefix, and the error comes from the first tensor that is missing.
+    pub fn scope(&self, prefixes: &[&str], probe: &str) -> Tensors<'_> {
+        let has = |prefix: &&&str| self.find(&format!("{prefix}{probe}")).is_some();
+        Tensors { weights: self, prefix: prefixes.iter().find(has).copied().unwrap_or_default().to_owned() }
+    }
 
-        let mut checked = Vec::with_capacity(expected.len());
-        for (name, shape) in expected {
-            let found = names_in_file(name).into_iter().find_map(|name| stored.get_key_value(&name));
-            let (stored_name, view) = found.ok_or_else(|| ModelError::TensorMissing {
+    /// Refuses tensors that nobody has read, but for the heads that the architecture's encoders may come with: weights
+    /// of another kind of model, or more layers than the configuration says.
+    pub fn refuse_unused(&self, architecture: &Architecture) -> Result<(), ModelError> {
+        let prefix = self.scope(architecture.prefixes, architecture.probe).prefix;
+        self.refuse_others(|name| {
+            let bare = name.strip_prefix(&prefix).unwrap_or(name);
+            architecture.ignored.iter().any(|head| name.starts_with(head) || bare.starts_with(head))
+        })
+    }
+
+    /// Refuses tensors that nobody has read and that are not `known`.
+    pub fn refuse_others(&self, known: impl Fn(&str) -> bool) -> Result<(), ModelError> {
+        let used = self.used.borrow();
+        // A buffer that older versions of the reference saved.
+        let buffer = |name: &str| name.ends_with("position_ids") || name.ends_with("inv_freq");
+        match self.tensors.iter().find(|(name, _)| !used.contains(*name) && !known(name) && !buffer(name)) {
+            None => Ok(()),
+            Some((name, stored)) => Err(ModelError::TensorUnexpected {
                 model: self.model.clone(),
-                file: self.file.clone(),
+                file: self.files[stored.file].path.clone(),
                 tensor: name.clone(),
-            })?;
-            if view.shape() != shape {
-                return Err(ModelError::TensorShape {
-                    model: self.model.clone(),
-                    file: self.file.clone(),
-                    tensor: stored_name.clone(),
-                    expected: shape.clone(),
-                    found: view.shape().to_vec(),
-                });
-            }
-            if !DType::try_from(view.dtype()).is_ok_and(is_float) {
-                return Err(ModelError::TensorType {
-                    model: self.model.clone(),
-                    file: self.file.clone(),
-                    tensor: stored_name.clone(),
-                    found: format!("{:?}", view.dtype()),
-                });
-            }
-            checked.push((name, view));
+            }),
         }
+    }
 
-        checked
-            .into_iter()
-            .map(|(name, view)| {
-                let tensor = view.load(device).and_then(|tensor| tensor.to_dtype(DType::F32));
-                Ok((name.clone(), tensor.map_err(|source| ModelError::device(&self.model, source))?))
-            })
-            .collect()
+    fn find(&self, name: &str) -> Option<(&String, &Stored)> {
+        let old = OLD_NAMES.iter().find_map(|(new, old)| Some(format!("{}{old}", name.strip_suffix(new)?)));
+        self.tensors.get_key_value(name).or_else(|| self.tensors.get_key_value(&old?))
+    }
+
+    fn read(&self, name: &str, stored: &Stored) -> Result<Tensor, ModelError> {
+        let WeightsFile { path, file } = &self.files[stored.file];
+        let read_error = |source| ModelError::Read { model: self.model.clone(), file: path.clone(), source };
+        let values = if stored.bytes == 0 {
+            Vec::new()
+        } else {
+            let map = map(file, stored.offset, Some(stored.bytes)).map_err(read_error)?;
+            values(&map, stored.dtype).ok_or_else(|| ModelError::TensorType {
+                model: self.model.clone(),
+                file: path.clone(),
+                tensor: name.to_owned(),
+                found: format!("{:?}", stored.dtype),
+            })?
+        };
+        if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+            return Err(ModelError::TensorNotFinite {
+                model: self.model.clone(),
+                file: path.clone(),
+                tensor: name.to_owned(),
+                value: values[at],
+                at,
+            });
+        }
+        self.used.borrow_mut().insert(name.to_owned());
+        let tensor = Tensor::from_vec(values, &stored.shape[..], &Device::Cpu);
+        // On the CPU the arithmetic is that of f32, with numbers that are rounded to the type.
+        let tensor = tensor.and_then(|tensor| match (self.dtype, &self.device) {
+            (DType::F32, Device::Cpu) => Ok(tensor),
+            (dtype, Device::Cpu) => tensor.to_dtype(dtype)?.to_dtype(DType::F32),
+            (dtype, device) => tensor.to_dtype(dtype)?.to_device(device),
+        });
+        tensor.map_err(|source| ModelError::device(&self.model, source))
     }
 }
 
-fn is_float(dtype: DType) -> bool {
-    matches!(dtype, DType::F16 | DType::BF16 | DType::F32 | DType::F64)
+/// The tensors of a model below a prefix of their names.
+#[derive(Clone)]
+pub struct Tensors<'a> {
+    weights: &'a Weights,
+    prefix: String,
 }
 
-/// The names that the tensor `name` may have in a file.
-fn names_in_file(name: &str) -> Vec<String> {
-    let old = OLD_NAMES.iter().find_map(|(new, old)| Some(format!("{}{old}", name.strip_suffix(new)?)));
-    let spellings = [Some(name.to_owned()), old];
-    PREFIXES
-        .iter()
-        .flat_map(|prefix| spellings.iter().flatten().map(move |spelling| format!("{prefix}{spelling}")))
-        .collect()
-}
+impl Tensors<'_> {
+    /// The prefix of the names.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
 
-fn read_and_hash(path: &Path) -> io::Result<(Vec<u8>, String)> {
-    let mut file = File::open(path)?;
-    let size = file.metadata()?.len() as usize;
-    let mut bytes = Vec::with_capacity(size);
-    let mut hash = Sha256::new();
-    loop {
-        let start = bytes.len();
-        if file.by_ref().take(READ_BYTES as u64).read_to_end(&mut bytes)? == 0 {
-            return Ok((bytes, hex::encode(hash.finalize())));
+    /// The tensors of the module `name`.
+    #[must_use]
+    pub fn module(&self, name: impl std::fmt::Display) -> Self {
+        Self { weights: self.weights, prefix: format!("{}{name}.", self.prefix) }
+    }
+
+    /// Whether there is a tensor of that name.
+    pub fn has(&self, name: &str) -> bool {
+        self.weights.find(&format!("{}{name}", self.prefix)).is_some()
+    }
+
+    /// A matrix of whatever shape it has.
+    ///
+    /// # Errors
+    /// As [`Tensors::tensor`]; or if it is no matrix.
+    pub fn matrix(&self, name: &str) -> Result<Tensor, ModelError> {
+        let shape = self.weights.find(&format!("{}{name}", self.prefix)).map(|(_, stored)| &stored.shape[..]);
+        let shape = shape.filter(|shape| shape.len() == 2).unwrap_or(&[0, 0]).to_vec();
+        self.tensor(name, &shape)
+    }
+
+    /// A tensor of the given shape.
+    ///
+    /// # Errors
+    /// If it is missing, has another shape, is not of floats, or has a value that is not finite.
+    pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
+        let name = format!("{}{name}", self.prefix);
+        let weights = self.weights;
+        let (stored_name, stored) = weights.find(&name).ok_or_else(|| ModelError::TensorMissing {
+            model: weights.model.clone(),
+            file: weights.files.first().map(|file| file.path.clone()).unwrap_or_default(),
+            tensor: name.clone(),
+        })?;
+        if stored.shape != shape {
+            return Err(ModelError::TensorShape {
+                model: weights.model.clone(),
+                file: weights.files[stored.file].path.clone(),
+                tensor: stored_name.clone(),
+                expected: shape.to_vec(),
+                found: stored.shape.clone(),
+            });
         }
-        hash.update(&bytes[start..]);
+        weights.read(stored_name, stored)
+    }
+
+    /// The weight `[outputs, inputs]` and the bias `[outputs]` of the linear layer `name`, the bias where `bias` says
+    /// that there is one.
+    pub fn linear_parts(
+        &self,
+        name: &str,
+        inputs: usize,
+        outputs: usize,
+        bias: bool,
+    ) -> Result<(Tensor, Option<Tensor>), ModelError> {
+        let module = self.module(name);
+        let weight = module.tensor("weight", &[outputs, inputs])?;
+        let bias = bias.then(|| module.tensor("bias", &[outputs])).transpose()?;
+        Ok((weight, bias))
+    }
+
+    /// The linear layer `name`.
+    pub fn linear(&self, name: &str, inputs: usize, outputs: usize, bias: bool) -> Result<Linear, ModelError> {
+        let (weight, bias) = self.linear_parts(name, inputs, outputs, bias)?;
+        self.made(Linear::new(&weight, bias.as_ref()))
+    }
+
+    /// Several linear layers over the same input as one: their names and numbers of outputs.
+    pub fn stacked(&self, layers: &[(&str, usize)], inputs: usize, bias: bool) -> Result<Linear, ModelError> {
+        let parts = layers.iter().map(|(name, outputs)| self.linear_parts(name, inputs, *outputs, bias));
+        self.made(Linear::stacked(&parts.collect::<Result<Vec<_>, _>>()?))
+    }
+
+    /// The layer normalisation `name`, with a bias where `bias` says that there is one.
+    pub fn layer_norm(&self, name: &str, width: usize, bias: bool, epsilon: f64) -> Result<Norm, ModelError> {
+        let module = self.module(name);
+        let weight = module.tensor("weight", &[width])?;
+        let bias = bias.then(|| module.tensor("bias", &[width])).transpose()?;
+        Ok(Norm::layer(weight, bias, epsilon))
+    }
+
+    /// The embedding table `name`.
+    pub fn table(&self, name: &str, entries: usize, width: usize) -> Result<Table, ModelError> {
+        Ok(Table::new(self.module(name).tensor("weight", &[entries, width])?))
+    }
+
+    /// What was made of tensors, with the model's name in the error.
+    pub fn made<T>(&self, made: candle_core::Result<T>) -> Result<T, ModelError> {
+        made.map_err(|source| ModelError::device(&self.weights.model, source))
+    }
+}
+
+/// The values of a tensor as f32; none where they are no floats.
+fn values(bytes: &[u8], dtype: Dtype) -> Option<Vec<f32>> {
+    Some(match dtype {
+        Dtype::F32 => bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
+        Dtype::F16 => bytes.as_chunks().0.iter().map(|bytes| half::f16::from_le_bytes(*bytes).to_f32()).collect(),
+        Dtype::BF16 => bytes.as_chunks().0.iter().map(|bytes| half::bf16::from_le_bytes(*bytes).to_f32()).collect(),
+        Dtype::F64 => bytes.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes) as f32).collect(),
+        _ => return None,
+    })
+}
+
+/// Maps a range of a file, or all of it.
+#[allow(unsafe_code)]
+fn map(file: &File, offset: u64, bytes: Option<usize>) -> io::Result<Mmap> {
+    let mut options = MmapOptions::new();
+    options.offset(offset);
+    if let Some(bytes) = bytes {
+        // A file that has been cut off since its header was read would end the process on access.
+        if file.metadata()?.len() < offset + bytes as u64 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file has become shorter"));
+        }
+        options.len(bytes);
+    }
+    // SAFETY: the bytes are only read, as numbers of which every bit pattern is one. A model folder is not written to
+    // while it is loaded; one that is gives other numbers, which the digest of the run's shards brings to light.
+    unsafe { options.map(file) }
+}
+
+fn digest_of(file: &mut File) -> io::Result<String> {
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hex::encode(hash.finalize())),
+            count => hash.update(&buffer[..count]),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
 
-    #[test]
-    fn a_tensor_may_have_a_prefix_and_an_old_name() {
-        assert_eq!(names_in_file("pooler.dense.bias"), ["pooler.dense.bias", "bert.pooler.dense.bias"]);
-        assert_eq!(
-            names_in_file("embeddings.LayerNorm.bias"),
-            [
-                "embeddings.LayerNorm.bias",
-                "embeddings.LayerNorm.beta",
-                "bert.embeddings.LayerNorm.bias",
-                "bert.embeddings.LayerNorm.beta",
-            ]
-        );
+    fn saved(tensors: &[(&str, Tensor)], path: &Path) {
+        let tensors: HashMap<&str, Tensor> = tensors.iter().cloned().collect();
+        candle_core::safetensors::save(&tensors, path).expect("weights");
+    }
+
+    fn open(paths: &[PathBuf]) -> Result<Weights, ModelError> {
+        Weights::open("m", paths, DType::F32, &Device::Cpu)
+    }
+
+    fn ones(shape: &[usize]) -> Tensor {
+        Tensor::ones(shape, DType::F32, &Device::Cpu).expect("a tensor")
     }
 
     #[test]
-    fn the_digest_is_that_of_the_file() -> io::Result<()> {
-        let folder = tempfile::tempdir()?;
-        let path = folder.path().join("weights");
-        let content = vec![7u8; READ_BYTES + 3];
-        std::fs::write(&path, &content)?;
-        let (bytes, digest) = read_and_hash(&path)?;
-        assert_eq!((bytes, digest), (content.clone(), hex::encode(Sha256::digest(&content))));
-        Ok(())
+    fn tensors_of_several_files_with_a_prefix_and_old_names_are_found() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (one, two) = (folder.path().join("1.safetensors"), folder.path().join("2.safetensors"));
+        saved(&[("bert.embeddings.word.weight", ones(&[2, 3]).to_dtype(DType::BF16).expect("bf16"))], &one);
+        saved(&[("bert.embeddings.LayerNorm.gamma", ones(&[3])), ("bert.embeddings.LayerNorm.beta", ones(&[3]))], &two);
+        let weights = open(&[one, two]).expect("weights");
+        let tensors = weights.scope(&["", "bert."], "embeddings.word.weight");
+        assert_eq!(tensors.prefix(), "bert.");
+        let embeddings = tensors.module("embeddings");
+        assert_eq!(embeddings.table("word", 2, 3).expect("a table").rows().dtype(), DType::F32);
+        assert!(weights.refuse_others(|_| false).is_err());
+        embeddings.layer_norm("LayerNorm", 3, true, 1e-5).expect("a norm");
+        weights.refuse_others(|_| false).expect("all are used");
+    }
+
+    #[test]
+    fn a_value_that_is_not_finite_is_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("model.safetensors");
+        saved(&[("w", Tensor::new(&[1f32, f32::NAN], &Device::Cpu).expect("a tensor"))], &path);
+        let error = open(&[path]).expect("weights").scope(&[""], "w").tensor("w", &[2]).expect_err("a NaN");
+        let message = error.to_string();
+        assert!(message.contains("tensor w") && message.contains("NaN") && message.contains("at 1"), "{message}");
+    }
+
+    #[test]
+    fn a_tensor_in_two_files_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let paths = ["1.safetensors", "2.safetensors"].map(|name| folder.path().join(name));
+        paths.iter().for_each(|path| saved(&[("w", ones(&[1]))], path));
+        assert!(matches!(open(&paths), Err(ModelError::TensorTwice { tensor, .. }) if tensor == "w"));
+    }
+
+    #[test]
+    fn the_digest_is_that_of_the_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("model.safetensors");
+        saved(&[("w", ones(&[700, 500]))], &path);
+        let digest = hex::encode(Sha256::digest(std::fs::read(&path).expect("bytes")));
+        assert_eq!(open(std::slice::from_ref(&path)).expect("weights").digest(), digest);
+        assert_ne!(open(&[path.clone()]).expect("weights").digest(), "");
     }
 }

@@ -3,30 +3,31 @@
 use std::{convert::Infallible, num::NonZeroUsize, path::Path, sync::Arc, sync::atomic::AtomicBool, thread};
 
 use candle_core::Device;
-use crds::{
-    contract::{DenseConfig, FailureReason},
-    summary::DensePass,
-};
+use crds::{contract::DenseConfig, summary::DensePass, v1alpha1};
 
 use super::dense::{self, PassError, PassOptions};
 use crate::{
     batch::{Rows, TokenBudget},
     error::{Result, StageError},
     interrupt::Interrupt,
-    model::{DenseModel, DenseOptions, ModelError},
+    model::{DenseModel, DenseOptions, ModelError, Pooling},
     text::TextError,
 };
 
 /// Texts that are tokenized and sorted by length together.
-const WINDOW: usize = 4096;
-/// Tokens of a batch, padding included.
-const BATCH_TOKENS: usize = 4096;
+const WINDOW: usize = 512;
+/// Tokens of a batch.
+const BATCH_TOKENS: usize = 1024;
 
 /// Loads a model as the run wants it.
 pub fn load(config: &DenseConfig, device: &Device) -> Result<DenseModel> {
-    let pooling = config.pooling.map(TryInto::try_into).transpose().map_err(|error| {
-        StageError::new(FailureReason::InvalidConfiguration, format!("model {}", config.name)).caused_by(error)
-    })?;
+    let pooling = config.pooling.map(|pooling| match pooling {
+        v1alpha1::Pooling::Cls => Pooling::Cls,
+        v1alpha1::Pooling::Mean => Pooling::Mean,
+        v1alpha1::Pooling::LastToken => Pooling::LastToken,
+        v1alpha1::Pooling::Max => Pooling::Max,
+        v1alpha1::Pooling::WeightedMean => Pooling::WeightedMean,
+    });
     let max_tokens = config.max_tokens.map(|tokens| tokens as usize);
     let options = DenseOptions { pooling, max_tokens, ..DenseOptions::default() };
     Ok(DenseModel::load(&config.name, Path::new(&config.source.path), &options, device)?)
@@ -42,10 +43,12 @@ pub fn embed(
     mut done: impl FnMut(u64) + Send,
 ) -> Result<(Rows, dense::PassRecord)> {
     let size = |size: usize| NonZeroUsize::new(size).unwrap_or(NonZeroUsize::MIN);
+    let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let options = PassOptions {
         window: size(WINDOW),
         batch: TokenBudget(BATCH_TOKENS),
-        tokenizer_threads: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+        tokenizer_threads: if model.device().is_cpu() { NonZeroUsize::MIN } else { cores },
+        workers: if model.device().is_cpu() { cores } else { NonZeroUsize::MIN },
         cancelled,
     };
     let mut values = Vec::with_capacity(texts.len() * model.dimensions());
@@ -54,11 +57,11 @@ pub fn embed(
         values.extend_from_slice(rows.values());
         Ok(())
     };
-    match dense::run(model, texts.iter(), &options, progress, take) {
+    match dense::run(model, texts.iter().map(Ok), &options, progress, take) {
         Ok(record) => Ok((Rows::new(model.dimensions(), values), record)),
         Err(PassError::Model(error)) => Err(named(error, name)),
         Err(PassError::Cancelled) => Err(Interrupt::error()),
-        Err(PassError::Sink(never)) => match never {},
+        Err(PassError::Source(never) | PassError::Sink(never)) => match never {},
     }
 }
 

@@ -1,0 +1,22 @@
+//! Kernels for the CPU: plain slices in, plain slices out, one thread each.
+//!
+//! Every kernel is written once over [`pulp::Simd`] and compiled for each instruction set; [`arch`] picks the widest
+//! that the processor has when the program runs. A pass runs one worker per core over batches of its own, which is
+//! faster and takes less memory than threads inside an operation, so no kernel starts any.
+//!
+//! The kernels are a crate of their own so that a development build can optimise them and nothing else of the runner.
+
+mod activation;
+pub mod attention;
+pub mod math;
+pub mod matmul;
+pub mod norm;
+pub mod rows;
+
+pub use activation::Activation;
+
+/// The widest instruction set of this processor.
+#[inline]
+pub fn arch() -> pulp::Arch {
+    pulp::Arch::new()
+}

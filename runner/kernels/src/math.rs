@@ -1,0 +1,338 @@
+//! Elementary functions over vectors of f32, and the element-wise kernels made of them.
+//!
+//! What is called inside a kernel has to be inlined, closures too: code that stands outside is compiled for the oldest
+//! processor and calls a function for every instruction.
+//!
+//! Each is a polynomial or rational approximation whose error against the exact function is bounded by a test:
+//! 2 units in the last place for [`exp`], 2.5⋅10⁻⁷⋅max(1, |x|) for the activations.
+
+use pulp::{Simd, WithSimd};
+
+use crate::{Activation, arch};
+
+/// eˣ: x = n⋅ln 2 + r, eʳ by a polynomial, 2ⁿ by adding n to the exponent. Below -87 the result is eˉ⁸⁷, above 88 e⁸⁸.
+#[inline(always)]
+pub fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    // Adding 1.5⋅2²³ rounds to an integer, which then stands in the lowest bits.
+    const ROUND: f32 = 12_582_912.0;
+    const LN_2_HIGH: f32 = 0.693_359_4;
+    const LN_2_LOW: f32 = -2.121_944_4e-4;
+    const POLYNOMIAL: [f32; 5] = [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5e-1];
+
+    let x = simd.max_f32s(simd.min_f32s(x, simd.splat_f32s(88.0)), simd.splat_f32s(-87.0));
+    let shifted = simd.mul_add_f32s(x, simd.splat_f32s(std::f32::consts::LOG2_E), simd.splat_f32s(ROUND));
+    let n = simd.sub_f32s(shifted, simd.splat_f32s(ROUND));
+    let r = simd.negate_mul_add_f32s(n, simd.splat_f32s(LN_2_HIGH), x);
+    let r = simd.negate_mul_add_f32s(n, simd.splat_f32s(LN_2_LOW), r);
+    let mut p = simd.splat_f32s(1.987_569_1e-4);
+    for coefficient in POLYNOMIAL {
+        p = simd.mul_add_f32s(p, r, simd.splat_f32s(coefficient));
+    }
+    let squared = simd.mul_f32s(r, r);
+    let fraction = simd.add_f32s(simd.mul_add_f32s(p, squared, r), simd.splat_f32s(1.0));
+    let exponent = simd.wrapping_dyn_shl_u32s(simd.transmute_u32s_f32s(shifted), simd.splat_u32s(23));
+    simd.transmute_f32s_u32s(simd.add_u32s(simd.transmute_u32s_f32s(fraction), exponent))
+}
+
+/// The error function, x⋅P(x²)/Q(x²), which is ±1 to the last bit beyond ±4.
+#[inline(always)]
+pub fn erf<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    const P: [f32; 6] =
+        [2.770_681_4e-8, -2.101_024e-6, -5.692_506_4e-5, -7.349_906_3e-4, -2.954_600e-3, -1.609_603_3e-2];
+    const Q: [f32; 4] = [-2.133_740_6e-4, -1.682_827_1e-3, -7.373_329e-3, -1.426_474_1e-2];
+
+    let x = simd.max_f32s(simd.min_f32s(x, simd.splat_f32s(4.0)), simd.splat_f32s(-4.0));
+    let squared = simd.mul_f32s(x, x);
+    let mut p = simd.splat_f32s(-2.726_142_3e-10);
+    for coefficient in P {
+        p = simd.mul_add_f32s(p, squared, simd.splat_f32s(coefficient));
+    }
+    let mut q = simd.splat_f32s(-1.456_607_2e-5);
+    for coefficient in Q {
+        q = simd.mul_add_f32s(q, squared, simd.splat_f32s(coefficient));
+    }
+    simd.div_f32s(simd.mul_f32s(x, p), q)
+}
+
+/// The logistic function, 1 / (1 + eˉˣ).
+#[inline(always)]
+pub fn sigmoid<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let one = simd.splat_f32s(1.0);
+    simd.div_f32s(one, simd.add_f32s(one, exp(simd, simd.neg_f32s(x))))
+}
+
+/// The hyperbolic tangent, 2σ(2x) - 1.
+#[inline(always)]
+pub fn tanh<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let twice = simd.splat_f32s(2.0);
+    simd.mul_add_f32s(sigmoid(simd, simd.mul_f32s(x, twice)), twice, simd.splat_f32s(-1.0))
+}
+
+/// An activation of the models.
+#[inline(always)]
+pub fn activate<S: Simd>(simd: S, activation: Activation, x: S::f32s) -> S::f32s {
+    match activation {
+        Activation::Gelu => {
+            let erf = erf(simd, simd.mul_f32s(x, simd.splat_f32s(std::f32::consts::FRAC_1_SQRT_2)));
+            let half = simd.mul_f32s(x, simd.splat_f32s(0.5));
+            simd.mul_add_f32s(half, erf, half)
+        }
+        Activation::GeluTanh => {
+            let cubic = simd.mul_f32s(simd.mul_f32s(x, x), x);
+            let inner = simd.mul_add_f32s(cubic, simd.splat_f32s(0.044_715), x);
+            let tanh = tanh(simd, simd.mul_f32s(inner, simd.splat_f32s(0.797_884_6)));
+            let half = simd.mul_f32s(x, simd.splat_f32s(0.5));
+            simd.mul_add_f32s(half, tanh, half)
+        }
+        Activation::Silu => simd.mul_f32s(x, sigmoid(simd, x)),
+        Activation::Relu => simd.max_f32s(x, simd.splat_f32s(0.0)),
+        Activation::Tanh => tanh(simd, x),
+        Activation::Sigmoid => sigmoid(simd, x),
+        Activation::Identity => x,
+    }
+}
+
+/// A vector of `values`, which are at most as many as it has lanes; the other lanes are 0.
+#[inline(always)]
+pub fn load<S: Simd>(simd: S, values: &[f32]) -> S::f32s {
+    // A whole vector takes one instruction, a masked one many.
+    match S::as_simd_f32s(values) {
+        ([whole], []) => *whole,
+        _ => simd.partial_load_f32s(values),
+    }
+}
+
+/// Writes the first lanes of a vector, as many as there are `places`.
+#[inline(always)]
+pub fn store<S: Simd>(simd: S, places: &mut [f32], value: S::f32s) {
+    match S::as_mut_simd_f32s(places) {
+        ([whole], []) => *whole = value,
+        _ => simd.partial_store_f32s(places, value),
+    }
+}
+
+/// Calls `f` on every vector of `values`; a last one that is not full is padded with zeros.
+#[inline(always)]
+pub fn map<S: Simd>(simd: S, values: &mut [f32], f: impl Fn(S::f32s) -> S::f32s) {
+    let (head, tail) = S::as_mut_simd_f32s(values);
+    for value in head {
+        *value = f(*value);
+    }
+    if !tail.is_empty() {
+        let value = f(simd.partial_load_f32s(tail));
+        simd.partial_store_f32s(tail, value);
+    }
+}
+
+/// Calls `f` on the vectors of `values` and `others`, which are of equal length.
+#[inline(always)]
+pub fn zip<S: Simd>(simd: S, values: &mut [f32], others: &[f32], f: impl Fn(S::f32s, S::f32s) -> S::f32s) {
+    let others = &others[..values.len()];
+    let (head, tail) = S::as_mut_simd_f32s(values);
+    let (other_head, other_tail) = S::as_simd_f32s(others);
+    for (value, other) in head.iter_mut().zip(other_head) {
+        *value = f(*value, *other);
+    }
+    if !tail.is_empty() {
+        let value = f(simd.partial_load_f32s(tail), simd.partial_load_f32s(other_tail));
+        simd.partial_store_f32s(tail, value);
+    }
+}
+
+/// Σ f(x) over `values`.
+#[inline(always)]
+pub fn sum<S: Simd>(simd: S, values: &[f32], f: impl Fn(S::f32s) -> S::f32s) -> f32 {
+    let zero = simd.splat_f32s(0.0);
+    let (head, tail) = S::as_simd_f32s(values);
+    // Four sums side by side: one alone would wait for itself.
+    let mut sums = [zero; 4];
+    let (fours, rest) = head.as_chunks::<4>();
+    for four in fours {
+        for (sum, value) in sums.iter_mut().zip(four) {
+            *sum = simd.add_f32s(*sum, f(*value));
+        }
+    }
+    for value in rest {
+        sums[0] = simd.add_f32s(sums[0], f(*value));
+    }
+    let total = simd.add_f32s(simd.add_f32s(sums[0], sums[1]), simd.add_f32s(sums[2], sums[3]));
+    let mut rest = 0.0;
+    for value in tail {
+        rest += first_lane(simd, f(simd.splat_f32s(*value)));
+    }
+    simd.reduce_sum_f32s(total) + rest
+}
+
+/// The largest of `values`; -∞ when there is none.
+#[inline(always)]
+pub fn largest<S: Simd>(simd: S, values: &[f32]) -> f32 {
+    let (head, tail) = S::as_simd_f32s(values);
+    let mut lanes = simd.splat_f32s(f32::NEG_INFINITY);
+    for value in head {
+        lanes = simd.max_f32s(lanes, *value);
+    }
+    tail.iter().copied().fold(simd.reduce_max_f32s(lanes), f32::max)
+}
+
+#[inline(always)]
+fn first_lane<S: Simd>(simd: S, value: S::f32s) -> f32 {
+    let mut first = [0.0];
+    simd.partial_store_f32s(&mut first, value);
+    first[0]
+}
+
+/// Applies `activation` to every value.
+pub fn apply(activation: Activation, values: &mut [f32]) {
+    struct Apply<'a>(Activation, &'a mut [f32]);
+    impl WithSimd for Apply<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            let Self(activation, values) = self;
+            // One loop per activation, so that the choice is made once.
+            match activation {
+                Activation::Identity => {}
+                Activation::Gelu => map(
+                    simd,
+                    values,
+                    #[inline(always)]
+                    |x| activate(simd, Activation::Gelu, x),
+                ),
+                Activation::GeluTanh => map(
+                    simd,
+                    values,
+                    #[inline(always)]
+                    |x| activate(simd, Activation::GeluTanh, x),
+                ),
+                Activation::Silu => map(
+                    simd,
+                    values,
+                    #[inline(always)]
+                    |x| activate(simd, Activation::Silu, x),
+                ),
+                Activation::Relu => map(
+                    simd,
+                    values,
+                    #[inline(always)]
+                    |x| activate(simd, Activation::Relu, x),
+                ),
+                Activation::Tanh => map(
+                    simd,
+                    values,
+                    #[inline(always)]
+                    |x| activate(simd, Activation::Tanh, x),
+                ),
+                Activation::Sigmoid => map(
+                    simd,
+                    values,
+                    #[inline(always)]
+                    |x| activate(simd, Activation::Sigmoid, x),
+                ),
+            }
+        }
+    }
+    arch().dispatch(Apply(activation, values));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Map<'a>(&'a [f32], Activation);
+    impl WithSimd for Map<'_> {
+        type Output = Vec<f32>;
+        fn with_simd<S: Simd>(self, simd: S) -> Vec<f32> {
+            let mut values = self.0.to_vec();
+            map(
+                simd,
+                &mut values,
+                #[inline(always)]
+                |x| activate(simd, self.1, x),
+            );
+            values
+        }
+    }
+
+    struct Exp<'a>(&'a [f32]);
+    impl WithSimd for Exp<'_> {
+        type Output = Vec<f32>;
+        fn with_simd<S: Simd>(self, simd: S) -> Vec<f32> {
+            let mut values = self.0.to_vec();
+            map(
+                simd,
+                &mut values,
+                #[inline(always)]
+                |x| exp(simd, x),
+            );
+            values
+        }
+    }
+
+    fn range(from: f32, to: f32) -> Vec<f32> {
+        (0..=100_003).map(|step| from + (to - from) * step as f32 / 100_003.0).collect()
+    }
+
+    #[test]
+    fn exp_is_right_to_two_units_in_the_last_place() {
+        let values = range(-87.0, 88.0);
+        let computed = arch().dispatch(Exp(&values));
+        for (x, y) in values.iter().zip(computed) {
+            let exact = f64::from(*x).exp();
+            assert!(
+                (f64::from(y) - exact).abs() <= 2.5 * f64::from(f32::EPSILON) * exact,
+                "exp({x}) = {y}, not {exact}"
+            );
+        }
+    }
+
+    #[test]
+    fn exp_of_what_underflows_is_next_to_nothing() {
+        let computed = arch().dispatch(Exp(&[-1e9, f32::NEG_INFINITY, 0.0]));
+        assert!(computed[0] < 1e-37 && computed[1] < 1e-37, "{computed:?}");
+        assert_eq!(computed[2].to_bits(), 1f32.to_bits());
+    }
+
+    #[test]
+    fn activations_are_those_of_the_exact_functions() {
+        let values = range(-12.0, 12.0);
+        let cases: [(Activation, fn(f64) -> f64); 5] = [
+            (Activation::Gelu, |x| 0.5 * x * libm::erfc(-x * std::f64::consts::FRAC_1_SQRT_2)),
+            (Activation::GeluTanh, |x| {
+                0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x)).tanh())
+            }),
+            (Activation::Silu, |x| x / (1.0 + (-x).exp())),
+            (Activation::Tanh, f64::tanh),
+            (Activation::Relu, |x| x.max(0.0)),
+        ];
+        for (activation, exact) in cases {
+            let computed = arch().dispatch(Map(&values, activation));
+            for (x, y) in values.iter().zip(computed) {
+                let error = (exact(f64::from(*x)) - f64::from(y)).abs();
+                let bound = 2.5e-7 * f64::from(x.abs().max(1.0));
+                assert!(error <= bound, "{activation:?}({x}) = {y}, wrong by {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_length_is_mapped_and_summed_whole() {
+        struct Sum<'a>(&'a [f32]);
+        impl WithSimd for Sum<'_> {
+            type Output = f32;
+            fn with_simd<S: Simd>(self, simd: S) -> f32 {
+                sum(
+                    simd,
+                    self.0,
+                    #[inline(always)]
+                    |x| simd.add_f32s(x, simd.splat_f32s(1.0)),
+                )
+            }
+        }
+        for length in 0..150 {
+            let mut values = vec![-3.0; length];
+            apply(Activation::Relu, &mut values);
+            assert_eq!(values, vec![0.0; length]);
+            assert!((arch().dispatch(Sum(&values)) - length as f32).abs() < 1e-6, "{length}");
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! RoBERTa and XLM-RoBERTa (Liu et al., 2019; Conneau et al., 2019; `transformers/models/roberta/modeling_roberta.py`):
+//! BERT whose positions begin behind the padding id.
+
+use super::{Architecture, Config, bert};
+use crate::{
+    model::{ModelError, Weights, transformer::Encoder},
+    text::SpecialTokens,
+};
+
+/// See the module.
+pub const ARCHITECTURE: Architecture = Architecture {
+    name: "RoBERTa, XLM-RoBERTa",
+    model_types: &["roberta", "xlm-roberta", "camembert"],
+    positions: None,
+    prefixes: &["", "roberta."],
+    probe: "embeddings.word_embeddings.weight",
+    ignored: &["pooler.", "lm_head."],
+    special_tokens: SpecialTokens::Required,
+    load,
+};
+
+fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
+    let padding = config.get("pad_token_id").as_u64().unwrap_or(1) as u32;
+    bert::encoder(config, &weights.scope(ARCHITECTURE.prefixes, ARCHITECTURE.probe), Some(padding))
+}

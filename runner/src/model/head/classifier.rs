@@ -1,0 +1,152 @@
+//! The heads of cross-encoders: hidden states of a pair to one logit.
+
+use candle_core::{DType, Result, Tensor};
+
+use crate::{
+    model::{
+        ModelError,
+        architecture::Config,
+        transformer::Encoder,
+        weights::{Tensors, Weights},
+    },
+    ops::{Activation, Kept, Linear, Norm, Pooling, Sequences},
+};
+
+/// A head with one output.
+#[derive(Debug)]
+pub struct Classifier {
+    pooling: Pooling,
+    /// Between the pooled vector and the output.
+    transform: Option<Transform>,
+    output: Linear,
+}
+
+#[derive(Debug)]
+struct Transform {
+    linear: Linear,
+    activation: Activation,
+    norm: Option<Norm>,
+}
+
+impl Classifier {
+    /// Loads the head beside the `encoder`; `yes_and_no` are the ids of the two answers of a generative reranker.
+    ///
+    /// # Errors
+    /// If the architecture has no such head, or it has more than one output.
+    pub fn load(
+        config: &Config,
+        weights: &Weights,
+        encoder: &Encoder,
+        yes_and_no: Option<[u32; 2]>,
+    ) -> std::result::Result<Self, ModelError> {
+        let hidden = encoder.hidden_size;
+        match config.model_type() {
+            "bert" => {
+                let pooler = weights.scope(&["", "bert."], "pooler.dense.weight");
+                let transform = linear(&pooler.module("pooler"), "dense", hidden, true, Activation::Tanh)?;
+                Self::with(
+                    Pooling::Cls,
+                    Some(transform),
+                    &weights.scope(&[""], "classifier.weight"),
+                    "classifier",
+                    hidden,
+                )
+            }
+            "roberta" | "xlm-roberta" | "camembert" => {
+                let tensors = weights.scope(&["classifier."], "dense.weight");
+                let transform = linear(&tensors, "dense", hidden, true, Activation::Tanh)?;
+                Self::with(Pooling::Cls, Some(transform), &tensors, "out_proj", hidden)
+            }
+            "distilbert" => {
+                let tensors = weights.scope(&[""], "pre_classifier.weight");
+                let transform = linear(&tensors, "pre_classifier", hidden, true, Activation::Relu)?;
+                Self::with(Pooling::Cls, Some(transform), &tensors, "classifier", hidden)
+            }
+            "modernbert" => Self::modernbert(config, weights, hidden),
+            "qwen3" | "qwen2" => Self::answers(config, weights, encoder, yes_and_no),
+            other => Err(config.contradiction(
+                "model_type",
+                other,
+                "for rerank bert, roberta, xlm-roberta, distilbert, modernbert, qwen3",
+            )),
+        }
+    }
+
+    fn modernbert(config: &Config, weights: &Weights, hidden: usize) -> std::result::Result<Self, ModelError> {
+        let pooling = match config.get("classifier_pooling").as_str().unwrap_or("cls") {
+            "cls" => Pooling::Cls,
+            "mean" => Pooling::Mean,
+            other => return Err(config.contradiction("classifier_pooling", other, "cls, mean")),
+        };
+        let flag = |field| config.get(field).as_bool().unwrap_or(false);
+        let activation = config.get("classifier_activation").as_str().unwrap_or("gelu");
+        let activation = config.activation("classifier_activation", activation)?;
+        let tensors = weights.scope(&[""], "head.dense.weight");
+        let epsilon = config.get("norm_eps").as_f64().unwrap_or(1e-5);
+        let transform = Transform {
+            norm: Some(tensors.layer_norm("head.norm", hidden, flag("norm_bias"), epsilon)?),
+            ..linear(&tensors.module("head"), "dense", hidden, flag("classifier_bias"), activation)?
+        };
+        Self::with(pooling, Some(transform), &tensors, "classifier", hidden)
+    }
+
+    /// The logit of `yes` less that of `no` at the last token: one row of the language model's head less another. Its
+    /// logistic function is the probability of `yes` against `no` (Zhang et al., 2025, Qwen3-Reranker).
+    fn answers(
+        config: &Config,
+        weights: &Weights,
+        encoder: &Encoder,
+        yes_and_no: Option<[u32; 2]>,
+    ) -> std::result::Result<Self, ModelError> {
+        let [yes, no] = yes_and_no
+            .ok_or_else(|| config.contradiction("tokenizer", "a vocabulary without yes and no", "one with both"))?;
+        let tensors = weights.scope(&[""], "lm_head.weight");
+        let shape = [encoder.vocabulary, encoder.hidden_size];
+        let rows = if tensors.has("lm_head.weight") {
+            tensors.tensor("lm_head.weight", &shape)?
+        } else {
+            encoder.embeddings.words.rows().clone()
+        };
+        let row = |id: u32| rows.narrow(0, id as usize, 1)?.to_dtype(DType::F32);
+        let difference = row(yes).and_then(|yes| (yes - row(no)?)?.to_dtype(rows.dtype()));
+        let output = tensors.made(difference.and_then(|difference| Linear::new(&difference, None)))?;
+        Ok(Self { pooling: Pooling::LastToken, transform: None, output })
+    }
+
+    fn with(
+        pooling: Pooling,
+        transform: Option<Transform>,
+        tensors: &Tensors,
+        output: &str,
+        hidden: usize,
+    ) -> std::result::Result<Self, ModelError> {
+        Ok(Self { pooling, transform, output: tensors.linear(output, hidden, 1, true)? })
+    }
+
+    /// The tokens whose hidden states it reads.
+    pub fn reads(&self) -> Kept {
+        self.pooling.reads()
+    }
+
+    /// The logit of every sequence, `[sequences]`.
+    pub fn forward(&self, hidden: &Tensor, sequences: &Sequences) -> Result<Tensor> {
+        let mut x = self.pooling.forward(hidden, sequences)?;
+        if let Some(Transform { linear, activation, norm }) = &self.transform {
+            x = linear.forward_activated(&x, *activation)?;
+            if let Some(norm) = norm {
+                x = norm.forward(&x)?;
+            }
+        }
+        self.output.forward(&x)?.squeeze(1)
+    }
+}
+
+fn linear(
+    tensors: &Tensors,
+    name: &str,
+    hidden: usize,
+    bias: bool,
+    activation: Activation,
+) -> std::result::Result<Transform, ModelError> {
+    Ok(Transform { linear: tensors.linear(name, hidden, hidden, bias)?, activation, norm: None })
+}

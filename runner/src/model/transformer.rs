@@ -1,0 +1,214 @@
+//! The transformer encoder that all architectures are made of: embeddings, layers, a last norm.
+//!
+//! An architecture's file reads a configuration and fills in these parts; what happens to the hidden states is here,
+//! once. Hidden states are `[tokens, hidden]` of all sequences of a batch, one after another.
+
+use candle_core::{Result, Tensor};
+
+use crate::{
+    ops::{FeedForward, Kept, Norm, SelfAttention, Sequences, Table},
+    text::Tokens,
+};
+
+/// The tokens of a packed batch.
+#[derive(Clone, Debug)]
+pub struct TokenBatch {
+    /// The ids of all tokens.
+    pub ids: Vec<u32>,
+    /// The token types (segments) of all tokens.
+    pub types: Vec<u32>,
+    /// Where the sequences begin.
+    pub sequences: Sequences,
+}
+
+impl TokenBatch {
+    /// Packs rows, each of which has a token.
+    pub fn new(rows: &[&Tokens]) -> Self {
+        let mut types = Vec::with_capacity(rows.iter().map(|row| row.ids.len()).sum());
+        for row in rows {
+            types.extend((0..row.ids.len()).map(|at| row.types.get(at).copied().unwrap_or(0)));
+        }
+        Self {
+            ids: rows.iter().flat_map(|row| &row.ids).copied().collect(),
+            types,
+            sequences: Sequences::of_lengths(rows.iter().map(|row| row.ids.len())),
+        }
+    }
+}
+
+/// An encoder.
+#[derive(Debug)]
+pub struct Encoder {
+    /// Ids to the first hidden states.
+    pub embeddings: Embeddings,
+    /// The layers.
+    pub layers: Vec<Layer>,
+    /// Applied after the last layer.
+    pub final_norm: Option<Norm>,
+    /// The width of a hidden state.
+    pub hidden_size: usize,
+    /// Rows of the word embedding.
+    pub vocabulary: usize,
+    /// The longest sequence that it takes, in tokens.
+    pub longest: usize,
+}
+
+impl Encoder {
+    /// The hidden states after the last layer, `[kept tokens, hidden]`.
+    pub fn forward(&self, batch: &TokenBatch, kept: Kept) -> Result<Tensor> {
+        let mut x = self.embeddings.forward(batch)?;
+        let last = self.layers.len().saturating_sub(1);
+        for (index, layer) in self.layers.iter().enumerate() {
+            x = layer.forward(&x, &batch.sequences, if index == last { kept } else { Kept::All })?;
+        }
+        match &self.final_norm {
+            Some(norm) => norm.forward(&x),
+            None => Ok(x),
+        }
+    }
+}
+
+/// Ids to the first hidden states.
+#[derive(Debug)]
+pub struct Embeddings {
+    /// By token id.
+    pub words: Table,
+    /// By position.
+    pub positions: Option<Positions>,
+    /// By token type.
+    pub types: Option<Table>,
+    /// Multiplied with the words' rows.
+    pub scale: Option<f64>,
+    /// Applied to the sum.
+    pub norm: Option<Norm>,
+}
+
+/// Learned positions.
+#[derive(Debug)]
+pub struct Positions {
+    /// By position plus offset.
+    pub table: Table,
+    /// The index of the first position.
+    pub offset: usize,
+    /// The id of a token that has the index before the first and takes no position: RoBERTa's padding, where a text
+    /// spells it out.
+    pub skipped: Option<u32>,
+}
+
+impl Positions {
+    fn indices(&self, batch: &TokenBatch) -> Vec<u32> {
+        let mut indices = Vec::with_capacity(batch.ids.len());
+        for range in batch.sequences.ranges() {
+            let mut next = self.offset as u32;
+            for id in &batch.ids[range] {
+                if self.skipped == Some(*id) {
+                    indices.push((self.offset as u32).saturating_sub(1));
+                } else {
+                    indices.push(next);
+                    next += 1;
+                }
+            }
+        }
+        indices
+    }
+}
+
+impl Embeddings {
+    /// The words alone, without positions, types or norm.
+    pub fn of_words(words: Table) -> Self {
+        Self { words, positions: None, types: None, scale: None, norm: None }
+    }
+
+    fn forward(&self, batch: &TokenBatch) -> Result<Tensor> {
+        let positions = self.positions.as_ref().map(|positions| (&positions.table, positions.indices(batch)));
+        let mut parts = vec![(&self.words, &batch.ids[..])];
+        if let Some((table, indices)) = &positions {
+            parts.push((table, indices));
+        }
+        if let Some(types) = &self.types {
+            parts.push((types, &batch.types));
+        }
+        let mut x = Table::sum(&parts)?;
+        if let Some(scale) = self.scale {
+            x = (x * scale)?;
+        }
+        match &self.norm {
+            Some(norm) => norm.forward(&x),
+            None => Ok(x),
+        }
+    }
+}
+
+/// One layer.
+#[derive(Debug)]
+pub struct Layer {
+    /// Between the tokens of a sequence.
+    pub attention: SelfAttention,
+    /// Within a token.
+    pub feed_forward: FeedForward,
+    /// The norms, and where they stand.
+    pub norms: Norms,
+}
+
+/// Where the norms of a layer stand.
+#[derive(Debug)]
+pub enum Norms {
+    /// After each sum: x ← norm(x + f(x)), as in the first transformer.
+    Post {
+        /// After the attention.
+        attention: Norm,
+        /// After the feed-forward network.
+        feed_forward: Norm,
+    },
+    /// After each sum, with the input added to the attention's normalised sum once more: JinaBERT for code.
+    PostTwice {
+        /// After the attention.
+        attention: Norm,
+        /// After the second sum.
+        again: Norm,
+        /// After the feed-forward network.
+        feed_forward: Norm,
+    },
+    /// Before each function: x ← x + f(norm(x)).
+    Pre {
+        /// Before the attention; none where the embeddings have just been normalised.
+        attention: Option<Norm>,
+        /// Before the feed-forward network.
+        feed_forward: Norm,
+    },
+    /// Before and after each function: x ← x + norm(f(norm(x))).
+    Around {
+        /// Before and after the attention.
+        attention: [Norm; 2],
+        /// Before and after the feed-forward network.
+        feed_forward: [Norm; 2],
+    },
+}
+
+impl Layer {
+    fn forward(&self, x: &Tensor, sequences: &Sequences, kept: Kept) -> Result<Tensor> {
+        let residual = kept.rows(x, sequences)?;
+        match &self.norms {
+            Norms::Post { attention, feed_forward } => {
+                let x = attention.forward(&self.attention.forward(x, sequences, kept, Some(&residual))?)?;
+                feed_forward.forward(&self.feed_forward.forward(&x, Some(&x))?)
+            }
+            Norms::PostTwice { attention, again, feed_forward } => {
+                let attended = attention.forward(&self.attention.forward(x, sequences, kept, Some(&residual))?)?;
+                let x = again.forward(&(residual + attended)?)?;
+                feed_forward.forward(&self.feed_forward.forward(&x, Some(&x))?)
+            }
+            Norms::Pre { attention, feed_forward } => {
+                let normalised = attention.as_ref().map_or_else(|| Ok(x.clone()), |norm| norm.forward(x))?;
+                let x = self.attention.forward(&normalised, sequences, kept, Some(&residual))?;
+                self.feed_forward.forward(&feed_forward.forward(&x)?, Some(&x))
+            }
+            Norms::Around { attention: [before_attention, after_attention], feed_forward: [before, after] } => {
+                let attended = self.attention.forward(&before_attention.forward(x)?, sequences, kept, None)?;
+                let x = (residual + after_attention.forward(&attended)?)?;
+                let fed = self.feed_forward.forward(&before.forward(&x)?, None)?;
+                x + after.forward(&fed)?
+            }
+        }
+    }
+}

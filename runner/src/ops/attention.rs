@@ -1,0 +1,320 @@
+//! Self-attention over packed sequences: projection, positions, softmax attention, projection back.
+
+use std::{cell::RefCell, ops::Range, sync::Arc};
+
+use candle_core::{D, Device, Result, Tensor, bail};
+
+use kernels::attention::{Bias, Head, Scratch};
+
+use super::{
+    Linear, Norm, Rotary,
+    sequences::{Kept, Sequences},
+    storage,
+};
+
+thread_local! {
+    /// Keys, values and scores of the head that this thread is at.
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// The heads of an attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heads {
+    /// Heads of queries.
+    pub query: usize,
+    /// Heads of keys and values, each shared by `query / key_value` heads of queries (Ainslie et al., 2023).
+    pub key_value: usize,
+    /// The width of a head.
+    pub width: usize,
+}
+
+impl Heads {
+    /// As many heads of keys and values as of queries.
+    pub fn equal(count: usize, width: usize) -> Self {
+        Self { query: count, key_value: count, width }
+    }
+
+    /// The width of the packed queries, keys and values of a token.
+    fn packed_width(self) -> usize {
+        (self.query + 2 * self.key_value) * self.width
+    }
+}
+
+/// The keys that a query sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// All of its sequence.
+    Full,
+    /// Itself and those before it.
+    Causal,
+    /// Those at most this far away, on both sides.
+    Window(usize),
+    /// Itself and those before it, fewer than this far away.
+    CausalWindow(usize),
+}
+
+impl Reach {
+    /// The keys that the query at `position` sees in a sequence of `length` tokens.
+    fn keys(self, position: usize, length: usize) -> Range<usize> {
+        match self {
+            Self::Full => 0..length,
+            Self::Causal => 0..position + 1,
+            Self::Window(reach) => position.saturating_sub(reach)..length.min(position + reach + 1),
+            Self::CausalWindow(width) => (position + 1).saturating_sub(width)..position + 1,
+        }
+    }
+}
+
+/// A bias that depends on the head and on the distance of key and query alone: ALiBi, T5's buckets.
+#[derive(Debug)]
+pub struct DistanceBias {
+    /// Per head, a value for every distance from `1 - positions` to `positions - 1`.
+    by_head: Vec<Vec<f32>>,
+    positions: usize,
+}
+
+impl DistanceBias {
+    /// The bias of each of the `heads`: `value(head, distance)`, where distance is the key's position minus the
+    /// query's, for sequences of up to `positions` tokens.
+    pub fn new(heads: usize, positions: usize, value: impl Fn(usize, isize) -> f32) -> Self {
+        let last = positions as isize - 1;
+        Self { by_head: (0..heads).map(|head| (-last..=last).map(|d| value(head, d)).collect()).collect(), positions }
+    }
+
+    fn of_head(&self, head: usize) -> Bias<'_> {
+        Bias { by_distance: &self.by_head[head], centre: self.positions - 1 }
+    }
+}
+
+/// Self-attention with its projections.
+#[derive(Debug)]
+pub struct SelfAttention {
+    /// The queries of all heads, then the keys, then the values: `[hidden]` → `[(query + 2⋅key_value)⋅width]`.
+    pub qkv: Linear,
+    /// Back to `[hidden]`.
+    pub out: Linear,
+    /// The heads.
+    pub heads: Heads,
+    /// Multiplied with the scores; 1/√width in most models.
+    pub scale: f32,
+    /// The keys that a query sees.
+    pub reach: Reach,
+    /// Normalisations of the queries and of the keys, before the rotation: of each head, or of all heads together.
+    pub head_norms: Option<(Norm, Norm)>,
+    /// Rotary positions.
+    pub rotary: Option<Arc<Rotary>>,
+    /// A bias by distance.
+    pub bias: Option<Arc<DistanceBias>>,
+}
+
+impl SelfAttention {
+    /// `x` is `[tokens, hidden]`; the answer has a row for every token that is kept, with the `residual` (as many rows)
+    /// added.
+    pub fn forward(&self, x: &Tensor, sequences: &Sequences, kept: Kept, residual: Option<&Tensor>) -> Result<Tensor> {
+        let contexts = if storage::on_cpu(x) && self.qkv.is_packed() {
+            self.contexts(x, sequences, kept)?
+        } else {
+            self.portable_contexts(x, sequences, kept)?
+        };
+        residual.map_or_else(|| self.out.forward(&contexts), |residual| self.out.forward_added(&contexts, residual))
+    }
+
+    /// The weighted values of every kept token, `[kept, query⋅width]`, by the kernels of the CPU.
+    fn contexts(&self, x: &Tensor, sequences: &Sequences, kept: Kept) -> Result<Tensor> {
+        let Heads { query, key_value, width } = self.heads;
+        let (tokens, stride) = (sequences.tokens(), self.heads.packed_width());
+        let mut qkv = vec![0.0; tokens * stride];
+        {
+            let (storage, layout) = x.storage_and_layout();
+            self.qkv.product(storage::slice(&storage, layout)?, tokens, None, None, &mut qkv)?;
+        }
+        self.place(&mut qkv, sequences)?;
+
+        let out_sequences = kept.sequences(sequences);
+        let out_stride = query * width;
+        let mut contexts = vec![0.0; out_sequences.tokens() * out_stride];
+        SCRATCH.with_borrow_mut(|scratch| {
+            for (range, out_range) in sequences.ranges().zip(out_sequences.ranges()) {
+                let length = range.len();
+                let queries = kept.of(length);
+                let sequence = &qkv[range.start * stride..range.end * stride];
+                let out = &mut contexts[out_range.start * out_stride..out_range.end * out_stride];
+                for shared in 0..key_value {
+                    let keys = &sequence[(query + shared) * width..];
+                    let values = &sequence[(query + key_value + shared) * width..];
+                    scratch.take(keys, values, length, width, stride);
+                    let group = query / key_value;
+                    for head in shared * group..(shared + 1) * group {
+                        let queries_of_head = Head {
+                            queries: &sequence[queries.start * stride + head * width..],
+                            stride,
+                            scale: self.scale,
+                            bias: self.bias.as_ref().map(|bias| bias.of_head(head)),
+                        };
+                        let sees = |position| self.reach.keys(position, length);
+                        scratch.attend(queries_of_head, queries.clone(), sees, &mut out[head * width..], out_stride);
+                    }
+                }
+            }
+        });
+        Tensor::from_vec(contexts, (out_sequences.tokens(), out_stride), x.device())
+    }
+
+    /// Normalises and rotates the heads of queries and keys in place.
+    fn place(&self, qkv: &mut [f32], sequences: &Sequences) -> Result<()> {
+        if self.head_norms.is_none() && self.rotary.is_none() {
+            return Ok(());
+        }
+        let Heads { query, key_value, width } = self.heads;
+        for (token, position) in qkv.chunks_exact_mut(self.heads.packed_width()).zip(sequences.positions()) {
+            let (queries, rest) = token.split_at_mut(query * width);
+            let keys = &mut rest[..key_value * width];
+            if let Some((query_norm, key_norm)) = &self.head_norms {
+                query_norm.normalise(queries)?;
+                key_norm.normalise(keys)?;
+            }
+            if let Some(rotary) = &self.rotary {
+                for head in queries.chunks_exact_mut(width).chain(keys.chunks_exact_mut(width)) {
+                    rotary.rotate(head, position);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// [`SelfAttention::contexts`] of candle's operations.
+    fn portable_contexts(&self, x: &Tensor, sequences: &Sequences, kept: Kept) -> Result<Tensor> {
+        let Heads { query, key_value, width } = self.heads;
+        let qkv = self.qkv.forward(x)?;
+        let mut contexts = Vec::with_capacity(sequences.len());
+        for range in sequences.ranges() {
+            let length = range.len();
+            let sequence = qkv.narrow(0, range.start, length)?;
+            // [tokens, heads⋅width] → [heads, tokens, width]
+            let heads = |from: usize, count: usize, norm: Option<&Norm>| {
+                let mut part = sequence.narrow(1, from * width, count * width)?.contiguous()?;
+                if let Some(norm) = norm {
+                    let together = part.reshape((length, count * width / norm.width()?, norm.width()?))?;
+                    part = norm.portable(&together)?;
+                }
+                part.reshape((length, count, width))?.transpose(0, 1)?.contiguous()
+            };
+            let norms = self.head_norms.as_ref();
+            let mut queries = heads(0, query, norms.map(|(norm, _)| norm))?;
+            let mut keys = heads(query, key_value, norms.map(|(_, norm)| norm))?;
+            if let Some(rotary) = &self.rotary {
+                (queries, keys) = (rotary.portable(&queries)?, rotary.portable(&keys)?);
+            }
+            let shared = |x: Tensor| -> Result<Tensor> {
+                let group = query / key_value;
+                x.unsqueeze(1)?.expand((key_value, group, length, width))?.reshape((query, length, width))
+            };
+            let (keys, values) = (shared(keys)?, shared(heads(query + key_value, key_value, None)?)?);
+            let scores = (queries.matmul(&keys.transpose(1, 2)?.contiguous()?)? * f64::from(self.scale))?;
+            let mask = self.mask(length, x.device())?.to_dtype(scores.dtype())?;
+            let weights = candle_nn::ops::softmax(&scores.broadcast_add(&mask)?, D::Minus1)?;
+            let context = weights.matmul(&values.contiguous()?)?.transpose(0, 1)?.reshape((length, query * width))?;
+            let kept = kept.of(length);
+            contexts.push(context.narrow(0, kept.start, kept.len())?);
+        }
+        if contexts.is_empty() {
+            bail!("a batch has at least one sequence");
+        }
+        Tensor::cat(&contexts, 0)
+    }
+
+    /// What is added to the scores of a sequence, `[heads or 1, length, length]`.
+    fn mask(&self, length: usize, device: &Device) -> Result<Tensor> {
+        let heads = self.bias.as_ref().map_or(1, |bias| bias.by_head.len());
+        let mut mask = Vec::with_capacity(heads * length * length);
+        for head in 0..heads {
+            for position in 0..length {
+                let seen = self.reach.keys(position, length);
+                mask.extend((0..length).map(|key| {
+                    let bias = |bias: &Arc<DistanceBias>| bias.by_head[head][bias.positions - 1 + key - position];
+                    if seen.contains(&key) { self.bias.as_ref().map_or(0.0, bias) } else { f32::NEG_INFINITY }
+                }));
+            }
+        }
+        Tensor::from_vec(mask, (heads, length, length), &Device::Cpu)?.to_device(device)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::test::{assert_close, random};
+
+    const HIDDEN: usize = 24;
+
+    fn layers(heads: Heads, form: fn(&Tensor, Option<&Tensor>) -> Result<Linear>) -> Result<(Linear, Linear)> {
+        let packed = heads.packed_width();
+        let qkv = form(&(random(1, &[packed, HIDDEN])? * 2.0)?, Some(&random(2, &[packed])?))?;
+        let out = form(&random(3, &[HIDDEN, heads.query * heads.width])?, Some(&random(4, &[HIDDEN])?))?;
+        Ok((qkv, out))
+    }
+
+    fn attention(
+        heads: Heads,
+        reach: Reach,
+        extras: bool,
+        form: fn(&Tensor, Option<&Tensor>) -> Result<Linear>,
+    ) -> Result<SelfAttention> {
+        let (qkv, out) = layers(heads, form)?;
+        let norm = |seed| Ok::<_, candle_core::Error>(Norm::rms(random(seed, &[heads.width])?, 1e-6));
+        let slope =
+            |head: usize, distance: isize| (distance as f32 * 0.1).sin() - head as f32 * distance.abs() as f32 * 0.01;
+        Ok(SelfAttention {
+            qkv,
+            out,
+            heads,
+            scale: 0.7,
+            reach,
+            head_norms: if extras { Some((norm(5)?, norm(6)?)) } else { None },
+            rotary: extras.then(|| Arc::new(Rotary::new(&Rotary::frequencies(1e4, heads.width / 4 * 2), 150))),
+            bias: extras.then(|| Arc::new(DistanceBias::new(heads.query, 150, slope))),
+        })
+    }
+
+    #[test]
+    fn the_fused_form_is_the_portable_one() -> Result<()> {
+        let sequences = Sequences::of_lengths([1, 2, 130, 6, 7, 55, 48]);
+        let x = random(7, &[sequences.tokens(), HIDDEN])?;
+        for heads in [Heads::equal(3, 8), Heads { query: 4, key_value: 2, width: 20 }, Heads::equal(1, 32)] {
+            for reach in [Reach::Full, Reach::Causal, Reach::Window(3), Reach::Window(40), Reach::CausalWindow(9)] {
+                for extras in [false, true] {
+                    let fused = attention(heads, reach, extras, Linear::new)?;
+                    let portable = attention(heads, reach, extras, Linear::portable)?;
+                    let expected = portable.forward(&x, &sequences, Kept::All, Some(&x))?;
+                    assert_close(&fused.forward(&x, &sequences, Kept::All, Some(&x))?, &expected, 5e-5)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_kept_is_what_it_is_among_all() -> Result<()> {
+        let sequences = Sequences::of_lengths([5, 1, 100]);
+        let x = random(7, &[sequences.tokens(), HIDDEN])?;
+        for form in [Linear::new as fn(&Tensor, Option<&Tensor>) -> Result<Linear>, Linear::portable] {
+            let attention = attention(Heads::equal(3, 8), Reach::Window(30), true, form)?;
+            let all = attention.forward(&x, &sequences, Kept::All, None)?;
+            for kept in [Kept::First, Kept::Last] {
+                let residual = kept.rows(&x, &sequences)?;
+                let found = attention.forward(&x, &sequences, kept, Some(&residual))?;
+                assert_close(&found, &(kept.rows(&all, &sequences)? + residual)?, 1e-5)?;
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_query_sees_itself_and_what_is_in_reach() {
+        assert_eq!(Reach::Full.keys(3, 10), 0..10);
+        assert_eq!(Reach::Causal.keys(3, 10), 0..4);
+        assert_eq!(Reach::Window(2).keys(3, 10), 1..6);
+        assert_eq!(Reach::Window(2).keys(9, 10), 7..10);
+        assert_eq!(Reach::CausalWindow(2).keys(3, 10), 2..4);
+    }
+}

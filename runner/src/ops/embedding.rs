@@ -1,0 +1,93 @@
+//! Rows of an embedding table, gathered by index.
+
+use candle_core::{DType, Device, Result, Tensor, bail};
+
+use kernels::rows;
+
+use super::storage;
+
+/// An embedding table, `[entries, width]`.
+#[derive(Clone, Debug)]
+pub struct Table(Tensor);
+
+impl Table {
+    /// Of `[entries, width]`.
+    pub fn new(rows: Tensor) -> Self {
+        Self(rows)
+    }
+
+    /// The number of entries.
+    pub fn entries(&self) -> Result<usize> {
+        self.0.dim(0)
+    }
+
+    /// The width of a row.
+    pub fn width(&self) -> Result<usize> {
+        self.0.dim(1)
+    }
+
+    /// The table itself.
+    pub fn rows(&self) -> &Tensor {
+        &self.0
+    }
+
+    /// The sum, for each token, of its rows in several tables: `[tokens, width]`. Each table comes with an index per
+    /// token.
+    ///
+    /// # Errors
+    /// If an index is not in its table.
+    pub fn sum(parts: &[(&Self, &[u32])]) -> Result<Tensor> {
+        let Some((first, indices)) = parts.first() else { bail!("a token has at least one embedding") };
+        let (tokens, width, device) = (indices.len(), first.width()?, first.0.device());
+        for (table, indices) in parts {
+            let entries = table.entries()?;
+            if let Some(index) = indices.iter().find(|index| **index as usize >= entries) {
+                bail!("the embedding has {entries} rows, and none for index {index}");
+            }
+        }
+        if !storage::on_cpu(&first.0) {
+            return Self::portable(parts, device);
+        }
+        let mut out = vec![0.0; tokens * width];
+        for (table, indices) in parts {
+            let (storage, layout) = table.0.storage_and_layout();
+            let values = storage::slice(&storage, layout)?;
+            for (row, index) in out.chunks_exact_mut(width).zip(*indices) {
+                rows::add_scaled(row, &values[*index as usize * width..][..width], 1.0);
+            }
+        }
+        Tensor::from_vec(out, (tokens, width), device)
+    }
+
+    fn portable(parts: &[(&Self, &[u32])], device: &Device) -> Result<Tensor> {
+        let rows = |(table, indices): &(&Self, &[u32])| -> Result<Tensor> {
+            table.0.index_select(&Tensor::from_slice(indices, indices.len(), &Device::Cpu)?.to_device(device)?, 0)
+        };
+        let mut sum = rows(&parts[0])?.to_dtype(DType::F32)?;
+        for part in &parts[1..] {
+            sum = (sum + rows(part)?.to_dtype(DType::F32)?)?;
+        }
+        sum.to_dtype(parts[0].0.0.dtype())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::test::{assert_close, random};
+
+    #[test]
+    fn rows_are_gathered_and_summed() -> Result<()> {
+        let (words, positions) = (Table::new(random(1, &[9, 5])?), Table::new(random(2, &[4, 5])?));
+        let parts = [(&words, &[8u32, 0, 8][..]), (&positions, &[0, 1, 3][..])];
+        assert_close(&Table::sum(&parts)?, &Table::portable(&parts, &Device::Cpu)?, 0.0)
+    }
+
+    #[test]
+    fn an_index_without_a_row_is_refused() -> Result<()> {
+        let words = Table::new(random(1, &[9, 5])?);
+        let error = Table::sum(&[(&words, &[0, 9])]).expect_err("there is no row 9");
+        assert!(error.to_string().contains("9 rows, and none for index 9"), "{error}");
+        Ok(())
+    }
+}

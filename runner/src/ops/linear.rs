@@ -1,0 +1,186 @@
+//! The linear layer x⋅Wᵀ + b.
+
+use candle_core::{Result, Tensor, bail};
+
+use kernels::{
+    Activation,
+    matmul::{Finish, Packed, Rows, product},
+};
+
+use super::{activation, storage};
+
+/// A linear layer.
+#[derive(Debug)]
+pub struct Linear {
+    form: Form,
+    inputs: usize,
+    outputs: usize,
+}
+
+#[derive(Debug)]
+enum Form {
+    /// For the kernels of the CPU.
+    Packed { weight: Packed, bias: Option<Vec<f32>> },
+    /// For candle's operations; the weight is `[inputs, outputs]`.
+    Portable { weight: Tensor, bias: Option<Tensor> },
+}
+
+impl Linear {
+    /// Of a `weight` of `[outputs, inputs]` and a `bias` of `[outputs]`.
+    pub fn new(weight: &Tensor, bias: Option<&Tensor>) -> Result<Self> {
+        if !storage::on_cpu(weight) {
+            return Self::portable(weight, bias);
+        }
+        let (outputs, inputs) = weight.dims2()?;
+        let weight = weight.contiguous()?;
+        let (storage, layout) = weight.storage_and_layout();
+        let weight = Packed::transposed(storage::slice(&storage, layout)?, outputs, inputs, inputs);
+        let bias = bias.map(storage::to_vec).transpose()?;
+        Ok(Self { form: Form::Packed { weight, bias }, inputs, outputs })
+    }
+
+    /// [`Linear::new`] in the form of candle's operations.
+    pub(super) fn portable(weight: &Tensor, bias: Option<&Tensor>) -> Result<Self> {
+        let (outputs, inputs) = weight.dims2()?;
+        let form = Form::Portable { weight: weight.t()?.contiguous()?, bias: bias.cloned() };
+        Ok(Self { form, inputs, outputs })
+    }
+
+    /// Several layers over the same input as one, their outputs side by side. Either all or none have a bias.
+    pub fn stacked(layers: &[(Tensor, Option<Tensor>)]) -> Result<Self> {
+        let weights: Vec<&Tensor> = layers.iter().map(|(weight, _)| weight).collect();
+        let biases: Vec<&Tensor> = layers.iter().filter_map(|(_, bias)| bias.as_ref()).collect();
+        let bias = match biases.len() {
+            0 => None,
+            count if count == layers.len() => Some(Tensor::cat(&biases, 0)?),
+            _ => bail!("some of the layers have a bias and some have none"),
+        };
+        Self::new(&Tensor::cat(&weights, 0)?, bias.as_ref())
+    }
+
+    /// The width of the input.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// The width of the output.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// `[rows, inputs]` → `[rows, outputs]`.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.forward_with(x, None, None)
+    }
+
+    /// [`Linear::forward`], then the activation.
+    pub fn forward_activated(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
+        self.forward_with(x, None, Some(activation))
+    }
+
+    /// [`Linear::forward`] plus a `residual` of `[rows, outputs]`.
+    pub fn forward_added(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
+        self.forward_with(x, Some(residual), None)
+    }
+
+    fn forward_with(&self, x: &Tensor, residual: Option<&Tensor>, activation: Option<Activation>) -> Result<Tensor> {
+        match &self.form {
+            Form::Packed { .. } => {
+                let rows = x.dim(0)?;
+                let mut out = vec![0.0; rows * self.outputs];
+                let (storage, layout) = x.storage_and_layout();
+                let values = storage::slice(&storage, layout)?;
+                let residual = residual.map(Tensor::storage_and_layout);
+                let residual =
+                    residual.as_ref().map(|(storage, layout)| storage::slice(storage, layout)).transpose()?;
+                self.product(values, rows, residual, activation, &mut out)?;
+                Tensor::from_vec(out, (rows, self.outputs), x.device())
+            }
+            Form::Portable { weight, bias } => {
+                let mut y = x.matmul(weight)?;
+                if let Some(bias) = bias {
+                    y = y.broadcast_add(bias)?;
+                }
+                if let Some(residual) = residual {
+                    y = (y + residual)?;
+                }
+                activation.map_or_else(|| Ok(y.clone()), |activation| activation::portable(&y, activation))
+            }
+        }
+    }
+
+    /// Whether the layer has the form of the CPU's kernels.
+    pub(super) fn is_packed(&self) -> bool {
+        matches!(self.form, Form::Packed { .. })
+    }
+
+    /// The product on slices: `x` is `rows` × inputs, `out` and the residual are `rows` × outputs.
+    ///
+    /// # Errors
+    /// If the layer has not the form of the CPU's kernels.
+    pub(super) fn product(
+        &self,
+        x: &[f32],
+        rows: usize,
+        residual: Option<&[f32]>,
+        activation: Option<Activation>,
+        out: &mut [f32],
+    ) -> Result<()> {
+        let Form::Packed { weight, bias } = &self.form else { bail!("the layer is not packed for the CPU") };
+        let finish = Finish { bias: bias.as_deref(), residual, activation };
+        product(Rows { values: x, count: rows, stride: self.inputs }, weight, finish, out, self.outputs);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+    use crate::ops::test::{assert_close, random};
+
+    #[test]
+    fn the_packed_product_is_that_of_candle_at_every_shape() -> Result<()> {
+        for (rows, inputs, outputs) in
+            [(1, 1, 1), (5, 7, 3), (6, 384, 16), (13, 385, 100), (97, 32, 33), (200, 1000, 65), (7, 0, 5), (0, 4, 4)]
+        {
+            let weight = random(1, &[outputs, inputs])?;
+            let (bias, x, residual) =
+                (random(2, &[outputs])?, random(3, &[rows, inputs])?, random(4, &[rows, outputs])?);
+            let (packed, portable) = (Linear::new(&weight, Some(&bias))?, Linear::portable(&weight, Some(&bias))?);
+            assert!(packed.is_packed() && !portable.is_packed());
+            if rows == 0 || inputs == 0 {
+                assert_eq!(packed.forward(&x)?.dims(), [rows, outputs]);
+                continue;
+            }
+            assert_close(&packed.forward(&x)?, &portable.forward(&x)?, 3e-5)?;
+            assert_close(&packed.forward_added(&x, &residual)?, &portable.forward_added(&x, &residual)?, 3e-5)?;
+            for activation in [Activation::Gelu, Activation::Silu, Activation::Relu] {
+                let (one, other) =
+                    (packed.forward_activated(&x, activation)?, portable.forward_activated(&x, activation)?);
+                assert_close(&one, &other, 3e-5)?;
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn stacked_layers_are_side_by_side() -> Result<()> {
+        let (one, two) = ((random(1, &[3, 5])?, Some(random(2, &[3])?)), (random(3, &[4, 5])?, Some(random(4, &[4])?)));
+        let x = random(5, &[2, 5])?;
+        let apart = [&one, &two].map(|(weight, bias)| Linear::new(weight, bias.as_ref())?.forward(&x));
+        let [first, second] = apart;
+        let both = Linear::stacked(&[one, two])?.forward(&x)?;
+        assert_close(&both, &Tensor::cat(&[first?, second?], 1)?, 0.0)
+    }
+
+    #[test]
+    fn a_bias_for_some_layers_only_is_refused() -> Result<()> {
+        let device = Device::Cpu;
+        let weight = Tensor::zeros((2, 2), candle_core::DType::F32, &device)?;
+        let bias = Tensor::zeros(2, candle_core::DType::F32, &device)?;
+        assert!(Linear::stacked(&[(weight.clone(), Some(bias)), (weight, None)]).is_err());
+        Ok(())
+    }
+}

@@ -1,0 +1,61 @@
+//! The arithmetic of encoders over packed batches: hidden states are `[tokens, hidden]`, sequences follow one another
+//! without padding, and [`Sequences`] says where each begins.
+//!
+//! An operation is a type that is made of a model's tensors once. Its `forward` has two forms side by side: the fused
+//! kernel of the device (the crate `kernels` for the CPU), and a portable one that composes candle's own operations. The portable form
+//! runs on every device and is what the fused ones are tested against.
+
+mod activation;
+mod attention;
+mod embedding;
+mod feed_forward;
+mod linear;
+mod norm;
+mod pooling;
+mod rotary;
+mod sequences;
+mod storage;
+mod vocabulary;
+
+pub use kernels::Activation;
+
+pub use self::{
+    activation::activate,
+    attention::{DistanceBias, Heads, Reach, SelfAttention},
+    embedding::Table,
+    feed_forward::{FeedForward, Gate},
+    linear::Linear,
+    norm::Norm,
+    pooling::{Pooling, l2_normalize},
+    rotary::Rotary,
+    sequences::{Kept, Sequences},
+    vocabulary::Vocabulary,
+};
+
+#[cfg(test)]
+mod test {
+    //! What the tests of the operations share.
+
+    use candle_core::{Device, Result, Tensor};
+
+    /// Values between -½ and ½ that depend on the seed alone.
+    pub fn random(seed: u32, shape: &[usize]) -> Result<Tensor> {
+        let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12_345);
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 24) as f32 - 0.5
+        };
+        let values: Vec<f32> = (0..shape.iter().product()).map(|_| next()).collect();
+        Tensor::from_vec(values, shape, &Device::Cpu)
+    }
+
+    /// Asserts that no two values differ by more than `tolerance`.
+    pub fn assert_close(one: &Tensor, other: &Tensor, tolerance: f32) -> Result<()> {
+        assert_eq!(one.dims(), other.dims());
+        let (one, other) = (super::storage::to_vec(one)?, super::storage::to_vec(other)?);
+        for (at, (x, y)) in one.iter().zip(&other).enumerate() {
+            assert!((x - y).abs() <= tolerance, "value {at}: {x} and {y}");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,165 @@
+//! Token vectors to one vector per sequence, as `sentence-transformers` defines it
+//! (`sentence_transformers/models/Pooling.py` and `Normalize.py`).
+
+use std::fmt;
+
+use candle_core::{D, DType, Result, Tensor};
+
+use kernels::rows::{add_scaled, length, maximum, scale};
+
+use super::{
+    sequences::{Kept, Sequences},
+    storage,
+};
+
+/// How the token vectors of a sequence become its vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pooling {
+    /// The vector of the first token.
+    Cls,
+    /// The mean of the token vectors.
+    Mean,
+    /// The vector of the last token.
+    LastToken,
+    /// The maximum of the token vectors, per dimension.
+    Max,
+    /// The mean with the weights 1, 2, 3, … (Muennighoff, 2022).
+    WeightedMean,
+    /// The sum of the token vectors divided by the root of their number.
+    MeanSqrtLength,
+}
+
+impl fmt::Display for Pooling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+impl Pooling {
+    /// The tokens whose vectors it reads.
+    pub fn reads(self) -> Kept {
+        match self {
+            Self::Cls => Kept::First,
+            Self::LastToken => Kept::Last,
+            Self::Mean | Self::Max | Self::WeightedMean | Self::MeanSqrtLength => Kept::All,
+        }
+    }
+
+    /// Pools `hidden` (`[tokens, width]`, all tokens or just those that the pooling reads) to `[sequences, width]`.
+    pub fn forward(self, hidden: &Tensor, sequences: &Sequences) -> Result<Tensor> {
+        if self.reads() != Kept::All {
+            let reduced = hidden.dim(0)? == sequences.len();
+            return if reduced { Ok(hidden.clone()) } else { self.reads().rows(hidden, sequences) };
+        }
+        if !storage::on_cpu(hidden) {
+            return self.portable(hidden, sequences);
+        }
+        let width = hidden.dim(1)?;
+        let (storage, layout) = hidden.storage_and_layout();
+        let values = storage::slice(&storage, layout)?;
+        let mut out = vec![0.0; sequences.len() * width];
+        for (pooled, range) in out.chunks_exact_mut(width).zip(sequences.ranges()) {
+            let count = range.len() as f32;
+            let tokens = values[range.start * width..range.end * width].chunks_exact(width);
+            match self {
+                Self::Max => {
+                    pooled.fill(f32::NEG_INFINITY);
+                    tokens.for_each(|token| maximum(pooled, token));
+                }
+                Self::WeightedMean => {
+                    tokens.zip(1..).for_each(|(token, weight)| add_scaled(pooled, token, weight as f32));
+                    scale(pooled, 2.0 / (count * (count + 1.0)));
+                }
+                Self::Mean | Self::MeanSqrtLength | Self::Cls | Self::LastToken => {
+                    tokens.for_each(|token| add_scaled(pooled, token, 1.0));
+                    scale(pooled, if self == Self::MeanSqrtLength { 1.0 / count.sqrt() } else { 1.0 / count });
+                }
+            }
+        }
+        Tensor::from_vec(out, (sequences.len(), width), hidden.device())
+    }
+
+    /// [`Pooling::forward`] of candle's operations.
+    fn portable(self, hidden: &Tensor, sequences: &Sequences) -> Result<Tensor> {
+        let pooled = sequences.ranges().map(|range| -> Result<Tensor> {
+            let count = range.len();
+            let tokens = hidden.narrow(0, range.start, count)?.to_dtype(DType::F32)?;
+            match self {
+                Self::Cls => tokens.narrow(0, 0, 1),
+                Self::LastToken => tokens.narrow(0, count - 1, 1),
+                Self::Mean => tokens.mean_keepdim(0),
+                Self::MeanSqrtLength => tokens.sum_keepdim(0)? / (count as f64).sqrt(),
+                Self::Max => tokens.max_keepdim(0),
+                Self::WeightedMean => {
+                    let weights = Tensor::arange(1f32, count as f32 + 1.0, hidden.device())?.reshape((1, count))?;
+                    weights.matmul(&tokens)? * (2.0 / (count * (count + 1)) as f64)
+                }
+            }
+        });
+        Tensor::cat(&pooled.collect::<Result<Vec<_>>>()?, 0)
+    }
+}
+
+/// Scales each of the `vectors` (`[rows, width]`) to length 1. A zero vector stays zero, as
+/// `torch.nn.functional.normalize` has it.
+pub fn l2_normalize(vectors: &Tensor) -> Result<Tensor> {
+    const LEAST: f32 = 1e-12;
+    if !storage::on_cpu(vectors) {
+        let length = vectors.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?.maximum(f64::from(LEAST))?;
+        return vectors.broadcast_div(&length);
+    }
+    let mut values = storage::to_vec(vectors)?;
+    for row in values.chunks_exact_mut(vectors.dim(D::Minus1)?) {
+        scale(row, 1.0 / length(row).max(LEAST));
+    }
+    Tensor::from_vec(values, vectors.shape(), vectors.device())
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+    use crate::ops::test::{assert_close, random};
+
+    const ALL: [Pooling; 6] =
+        [Pooling::Cls, Pooling::Mean, Pooling::LastToken, Pooling::Max, Pooling::WeightedMean, Pooling::MeanSqrtLength];
+
+    #[test]
+    fn every_pooling_is_what_its_name_says() -> Result<()> {
+        let sequences = Sequences::of_lengths([1, 3]);
+        let hidden = Tensor::new(&[[9f32, 1.0], [1.0, 2.0], [3.0, 6.0], [5.0, -2.0]], &Device::Cpu)?;
+        let root = 3f32.sqrt();
+        for (pooling, second) in [
+            (Pooling::Cls, [1.0, 2.0]),
+            (Pooling::Mean, [3.0, 2.0]),
+            (Pooling::LastToken, [5.0, -2.0]),
+            (Pooling::Max, [5.0, 6.0]),
+            (Pooling::WeightedMean, [22.0 / 6.0, 8.0 / 6.0]),
+            (Pooling::MeanSqrtLength, [9.0 / root, 6.0 / root]),
+        ] {
+            let expected = Tensor::new(&[[9f32, 1.0], second], &Device::Cpu)?;
+            assert_close(&pooling.forward(&hidden, &sequences)?, &expected, 1e-6)?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn the_fused_form_is_the_portable_one_and_takes_what_is_kept() -> Result<()> {
+        let sequences = Sequences::of_lengths([4, 1, 17]);
+        let hidden = random(1, &[sequences.tokens(), 19])?;
+        for pooling in ALL {
+            let pooled = pooling.forward(&hidden, &sequences)?;
+            assert_close(&pooled, &pooling.portable(&hidden, &sequences)?, 1e-6)?;
+            let kept = pooling.reads().rows(&hidden, &sequences)?;
+            assert_close(&pooling.forward(&kept, &sequences)?, &pooled, 0.0)?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_normalised_vector_has_length_one_and_zero_stays_zero() -> Result<()> {
+        let vectors = Tensor::new(&[[3f32, 4.0], [0.0, 0.0]], &Device::Cpu)?;
+        assert_close(&l2_normalize(&vectors)?, &Tensor::new(&[[0.6f32, 0.8], [0.0, 0.0]], &Device::Cpu)?, 1e-7)
+    }
+}

@@ -1,0 +1,54 @@
+//! Rotary position embedding (Su et al., 2021), the halves of a head rotated against each other.
+
+use candle_core::{Device, Result, Tensor};
+
+use kernels::rows;
+
+/// The rotations of every position, for heads of one width.
+#[derive(Clone, Debug)]
+pub struct Rotary {
+    half: usize,
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+}
+
+impl Rotary {
+    /// Rotations by `position ⋅ frequency` for `positions` positions; a head is twice as wide as there are frequencies.
+    /// The angles are rounded to f32, as the models were trained with them.
+    pub fn new(frequencies: &[f64], positions: usize) -> Self {
+        let angle = |position: usize, frequency: &f64| f64::from(position as f32 * *frequency as f32);
+        let angles = || (0..positions).flat_map(|position| frequencies.iter().map(move |f| angle(position, f)));
+        Self {
+            half: frequencies.len(),
+            cos: angles().map(|angle| angle.cos() as f32).collect(),
+            sin: angles().map(|angle| angle.sin() as f32).collect(),
+        }
+    }
+
+    /// The frequencies θ^(-2i/width) of heads of `width`.
+    pub fn frequencies(theta: f64, width: usize) -> Vec<f64> {
+        (0..width / 2).map(|i| theta.powf(-2.0 * i as f64 / width as f64)).collect()
+    }
+
+    /// Rotates a head of the token at `position` in place. What is wider than the rotations stays as it is.
+    pub(super) fn rotate(&self, head: &mut [f32], position: usize) {
+        let at = position * self.half..(position + 1) * self.half;
+        rows::rotate(&mut head[..2 * self.half], &self.cos[at.clone()], &self.sin[at]);
+    }
+
+    /// Rotates `[heads, tokens, width]`, the tokens of one sequence, with candle's operations.
+    pub(super) fn portable(&self, x: &Tensor) -> Result<Tensor> {
+        let (_, tokens, width) = x.dims3()?;
+        let table = |values: &[f32]| {
+            Tensor::from_slice(&values[..tokens * self.half], (tokens, self.half), &Device::Cpu)?
+                .to_device(x.device())?
+                .to_dtype(x.dtype())
+        };
+        let (cos, sin) = (table(&self.cos)?, table(&self.sin)?);
+        let (a, b) = (x.narrow(2, 0, self.half)?, x.narrow(2, self.half, self.half)?);
+        let first = (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?;
+        let second = (b.broadcast_mul(&cos)? + a.broadcast_mul(&sin)?)?;
+        let rest = x.narrow(2, 2 * self.half, width - 2 * self.half)?;
+        Tensor::cat(&[&first, &second, &rest], 2)
+    }
+}

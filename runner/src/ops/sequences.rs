@@ -1,0 +1,147 @@
+//! Where the sequences of a packed batch begin.
+
+use std::ops::Range;
+
+use candle_core::{Result, Tensor};
+
+use super::storage;
+
+/// The boundaries of the sequences in a packed batch; none is empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sequences {
+    /// `cu_seqlens`: the sums of the lengths before each sequence, and after the last.
+    starts: Vec<usize>,
+}
+
+impl Sequences {
+    /// Sequences of the given lengths, one after another.
+    ///
+    /// # Panics
+    /// If a length is 0.
+    pub fn of_lengths(lengths: impl IntoIterator<Item = usize>) -> Self {
+        let mut starts = vec![0];
+        for length in lengths {
+            assert!(length > 0, "a sequence has at least one token");
+            starts.push(starts[starts.len() - 1] + length);
+        }
+        Self { starts }
+    }
+
+    /// The number of sequences.
+    pub fn len(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The number of tokens.
+    pub fn tokens(&self) -> usize {
+        self.starts[self.len()]
+    }
+
+    /// The tokens of each sequence.
+    pub fn ranges(&self) -> impl ExactSizeIterator<Item = Range<usize>> {
+        self.starts.array_windows().map(|[start, end]| *start..*end)
+    }
+
+    /// The rows of `x` (a row per token) without the first ones of each sequence, as many as `leading` says but for the
+    /// last; and where the sequences begin then.
+    pub fn without_leading(&self, x: &Tensor, leading: impl Iterator<Item = usize>) -> Result<(Tensor, Self)> {
+        let rest: Vec<Range<usize>> = self
+            .ranges()
+            .zip(leading)
+            .map(|(range, count)| range.start + count.min(range.len() - 1)..range.end)
+            .collect();
+        let parts = rest.iter().map(|range| x.narrow(0, range.start, range.len())).collect::<Result<Vec<_>>>()?;
+        Ok((Tensor::cat(&parts, 0)?, Self::of_lengths(rest.iter().map(Range::len))))
+    }
+
+    /// The position of every token in its sequence.
+    pub fn positions(&self) -> impl Iterator<Item = usize> {
+        self.ranges().flat_map(|range| 0..range.len())
+    }
+}
+
+/// The tokens whose vectors are needed after a layer. A pooling that reads one token of each sequence leaves the rest
+/// of the last layer uncomputed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// All of them.
+    All,
+    /// The first of each sequence.
+    First,
+    /// The last of each sequence.
+    Last,
+}
+
+impl Kept {
+    /// The kept positions of a sequence of `length` tokens.
+    pub fn of(self, length: usize) -> Range<usize> {
+        match self {
+            Self::All => 0..length,
+            Self::First => 0..1,
+            Self::Last => length - 1..length,
+        }
+    }
+
+    /// The boundaries of what is left of the sequences.
+    pub fn sequences(self, sequences: &Sequences) -> Sequences {
+        Sequences::of_lengths(sequences.ranges().map(|range| self.of(range.len()).len()))
+    }
+
+    /// The kept rows of `x`, which has a row per token.
+    pub fn rows(self, x: &Tensor, sequences: &Sequences) -> Result<Tensor> {
+        if self == Self::All {
+            return Ok(x.clone());
+        }
+        let rows = sequences.ranges().map(|range| range.start + self.of(range.len()).start);
+        if storage::on_cpu(x) {
+            let width = x.dim(1)?;
+            let (storage, layout) = x.storage_and_layout();
+            let values = storage::slice(&storage, layout)?;
+            let kept: Vec<f32> = rows.flat_map(|row| &values[row * width..][..width]).copied().collect();
+            return Tensor::from_vec(kept, (sequences.len(), width), x.device());
+        }
+        let rows: Vec<u32> = rows.map(|row| row as u32).collect();
+        x.index_select(&Tensor::new(rows, x.device())?, 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn sequences_follow_one_another() {
+        let sequences = Sequences::of_lengths([2, 1, 3]);
+        assert_eq!((sequences.len(), sequences.tokens()), (3, 6));
+        assert_eq!(sequences.ranges().collect::<Vec<_>>(), [0..2, 2..3, 3..6]);
+        assert_eq!(sequences.positions().collect::<Vec<_>>(), [0, 1, 0, 0, 1, 2]);
+    }
+
+    #[test]
+    fn leading_rows_are_left_out_but_for_the_last() -> Result<()> {
+        let x = Tensor::new(&[[0f32], [1.0], [2.0], [3.0], [4.0], [5.0]], &Device::Cpu)?;
+        let (x, sequences) = Sequences::of_lengths([2, 1, 3]).without_leading(&x, [0, 2, 2].into_iter())?;
+        assert_eq!(storage::to_vec(&x)?, [0.0, 1.0, 2.0, 5.0]);
+        assert_eq!(sequences, Sequences::of_lengths([2, 1, 1]));
+        Ok(())
+    }
+
+    #[test]
+    fn kept_rows_are_the_first_or_the_last_of_each_sequence() -> Result<()> {
+        let sequences = Sequences::of_lengths([2, 1, 3]);
+        let x = Tensor::new(&[[0f32], [1.0], [2.0], [3.0], [4.0], [5.0]], &Device::Cpu)?;
+        for (kept, rows) in [(Kept::First, [0f32, 2.0, 3.0]), (Kept::Last, [1.0, 2.0, 5.0])] {
+            assert_eq!(storage::to_vec(&kept.rows(&x, &sequences)?)?, rows);
+            assert_eq!(kept.sequences(&sequences), Sequences::of_lengths([1, 1, 1]));
+        }
+        assert_eq!(Kept::All.rows(&x, &sequences)?.dims(), [6, 1]);
+        Ok(())
+    }
+}

@@ -1,0 +1,126 @@
+//! The cases: folders with a `case.json`.
+
+use std::{collections::HashMap, fs, path::PathBuf};
+
+use candle_core::{Device, Tensor};
+use runner::text::Tokens;
+use serde::{Deserialize, de::DeserializeOwned};
+
+/// A case.
+pub struct Case {
+    /// The name of its folder.
+    pub name: String,
+    /// What is computed: `dense`, `sparse` or `rerank`.
+    pub task: String,
+    /// The folder of the model.
+    pub model: PathBuf,
+    /// The longest sequence.
+    pub max_tokens: Option<usize>,
+    /// `query` or `document`, where texts get a prompt.
+    pub prompt_name: Option<String>,
+    /// What stands before every text, where the model's folder does not say so.
+    pub prompt: Option<String>,
+    /// The width that vectors are cut to.
+    pub dimensions: Option<usize>,
+    dir: PathBuf,
+}
+
+#[derive(Deserialize)]
+struct CaseFile {
+    task: String,
+    model: Option<String>,
+    max_tokens: Option<usize>,
+    prompt_name: Option<String>,
+    prompt: Option<String>,
+    truncate_dim: Option<usize>,
+}
+
+impl Case {
+    /// The records of `texts.jsonl`.
+    pub fn texts<T: DeserializeOwned>(&self) -> Vec<T> {
+        let lines = fs::read_to_string(self.dir.join("texts.jsonl")).expect("the texts");
+        lines.split_terminator('\n').map(|line| serde_json::from_str(line).expect("a text")).collect()
+    }
+
+    /// Whether a text has the tokens, and has lost those, that the reference counts.
+    pub fn same_counts(&self, text: &str, tokens: &Tokens, reference: (usize, usize)) -> Result<(), String> {
+        let counts = (tokens.ids.len(), tokens.lost);
+        if counts == reference {
+            return Ok(());
+        }
+        Err(format!("{text:?}: tokens and lost are {counts:?}, the reference has {reference:?}"))
+    }
+
+    /// The tensors of `expected.safetensors`.
+    pub fn expected(&self) -> HashMap<String, Tensor> {
+        candle_core::safetensors::load(self.dir.join("expected.safetensors"), &Device::Cpu).expect("what is expected")
+    }
+}
+
+/// All cases whose model is there.
+pub fn all() -> Vec<Case> {
+    let fixtures = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/parity/fixtures");
+    let models = std::env::var_os("EMBEDRUN_TEST_MODELS").map(PathBuf::from);
+    let mut cases = Vec::new();
+    let mut left_out = Vec::new();
+    for entry in fs::read_dir(fixtures).expect("the fixtures") {
+        let dir = entry.expect("an entry").path();
+        let Ok(text) = fs::read_to_string(dir.join("case.json")) else { continue };
+        let file: CaseFile = serde_json::from_str(&text).expect("a case");
+        let name = dir.file_name().expect("a name").to_string_lossy().into_owned();
+        let model = match (&file.model, &models) {
+            (None, _) => dir.clone(),
+            (Some(model), Some(models)) => models.join(model),
+            (Some(_), None) => {
+                left_out.push(name);
+                continue;
+            }
+        };
+        cases.push(Case {
+            name,
+            task: file.task,
+            model,
+            max_tokens: file.max_tokens,
+            prompt_name: file.prompt_name,
+            prompt: file.prompt,
+            dimensions: file.truncate_dim,
+            dir,
+        });
+    }
+    if !left_out.is_empty() {
+        left_out.sort();
+        eprintln!(
+            "left out, because EMBEDRUN_TEST_MODELS names no folder of models (`make test` sets it): {left_out:?}"
+        );
+    }
+    cases.sort_by(|one, other| one.name.cmp(&other.name));
+    cases
+}
+
+/// The batches in which rows are computed: each alone, all in their order, all in another one, and those of each length
+/// that several have.
+pub fn batches(rows: &[Tokens]) -> Vec<Vec<usize>> {
+    let mut batches: Vec<Vec<usize>> = (0..rows.len()).map(|row| vec![row]).collect();
+    let mut shuffled: Vec<usize> = (0..rows.len()).collect();
+    shuffled.sort_by_key(|row| (row * 2_654_435_761) % 1_000_003);
+    batches.extend([(0..rows.len()).collect(), shuffled]);
+    let mut by_length: HashMap<usize, Vec<usize>> = HashMap::new();
+    for (row, tokens) in rows.iter().enumerate() {
+        by_length.entry(tokens.ids.len()).or_default().push(row);
+    }
+    let before = batches.len();
+    batches.extend(by_length.into_values().filter(|rows| rows.len() > 1));
+    assert!(batches.len() > before, "some rows have one length");
+    batches
+}
+
+/// The cosine of two vectors.
+pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+/// The largest difference of two values.
+pub fn difference(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}

@@ -1,0 +1,68 @@
+//! Dense vectors: cosine ≥ 0.99999 and no value further off than 2⋅10⁻⁵, relative to a vector of length 1.
+
+use candle_core::Device;
+use runner::{
+    model::{DenseModel, DenseOptions, Side},
+    text::Tokens,
+};
+use serde::Deserialize;
+
+use crate::cases::{Case, batches, cosine, difference};
+
+const LEAST_COSINE: f64 = 0.999_99;
+const MOST_DIFFERENCE: f32 = 2e-5;
+
+#[derive(Deserialize)]
+struct Reference {
+    text: String,
+    tokens: usize,
+    lost: usize,
+}
+
+/// Compares the model with the reference.
+pub fn check(case: &Case) -> Result<(), String> {
+    let options = DenseOptions {
+        max_tokens: case.max_tokens,
+        dimensions: case.dimensions,
+        document_prompt: case.prompt.clone(),
+        ..DenseOptions::default()
+    };
+    let model = DenseModel::load(&case.name, &case.model, &options, &Device::Cpu).map_err(|error| error.to_string())?;
+    let side = if case.prompt_name.as_deref() == Some("query") { Side::Query } else { Side::Document };
+    let references: Vec<Reference> = case.texts();
+    let expected = case.expected()["vectors"].to_vec2::<f32>().expect("vectors");
+    assert_eq!(references.len(), expected.len(), "{}: a vector per text", case.name);
+    // A text without a token has no vector: the reference gives zeros, which are like nothing.
+    let (empty, references): (Vec<_>, Vec<_>) =
+        references.into_iter().zip(expected).partition(|(reference, _)| reference.tokens == 0);
+    for (reference, _) in &empty {
+        let error = model.encode(&reference.text, side).expect_err("no token").to_string();
+        assert!(error.contains("has no token"), "{error}");
+    }
+    let (references, expected): (Vec<Reference>, Vec<Vec<f32>>) = references.into_iter().unzip();
+    assert_eq!(model.dimensions(), expected[0].len(), "{}: the width of a vector", case.name);
+
+    let encode = |reference: &Reference| model.encode(&reference.text, side).expect("tokens");
+    let tokens: Vec<Tokens> = references.iter().map(encode).collect();
+    for (tokens, reference) in tokens.iter().zip(&references) {
+        case.same_counts(&reference.text, tokens, (reference.tokens, reference.lost))?;
+    }
+    let (mut worst, mut largest) = (1f64, 0f32);
+    for batch in batches(&tokens) {
+        let rows: Vec<&Tokens> = batch.iter().map(|&row| &tokens[row]).collect();
+        let vectors = model.embed(&rows).map_err(|error| error.to_string())?;
+        for (&row, vector) in batch.iter().zip(vectors.iter()) {
+            let length = expected[row].iter().map(|value| value * value).sum::<f32>().sqrt();
+            let similarity = cosine(vector, &expected[row]);
+            let difference = difference(vector, &expected[row]) / length.max(1.0);
+            if similarity < LEAST_COSINE || difference > MOST_DIFFERENCE {
+                let text = &references[row].text;
+                let among = batch.len();
+                return Err(format!("{text:?} in a batch of {among}: cosine {similarity}, difference {difference}"));
+            }
+            (worst, largest) = (worst.min(similarity), largest.max(difference));
+        }
+    }
+    println!("{}: lowest cosine {worst:.9}, largest difference {largest:.1e}", case.name);
+    Ok(())
+}

@@ -1,0 +1,48 @@
+//! Cross-encoders: logits within 10⁻³, and scores after the activation too.
+
+use candle_core::Device;
+use runner::{model::Reranker, text::Tokens};
+use serde::Deserialize;
+
+use crate::cases::{Case, batches};
+
+const MOST_DIFFERENCE: f32 = 1e-3;
+
+#[derive(Deserialize)]
+struct Reference {
+    query: String,
+    document: String,
+    tokens: usize,
+    lost: usize,
+}
+
+/// Compares the model with the reference.
+pub fn check(case: &Case) -> Result<(), String> {
+    let model =
+        Reranker::load(&case.name, &case.model, case.max_tokens, &Device::Cpu).map_err(|error| error.to_string())?;
+    let references: Vec<Reference> = case.texts();
+    let expected = case.expected();
+    let of = |name: &str| expected[name].to_vec1::<f32>().expect(name);
+    let (logits, scores) = (of("logits"), of("scores"));
+    assert_eq!(references.len(), logits.len(), "{}: a logit per pair", case.name);
+    let encode = |reference: &Reference| model.encode(&reference.query, &reference.document).expect("tokens");
+    let tokens: Vec<Tokens> = references.iter().map(encode).collect();
+    for (tokens, reference) in tokens.iter().zip(&references) {
+        case.same_counts(&reference.document, tokens, (reference.tokens, reference.lost))?;
+    }
+    let mut largest = 0f32;
+    for batch in batches(&tokens) {
+        let rows: Vec<&Tokens> = batch.iter().map(|&row| &tokens[row]).collect();
+        let found = model.score(&rows).map_err(|error| error.to_string())?;
+        for (&row, found) in batch.iter().zip(&found) {
+            let difference = (found.logit - logits[row]).abs().max((found.score - scores[row]).abs());
+            if difference > MOST_DIFFERENCE {
+                let (document, logit) = (&references[row].document, logits[row]);
+                return Err(format!("{document:?}: {found:?}, the reference has the logit {logit}"));
+            }
+            largest = largest.max(difference);
+        }
+    }
+    println!("{}: largest difference {largest:.1e}", case.name);
+    Ok(())
+}

@@ -1,0 +1,20 @@
+# Sourced. Python packages for a script of this folder, beside the machine's own and without a virtual environment.
+#
+#   python_packages NAME==VERSION…    installs just these, once, into the cache; prints the folder for PYTHONPATH
+
+python_packages() {
+    local tools=${EMBEDRUN_CACHE:-$HOME/.cache/embedrun}/tools folder unfinished
+    folder=$tools/python-$( (python3 --version && printf '%s\n' "$@") | sha256sum | cut -c1-16)
+    if [[ ! -d $folder ]]; then
+        mkdir -p "$tools"
+        unfinished=$(mktemp -d "$tools/.python.XXXXXX")
+        PIP_ROOT_USER_ACTION=ignore python3 -m pip install -q --no-deps --target "$unfinished" "$@" >&2 || {
+            rm -rf "$unfinished"
+            return 1
+        }
+        chmod 755 "$unfinished"
+        # Another script may have been first; its folder is as good.
+        mv -T "$unfinished" "$folder" 2>/dev/null || rm -rf "$unfinished"
+    fi
+    echo "$folder"
+}

@@ -1,0 +1,166 @@
+"""Who takes part in a case: each makes one pass when it is told to, so that all share the machine's moods.
+
+A contestant has `run_once()`, the seconds of one pass over all texts, and `result()`: its line, the passes included.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+RELEASE = ROOT / "target/release"
+
+
+class Failed(Exception):
+    """A program of the benchmark failed; says which and what it wrote last."""
+
+
+def output(command: list, log: Path) -> str:
+    """The standard output of a command that has to succeed; what else it says goes to the log."""
+    with log.open("a") as errors:
+        done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, stderr=errors, text=True)
+    if done.returncode != 0:
+        raise Failed(f"{' '.join(map(str, command))} ended with {done.returncode}:\n{log.read_text()[-2000:]}")
+    return done.stdout
+
+
+class Paced:
+    """A script of this folder with one setting, kept ready between its passes."""
+
+    def __init__(self, script: str, arguments: list, setting: dict, log: Path):
+        command = [sys.executable, HERE / script, *arguments, "--setting", json.dumps(setting), "--paced"]
+        self.log = log
+        with log.open("a") as errors:
+            self.process = subprocess.Popen(
+                [str(part) for part in command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+        self.line()
+
+    def line(self) -> dict:
+        line = self.process.stdout.readline()
+        if not line:
+            raise Failed(f"{' '.join(map(str, self.process.args))} ended:\n{self.log.read_text()[-2000:]}")
+        return json.loads(line)
+
+    def run_once(self) -> float:
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return self.line()["seconds"]
+
+    def result(self) -> dict:
+        self.process.stdin.close()
+        line = self.line()
+        self.process.wait()
+        return line
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def paced(script: str, arguments: list, log: Path) -> list[Paced]:
+    """A contestant for each of the settings that the script chooses."""
+    chosen = json.loads(output([sys.executable, HERE / script, *arguments, "--choose"], log))
+    return [Paced(script, arguments, setting, log) for setting in chosen]
+
+
+class Encode:
+    """The project's library, from texts to vectors or scores in memory, as the example `encode` calls it."""
+
+    def __init__(self, task: str, model: Path, texts: Path, log: Path):
+        self.command = [RELEASE / "examples/encode", "--task", task, "--model", model, "--texts", texts]
+        self.command += ["--max-tokens", 256, "--repeat", 2]
+        self.model, self.log = model, log
+        self.taken, self.last, self.peak = [], {}, 0
+
+    def run_once(self) -> float:
+        self.last = json.loads(output(self.command, self.log))
+        # The pass before it warms up, as those of the peers do.
+        self.taken.append(self.last["seconds"][-1])
+        self.peak = max(self.peak, self.last["peak_rss_mb"])
+        return self.taken[-1]
+
+    def result(self) -> dict:
+        return {
+            "peer": "embedrun",
+            "version": version(),
+            "model": self.model.name,
+            "setting": {},
+            "texts": self.last["texts"],
+            "tokens": self.last["tokens"],
+            "seconds": self.taken,
+            "tokens_per_second": round(self.last["tokens"] / median(self.taken)),
+            "load_seconds": self.last["load_seconds"],
+            "peak_rss_mb": self.peak,
+        }
+
+    def stop(self) -> None:
+        """Nothing runs between the passes."""
+
+
+class EndToEnd:
+    """`embedrun run` over the documented manifest of one machine: JSON Lines to Parquet, the process and all."""
+
+    def __init__(self, model: Path, texts: Path, tokens: int, work: Path, log: Path):
+        self.model, self.tokens, self.work, self.log = model, tokens, work, log
+        self.taken, self.peak = [], 0
+        self.source = work / "notes"
+        self.source.mkdir()
+        (self.source / "notes.jsonl").write_bytes(texts.read_bytes())
+
+    def run_once(self) -> float:
+        # A new output each time: what is there is not computed again.
+        out = self.work / f"vectors-{len(self.taken)}"
+        manifest = self.work / "run.yaml"
+        example = (ROOT / "docs/examples/one-machine.yaml").read_text()
+        for documented, here in {
+            "/srv/notes": self.source,
+            "/srv/models/all-MiniLM-L6-v2": self.model,
+            "/srv/vectors": out,
+        }.items():
+            example = example.replace(documented, str(here))
+        manifest.write_text(example)
+
+        started = time.perf_counter()
+        with self.log.open("a") as said:
+            process = subprocess.Popen([RELEASE / "embedrun", "run", "-f", manifest], stdout=said, stderr=said)
+            _, status, usage = os.wait4(process.pid, 0)
+        self.taken.append(time.perf_counter() - started)
+        if status != 0 or not list(out.rglob("*.parquet")):
+            raise Failed(f"embedrun run ended with status {status}:\n{self.log.read_text()[-2000:]}")
+        self.peak = max(self.peak, round(usage.ru_maxrss / 1024))
+        return self.taken[-1]
+
+    def result(self) -> dict:
+        return {
+            "peer": "embedrun run, end to end",
+            "version": version(),
+            "model": self.model.name,
+            "setting": {},
+            "tokens": self.tokens,
+            "seconds": self.taken,
+            "tokens_per_second": round(self.tokens / median(self.taken)),
+            "peak_rss_mb": self.peak,
+        }
+
+    def stop(self) -> None:
+        """Nothing runs between the passes."""
+
+
+def version() -> str:
+    """The commit, and whether anything but documents has changed since."""
+
+    def git(*arguments: str) -> subprocess.CompletedProcess:
+        return subprocess.run(["git", "-C", str(ROOT), *arguments], stdout=subprocess.PIPE, text=True)
+
+    changed = git("diff", "--quiet", "HEAD", "--", ".", ":!docs").returncode != 0
+    return git("rev-parse", "--short", "HEAD").stdout.strip() + "-changed" * changed

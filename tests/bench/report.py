@@ -1,0 +1,74 @@
+"""The tables of docs/benchmarks.md: one between the markers of each case, with what it takes to judge and repeat it."""
+
+import os
+import platform
+from pathlib import Path
+from statistics import median
+
+FEATURES = ["avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "amx_tile", "asimd", "asimddp", "i8mm", "sve"]
+
+
+def machine() -> str:
+    """The processor, the cores that this process may use, and the vector instructions it has."""
+    fields = {}
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        name, _, value = line.partition(":")
+        fields.setdefault(name.strip(), value.strip())
+    flags = set(fields.get("flags", fields.get("Features", "")).split())
+    features = ", ".join(feature for feature in FEATURES if feature in flags)
+    model = fields.get("model name", platform.machine())
+    return f"{model}, {len(os.sched_getaffinity(0))} cores, {features}"
+
+
+def table(results: list[dict], flop_per_token: int) -> str:
+    """All contestants of a case; the first is the project, whose rate the last column divides by each row's."""
+    own = results[0]["tokens_per_second"]
+    floor = next((row["tokens_per_second"] for row in results if row["peer"] == "matrix products alone"), None)
+    lines = [
+        "| | setting | tokens/s | slowest – fastest | GFLOP/s | of the matrix rate | peak MB | embedrun is |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in results:
+        rate = row["tokens_per_second"]
+        setting = ", ".join(f"{key} {value}" for key, value in row["setting"].items())
+        spread = f"{row['tokens'] / max(row['seconds']):,.0f} – {row['tokens'] / min(row['seconds']):,.0f}"
+        cells = [
+            row["peer"],
+            setting,
+            f"{rate:,}",
+            spread,
+            f"{rate * flop_per_token / 1e9:.0f}",
+            f"{100 * rate / floor:.0f} %" if floor else "",
+            f"{row['peak_rss_mb']:,}",
+            f"{own / rate:.2f} ×" if row is not results[0] else "",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def caption(results: list[dict], command: str) -> str:
+    about = results[0]
+    rounds = len(about["seconds"])
+    texts = f"{about['texts']:,} texts of {about['tokens'] / about['texts']:.0f} tokens on average; "
+    versions = ", ".join(sorted({f"{row['peer']} {row['version']}" for row in results}))
+    return (
+        f"{texts}medians of {rounds} rounds, in each of which everyone makes one pass.\n"
+        f"{machine()}.\n"
+        f"{versions}.\n"
+        f"`{command}`"
+    )
+
+
+def write(document: Path, case: str, text: str) -> None:
+    """Replaces what stands between the markers of a case."""
+    begin, end = f"<!-- bench {case} -->", f"<!-- end {case} -->"
+    content = document.read_text("utf-8")
+    before, found, rest = content.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise SystemExit(f"{document} lacks the markers {begin} and {end}")
+    document.write_text(f"{before}{begin}\n{text}\n{end}{after}", "utf-8")
+
+
+def spread(row: dict) -> str:
+    return f"{median(row['seconds']):.1f} s ({min(row['seconds']):.1f} – {max(row['seconds']):.1f})"
