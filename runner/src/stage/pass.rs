@@ -1,6 +1,6 @@
 //! One model over all texts of a shard: loaded, run, described.
 
-use std::{convert::Infallible, num::NonZeroUsize, path::Path, sync::Arc, sync::atomic::AtomicBool, thread};
+use std::{convert::Infallible, num::NonZeroUsize, sync::Arc, sync::atomic::AtomicBool, thread};
 
 use candle_core::Device;
 use crds::{
@@ -12,6 +12,7 @@ use super::dense::{self, PassError, PassOptions};
 use crate::{
     batch::{Rows, TokenBudget},
     error::{Result, StageError},
+    hub,
     interrupt::Interrupt,
     model::{DenseModel, DenseOptions, ModelError},
     text::TextError,
@@ -22,14 +23,15 @@ const WINDOW: usize = 4096;
 /// Tokens of a batch, padding included.
 const BATCH_TOKENS: usize = 4096;
 
-/// Loads a model as the run wants it.
-pub fn load(config: &DenseConfig, device: &Device) -> Result<DenseModel> {
+/// Loads a model as the run wants it, from a hub where it is there.
+pub fn load(config: &DenseConfig, device: &Device, interrupt: &Interrupt) -> Result<DenseModel> {
     let pooling = config.pooling.map(TryInto::try_into).transpose().map_err(|error| {
         StageError::new(FailureReason::InvalidConfiguration, format!("model {}", config.name)).caused_by(error)
     })?;
     let max_tokens = config.max_tokens.map(|tokens| tokens as usize);
     let options = DenseOptions { pooling, max_tokens, ..DenseOptions::default() };
-    Ok(DenseModel::load(&config.name, Path::new(&config.source.path), &options, device)?)
+    let folder = hub::folder(&config.name, &config.source, interrupt)?;
+    Ok(DenseModel::load(&config.name, &folder, &options, device)?)
 }
 
 /// The vectors of `texts` in their order. `done` is told how many are finished; `name` is what a message calls the
