@@ -155,9 +155,8 @@ pub fn resolve(run: RunRef, spec: &EmbeddingRunSpec, places: &dyn Volumes) -> Re
             ModelSource::Claim { claim, path } => {
                 join(&places.root(Purpose::DenseModel(index), Volume::Claim(claim))?, path)
             }
-            ModelSource::Hub { .. } => {
-                return Err(unresolved(format!("spec.models.dense[{index}].source"), "model source"));
-            }
+            // The runner fetches it into a cache of its own.
+            ModelSource::Hub { .. } => String::new(),
         };
         dense.push(DenseConfig {
             name: model.name.clone(),

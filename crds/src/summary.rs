@@ -132,7 +132,7 @@ pub struct DenseRun {
 pub struct DensePass {
     /// The model's name.
     pub model: String,
-    /// Where it was loaded from, as the spec names it.
+    /// Where it was loaded from, as the spec names it; a model of a hub with the commit that its revision named.
     pub source: String,
     /// The sha256 of its weights, in hexadecimal.
     pub weights_sha256: String,

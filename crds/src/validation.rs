@@ -4,8 +4,7 @@
 //! `NotImplemented`, the command line refuses the manifest, both with the path of the field.
 
 use crate::v1alpha1::{
-    DeletionPolicy, Dtype, EmbeddingRunSpec, Format, FusionMethod, ModelSource, OutputFormat, Pooling, Processing,
-    UpdatePolicy,
+    DeletionPolicy, Dtype, EmbeddingRunSpec, Format, FusionMethod, OutputFormat, Pooling, Processing, UpdatePolicy,
 };
 
 /// The paths of the fields of a spec that ask for something that is not implemented yet.
@@ -46,7 +45,6 @@ fn collections(spec: &EmbeddingRunSpec, paths: &mut Paths) {
 fn models(spec: &EmbeddingRunSpec, paths: &mut Paths) {
     for (index, model) in spec.models.dense.iter().enumerate() {
         let at = |field: &str| format!("spec.models.dense[{index}].{field}");
-        paths.check(at("source"), matches!(model.source.parse(), Ok(ModelSource::Hub { .. })));
         paths.check(
             at("pooling"),
             matches!(model.pooling, Some(Pooling::LastToken | Pooling::Max | Pooling::WeightedMean)),
@@ -115,7 +113,6 @@ mod tests {
                 "spec.collections[0].source.objectStore",
             ),
             ("/collections/0/format", json!("Csv"), "spec.collections[0].format"),
-            ("/models/dense/0/source", json!("hf://a/b@c"), "spec.models.dense[0].source"),
             ("/models/dense/0/pooling", json!("LastToken"), "spec.models.dense[0].pooling"),
             ("/models/dense/0/prompts", json!({"query": "q: "}), "spec.models.dense[0].prompts"),
             ("/models/dense/0/dimensions", json!(128), "spec.models.dense[0].dimensions"),

@@ -7,6 +7,7 @@ pub mod cli;
 pub mod config;
 pub mod device;
 pub mod error;
+pub mod hub;
 pub mod interrupt;
 pub mod log;
 pub mod model;

@@ -16,6 +16,8 @@ use serde::Serialize;
 
 use crate::{
     error::{Result, StageError},
+    hub,
+    interrupt::Interrupt,
     stage,
     store::{self, Access, Store},
 };
@@ -108,20 +110,18 @@ fn current(config: &RunnerConfig, store: &Store, collection: &str) -> Result<Pro
 
 /// The vector of the question, made as those of the chunks were.
 fn embed(config: &DenseConfig, summary: &ProcessingSummary, question: &str) -> Result<Vec<f32>> {
-    let model = stage::load_model(config, &Device::Cpu)?;
-    match summary.dense_run.passes.iter().find(|pass| pass.model == config.name) {
-        Some(pass) if pass.weights_sha256 == model.digest() => {}
-        Some(_) => {
-            let message = format!(
-                "model {}: the vectors were made with other weights than those in {}",
-                config.name, config.source.uri
-            );
-            return Err(invalid(FailureReason::InvalidModel, message));
-        }
-        None => {
-            let message = format!("the current revision has no vectors of model {}", config.name);
-            return Err(invalid(FailureReason::InvalidConfiguration, message));
-        }
+    let Some(pass) = summary.dense_run.passes.iter().find(|pass| pass.model == config.name) else {
+        let message = format!("the current revision has no vectors of model {}", config.name);
+        return Err(invalid(FailureReason::InvalidConfiguration, message));
+    };
+    let config = DenseConfig { source: hub::recorded(&config.source, &pass.source), ..config.clone() };
+    let model = stage::load_model(&config, &Device::Cpu, &Interrupt::default())?;
+    if pass.weights_sha256 != model.digest() {
+        let message = format!(
+            "model {}: the vectors were made with other weights than those in {}",
+            config.name, config.source.uri
+        );
+        return Err(invalid(FailureReason::InvalidModel, message));
     }
     let (vectors, _) = stage::embed_texts(&model, &[question], |_| "the question".into(), Arc::default(), |_| ())?;
     Ok(vectors.into_values())

@@ -43,7 +43,7 @@ pub struct RunRef {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Place {
-    /// The absolute path for the process.
+    /// The absolute path for the process; empty where the process finds the place by the name.
     pub path: String,
     /// The name for users and messages, for example `pvc://vectors/handbook`.
     pub uri: String,
@@ -76,7 +76,7 @@ pub struct CollectionConfig {
 pub struct DenseConfig {
     /// Its name, and that of its vector column.
     pub name: String,
-    /// Its folder.
+    /// Its folder. The path of a model of a hub (`hf://repo@revision`) is empty: the runner fetches it.
     pub source: Place,
     /// Pooling, where the spec overrides the folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]

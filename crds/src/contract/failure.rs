@@ -46,8 +46,12 @@ pub enum FailureReason {
     DuplicateId,
     /// The source is not what was planned.
     SourceChanged,
-    /// A model folder is missing.
+    /// A model folder is missing, or a hub has no such model or revision.
     ModelNotFound,
+    /// A hub does not give the model to who asks.
+    ModelAccessDenied,
+    /// A hub cannot be reached, is busy, or stops in the middle.
+    HubUnavailable,
     /// A model folder cannot be used.
     InvalidModel,
     /// A model gave a vector that is not finite.
@@ -77,6 +81,7 @@ impl FailureReason {
             Self::InvalidConfiguration
             | Self::SourceNotFound
             | Self::ModelNotFound
+            | Self::ModelAccessDenied
             | Self::InvalidModel
             | Self::DeviceUnavailable
             | Self::OutputNotWritable => ExitCode::BadConfiguration,
@@ -87,9 +92,12 @@ impl FailureReason {
             | Self::SourceChanged
             | Self::InvalidVector => ExitCode::BadInput,
             Self::OutOfMemory => ExitCode::OutOfMemory,
-            Self::StorageFull | Self::StoreUnavailable | Self::ShardsMissing | Self::Interrupted | Self::Internal => {
-                ExitCode::Transient
-            }
+            Self::HubUnavailable
+            | Self::StorageFull
+            | Self::StoreUnavailable
+            | Self::ShardsMissing
+            | Self::Interrupted
+            | Self::Internal => ExitCode::Transient,
         }
     }
 }

@@ -164,7 +164,7 @@ fn default_weight() -> f64 {
 pub enum ModelSource {
     /// A repository of the Hugging Face hub at a revision.
     Hub {
-        /// `owner/name`.
+        /// `owner/name`, or the name alone of a repository without an owner.
         repo: String,
         /// A commit, tag or branch.
         revision: String,
@@ -201,8 +201,12 @@ impl FromStr for ModelSource {
             let (repo, revision) = rest
                 .split_once('@')
                 .ok_or_else(|| error(" (a hub model needs @revision, so that a run is repeatable)"))?;
-            if repo.is_empty() || revision.is_empty() || climbs(repo) {
-                return Err(error(""));
+            if !is_repo(repo) {
+                return Err(error(" (a hub's names are made of letters, digits, '-', '_' and '.')"));
+            }
+            // It is also a path in the cache: a branch may hold '/'.
+            if revision.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
+                return Err(error(" (the revision is a commit, a tag or a branch)"));
             }
             return Ok(Self::Hub { repo: repo.to_owned(), revision: revision.to_owned() });
         }
@@ -218,6 +222,15 @@ impl FromStr for ModelSource {
             _ => Err(error("")),
         }
     }
+}
+
+/// Whether `repo` is one or two names as hubs have them.
+fn is_repo(repo: &str) -> bool {
+    let is_name = |name: &str| {
+        !matches!(name, "" | "." | "..")
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+    };
+    repo.split('/').count() <= 2 && repo.split('/').all(is_name)
 }
 
 impl fmt::Display for ModelSource {
@@ -236,18 +249,32 @@ mod tests {
 
     #[test]
     fn every_form_of_a_model_source_is_read_and_written_alike() {
-        for uri in
-            ["hf://sentence-transformers/all-MiniLM-L6-v2@c9745ed1", "pvc://models/bge/small", "file:///models/x"]
-        {
+        for uri in [
+            "hf://sentence-transformers/all-MiniLM-L6-v2@c9745ed1",
+            "hf://gpt2@refs/pr/1",
+            "pvc://models/bge/small",
+            "file:///models/x",
+        ] {
             assert_eq!(uri.parse::<ModelSource>().map(|source| source.to_string()), Ok(uri.to_owned()));
         }
     }
 
     #[test]
     fn a_hub_model_without_a_revision_and_a_path_that_climbs_are_refused() {
-        for uri in
-            ["hf://owner/name", "hf://@main", "pvc:///x", "pvc://models/../etc", "file://relative", "/models/x", ""]
-        {
+        for uri in [
+            "hf://owner/name",
+            "hf://@main",
+            "hf://a/b/c@main",
+            "hf://../b@main",
+            "hf://a/b?x@main",
+            "hf://a/b@../main",
+            "hf://a/b@/main",
+            "pvc:///x",
+            "pvc://models/../etc",
+            "file://relative",
+            "/models/x",
+            "",
+        ] {
             let error = uri.parse::<ModelSource>().expect_err(uri);
             assert!(error.to_string().contains(&format!("{uri:?}")), "{error}");
         }

@@ -135,6 +135,35 @@ fn a_stage_sees_no_volume_that_it_does_not_use() {
 }
 
 #[test]
+fn a_model_of_a_hub_is_fetched_to_a_volume_of_the_embed_pods() {
+    let models = json!({"dense": [{"name": "minilm", "source": "hf://sentence-transformers/all-MiniLM-L6-v2@main"}]});
+    let run = run(json!({"models": models, "template": {"spec": {"containers": [{
+        "name": "runner",
+        "env": [{"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": "hub", "key": "token"}}}]
+    }]}}}));
+    let config = built(&run, Stage::Plan).config.data.expect("data")["run.json"].clone();
+    let config: RunnerConfig = serde_json::from_str(&config).expect("a configuration");
+    assert_eq!(config.dense[0].source.uri, "hf://sentence-transformers/all-MiniLM-L6-v2@main");
+    assert_eq!(config.dense[0].source.path, "");
+    let home = |stage| {
+        let container = container(&run, stage);
+        let env = container.env.expect("variables");
+        assert!(env.iter().any(|variable| variable.name == "HF_TOKEN" && variable.value_from.is_some()), "{stage}");
+        let home = env.into_iter().find(|variable| variable.name == "HF_HOME")?.value?;
+        let mount = container.volume_mounts.expect("mounts").into_iter().find(|mount| mount.mount_path == home);
+        Some(mount.expect("a mount"))
+    };
+    let mount = home(Stage::Embed).expect("HF_HOME");
+    assert_eq!(mount.read_only, None);
+    let volumes = pod(&run, Stage::Embed).volumes.expect("volumes");
+    let volume = volumes.into_iter().find(|volume| volume.name == mount.name).expect("a volume");
+    assert!(volume.empty_dir.is_some());
+    for stage in [Stage::Plan, Stage::Finalize] {
+        assert_eq!(home(stage), None, "{stage}");
+    }
+}
+
+#[test]
 fn the_embed_job_is_indexed_and_never_wider_than_its_shards() {
     let run = run(json!({"execution": {"parallelism": 8, "backoffLimitPerIndex": 2, "maxFailedIndexes": 1}}));
     let spec = built(&run, Stage::Embed).job.spec.expect("a spec");

@@ -5,10 +5,13 @@
 
 mod slicer;
 
-use std::{collections::HashSet, ops::ControlFlow};
+use std::{
+    collections::{BTreeMap, HashSet},
+    ops::ControlFlow,
+};
 
 use crds::{
-    contract::{CollectionConfig, FailureReason, RunnerConfig},
+    contract::{CollectionConfig, DenseConfig, FailureReason, RunnerConfig},
     identity::Revision,
 };
 use jiff::Timestamp;
@@ -17,6 +20,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     error::{Result, StageError},
+    hub,
     interrupt::Interrupt,
     progress::Progress,
     source::{Chunk, Found, Source},
@@ -47,6 +51,9 @@ pub struct Plan {
     pub shard_size: u64,
     /// How long it took to read everything.
     pub seconds: f64,
+    /// The commits of the models of a hub, by the name of the model: a branch may move while shards are embedded.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub commits: BTreeMap<String, String>,
     /// The collections, in the order of the spec.
     pub collections: Vec<PlannedCollection>,
     /// The shards; a shard's index is its place in this list.
@@ -111,7 +118,7 @@ pub struct Position {
 }
 
 impl Plan {
-    /// Reads the sources and makes the plan; how long that took, the caller fills in.
+    /// Reads the sources and makes the plan; how long that took and the commits of models, the caller fills in.
     pub fn build(config: &RunnerConfig, shard_size: u64, interrupt: &Interrupt, progress: &Progress) -> Result<Self> {
         let mut plan = Self {
             version: PLAN_VERSION,
@@ -120,6 +127,7 @@ impl Plan {
             runner_version: env!("CARGO_PKG_VERSION").into(),
             shard_size,
             seconds: 0.0,
+            commits: BTreeMap::new(),
             collections: Vec::with_capacity(config.collections.len()),
             shards: Vec::new(),
         };
@@ -173,6 +181,15 @@ impl Plan {
     /// What was found of a collection.
     pub fn collection(&self, name: &str) -> Option<&PlannedCollection> {
         self.collections.iter().find(|collection| collection.name == name)
+    }
+
+    /// The models of a run, each at the commit that was planned.
+    pub fn models(&self, config: &RunnerConfig) -> Vec<DenseConfig> {
+        let pinned = |model: &DenseConfig| match self.commits.get(&model.name) {
+            Some(commit) => DenseConfig { source: hub::pinned(&model.source, commit), ..model.clone() },
+            None => model.clone(),
+        };
+        config.dense.iter().map(pinned).collect()
     }
 
     /// The shards of a collection with their indices.

@@ -47,7 +47,7 @@ pub fn embed(run: &Run, index: u32, request: DeviceRequest) -> Result<ShardResul
     let (device, device_use) = device::open(request)?;
     let chunks = read(run, collection, planned, shard, index)?;
     tracing::info!(shard = index, chunks = chunks.len(), device = device_use.used, "embedding");
-    let (columns, dense) = passes(run, &chunks, &device, index)?;
+    let (columns, dense) = passes(run, &plan.models(&run.config), &chunks, &device, index)?;
     run.interrupt.check()?;
     let file = layout::shard_data(revision, &shard.collection, index, &attempt());
     let (written, export_seconds) = timed(tracing::info_span!(telemetry::EXPORT, shard = index), || {
@@ -143,9 +143,14 @@ fn read(
 }
 
 /// One pass per model, one after the other: a model is gone before the next one is loaded.
-fn passes(run: &Run, chunks: &[Chunk], device: &Device, index: u32) -> Result<(Vec<VectorColumn>, Vec<DensePass>)> {
+fn passes(
+    run: &Run,
+    models: &[DenseConfig],
+    chunks: &[Chunk],
+    device: &Device,
+    index: u32,
+) -> Result<(Vec<VectorColumn>, Vec<DensePass>)> {
     let texts: Vec<&str> = chunks.iter().map(|chunk| chunk.text.as_str()).collect();
-    let models = &run.config.dense;
     let progress = Progress::bar(run.watched, &format!("shard {index}"), (chunks.len() * models.len()) as u64);
     let mut columns = Vec::with_capacity(models.len());
     let mut records = Vec::with_capacity(models.len());
@@ -178,7 +183,7 @@ fn pass(
     device: &Device,
     progress: &Progress,
 ) -> Result<(VectorColumn, DensePass)> {
-    let model = pass::load(config, device)?;
+    let model = pass::load(config, device, &run.interrupt)?;
     let before = progress.position();
     let done = |chunks| progress.set(before + chunks);
     let name = |row: usize| format!("chunk {:?}", chunks[row].id);

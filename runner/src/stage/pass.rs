@@ -1,6 +1,6 @@
 //! One model over all texts of a shard: loaded, run, described.
 
-use std::{convert::Infallible, num::NonZeroUsize, path::Path, sync::Arc, sync::atomic::AtomicBool, thread};
+use std::{convert::Infallible, num::NonZeroUsize, sync::Arc, sync::atomic::AtomicBool, thread};
 
 use candle_core::Device;
 use crds::{contract::DenseConfig, summary::DensePass, v1alpha1};
@@ -9,6 +9,7 @@ use super::dense::{self, PassError, PassOptions};
 use crate::{
     batch::{Rows, TokenBudget},
     error::{Result, StageError},
+    hub,
     interrupt::Interrupt,
     model::{DenseModel, DenseOptions, ModelError, Pooling},
     text::TextError,
@@ -19,8 +20,8 @@ const WINDOW: usize = 512;
 /// Tokens of a batch.
 const BATCH_TOKENS: usize = 1024;
 
-/// Loads a model as the run wants it.
-pub fn load(config: &DenseConfig, device: &Device) -> Result<DenseModel> {
+/// Loads a model as the run wants it, from a hub where it is there.
+pub fn load(config: &DenseConfig, device: &Device, interrupt: &Interrupt) -> Result<DenseModel> {
     let pooling = config.pooling.map(|pooling| match pooling {
         v1alpha1::Pooling::Cls => Pooling::Cls,
         v1alpha1::Pooling::Mean => Pooling::Mean,
@@ -30,7 +31,8 @@ pub fn load(config: &DenseConfig, device: &Device) -> Result<DenseModel> {
     });
     let max_tokens = config.max_tokens.map(|tokens| tokens as usize);
     let options = DenseOptions { pooling, max_tokens, ..DenseOptions::default() };
-    Ok(DenseModel::load(&config.name, Path::new(&config.source.path), &options, device)?)
+    let folder = hub::folder(&config.name, &config.source, interrupt)?;
+    Ok(DenseModel::load(&config.name, &folder, &options, device)?)
 }
 
 /// The vectors of `texts` in their order. `done` is told how many are finished; `name` is what a message calls the

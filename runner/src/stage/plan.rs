@@ -5,6 +5,7 @@ use crds::{contract::PlanResult, layout};
 use super::{Run, publish};
 use crate::{
     error::Result,
+    hub,
     plan::Plan,
     progress::Progress,
     store::{PutNew, Store},
@@ -42,11 +43,13 @@ pub(super) fn load(run: &Run) -> Result<Option<Plan>> {
 }
 
 fn write(run: &Run, shard_size: u64) -> Result<Plan> {
+    // Before everything is read, and long before a shard takes an accelerator.
+    let commits = hub::commits(&run.config.dense, &run.interrupt)?;
     let progress = Progress::counter(run.watched, "planning");
     let (plan, seconds) =
         timed(tracing::info_span!(telemetry::PLAN), || Plan::build(&run.config, shard_size, &run.interrupt, &progress));
     progress.finish();
-    let plan = Plan { seconds, ..plan? };
+    let plan = Plan { seconds, commits, ..plan? };
     let path = layout::plan(&run.config.revision);
     match run.store.put_new(&path, plan.to_json())? {
         PutNew::Written => {

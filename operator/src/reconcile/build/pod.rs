@@ -7,7 +7,7 @@ use crds::{
     contract::{CONFIG_DIR, CONFIG_KEY, CONTAINER, RESULT_PATH, Stage},
     identity::Revision,
     resolve::{self, PodVolumes, Purpose, ResolveError, Volume as VolumeSource, VolumeUse},
-    v1alpha1::EmbeddingRun,
+    v1alpha1::{EmbeddingRun, ModelSource},
 };
 use k8s_openapi::{
     DeepMerge,
@@ -24,6 +24,11 @@ use super::{Settings, Step, name, names, parse_template};
 /// The user and group that the runner works as: `nonroot` of common base images.
 const RUNNER_ID: i64 = 65532;
 
+/// The volume that models of a hub are fetched to.
+const HUB_VOLUME: &str = "hub";
+/// Where it is mounted.
+const HUB_HOME: &str = "/embedrun/hub";
+
 pub(super) fn template(
     run: &EmbeddingRun,
     revision: &Revision,
@@ -34,9 +39,13 @@ pub(super) fn template(
     let models = resolve::dense_sources(&run.spec)?;
     let uses: Vec<VolumeUse<'_>> =
         resolve::volumes(&run.spec, &models).into_iter().filter(|volume| needs(step.stage, volume.purpose)).collect();
+    let mut spec = pod(run, revision, step.stage, settings, &uses);
+    if step.stage == Stage::Embed && models.iter().any(|model| matches!(model, ModelSource::Hub { .. })) {
+        add_hub_home(&mut spec);
+    }
     let mut template = PodTemplateSpec {
         metadata: Some(ObjectMeta { labels: Some(labels.clone()), ..ObjectMeta::default() }),
-        spec: Some(pod(run, revision, step.stage, settings, &uses)),
+        spec: Some(spec),
     };
     if let Ok(Some(override_)) = parse_template(&run.spec) {
         template.merge_from(override_);
@@ -180,6 +189,23 @@ fn tolerations(run: &EmbeddingRun) -> Vec<Toleration> {
         ..Toleration::default()
     };
     std::iter::once(own).chain(run.spec.gpu.tolerations.iter().cloned()).collect()
+}
+
+/// A place that can be written, which the root is not. An override may let `HF_HOME` name a volume that lasts.
+fn add_hub_home(spec: &mut PodSpec) {
+    spec.volumes.get_or_insert_default().push(Volume {
+        name: HUB_VOLUME.into(),
+        empty_dir: Some(EmptyDirVolumeSource::default()),
+        ..Volume::default()
+    });
+    for container in &mut spec.containers {
+        container.env.get_or_insert_default().push(variable("HF_HOME", HUB_HOME));
+        container.volume_mounts.get_or_insert_default().push(VolumeMount {
+            name: HUB_VOLUME.into(),
+            mount_path: HUB_HOME.into(),
+            ..VolumeMount::default()
+        });
+    }
 }
 
 fn volume(volume: &VolumeUse<'_>) -> Volume {

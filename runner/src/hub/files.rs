@@ -1,0 +1,156 @@
+//! Which files of a repository a model needs: its settings and its safetensors, never a pickle and never code.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+
+/// The list of the modules of a sentence-transformers model, each in a folder of its own or in the root.
+pub const MODULES: &str = "modules.json";
+/// The configuration of an encoder or a module.
+pub const CONFIG: &str = "config.json";
+/// The tokenizer.
+pub const TOKENIZER: &str = "tokenizer.json";
+/// The weights in one file.
+pub const WEIGHTS: &str = "model.safetensors";
+/// The list of the files of weights that are in several.
+const INDEX: &str = "model.safetensors.index.json";
+
+/// What is read of the root and of a module's folder, where it is there.
+const SETTINGS: [&str; 7] = [
+    CONFIG,
+    MODULES,
+    TOKENIZER,
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+];
+
+/// Extensions of files that are pickles, or hold one.
+const PICKLES: [&str; 5] = [".bin", ".ckpt", ".pkl", ".pt", ".pth"];
+
+/// The weights of a folder.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Weights {
+    /// In one file.
+    Whole(String),
+    /// In the files that this index lists.
+    Sharded(String),
+    /// Only in this pickle.
+    Pickled(String),
+    /// The folder has none.
+    None,
+}
+
+/// The last part of a path.
+pub fn name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// The folders that hold the parts of a model, by its `modules.json`; the root is empty, and the only one where there
+/// is no such list.
+pub fn folders(modules: Option<&[u8]>) -> serde_json::Result<BTreeSet<String>> {
+    #[derive(Deserialize)]
+    struct Module {
+        path: String,
+    }
+    let Some(modules) = modules else {
+        return Ok(BTreeSet::from([String::new()]));
+    };
+    let modules: Vec<Module> = serde_json::from_slice(modules)?;
+    Ok(modules.into_iter().map(|module| module.path.trim_matches('/').to_owned()).collect())
+}
+
+/// The settings in `folders` and in the root, as far as they are listed.
+pub fn settings(folders: &BTreeSet<String>, listed: &BTreeSet<String>) -> Vec<String> {
+    let root = folders.iter().all(|folder| !folder.is_empty()).then(String::new);
+    let folders = root.iter().chain(folders);
+    let paths = folders.flat_map(|folder| SETTINGS.map(|name| join(folder, name)));
+    paths.filter(|path| listed.contains(path)).collect()
+}
+
+/// The weights in `folder`.
+pub fn weights(folder: &str, listed: &BTreeSet<String>) -> Weights {
+    let (whole, index) = (join(folder, WEIGHTS), join(folder, INDEX));
+    if listed.contains(&whole) {
+        return Weights::Whole(whole);
+    }
+    if listed.contains(&index) {
+        return Weights::Sharded(index);
+    }
+    let pickle = |path: &&String| {
+        join(folder, name(path)) == **path && PICKLES.iter().any(|extension| path.ends_with(extension))
+    };
+    listed.iter().find(pickle).map_or(Weights::None, |pickle| Weights::Pickled(pickle.clone()))
+}
+
+/// The files that an index lists, beside itself.
+pub fn shards(index: &str, text: &[u8]) -> serde_json::Result<BTreeSet<String>> {
+    #[derive(Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let folder = index.strip_suffix(INDEX).unwrap_or_default().trim_end_matches('/');
+    let Index { weight_map } = serde_json::from_slice(text)?;
+    Ok(weight_map.into_values().map(|shard| join(folder, &shard)).collect())
+}
+
+fn join(folder: &str, name: &str) -> String {
+    if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|&name| name.to_owned()).collect()
+    }
+
+    #[test]
+    fn the_folders_are_those_of_the_modules_and_the_root_without_a_list() {
+        let modules = br#"[{"path": "", "type": "Transformer"}, {"path": "1_Pooling/", "type": "Pooling"}]"#;
+        assert_eq!(folders(Some(modules)).expect("modules"), set(&["", "1_Pooling"]));
+        assert_eq!(folders(None).expect("the root"), set(&[""]));
+        assert!(folders(Some(b"{}")).is_err());
+    }
+
+    #[test]
+    fn settings_are_taken_of_the_root_and_of_modules_and_nothing_else_is() {
+        let listed = set(&[
+            ".gitattributes",
+            "1_Pooling/config.json",
+            "README.md",
+            "config.json",
+            "modeling_custom.py",
+            "modules.json",
+            "onnx/config.json",
+            "tokenizer.json",
+            "vocab.txt",
+        ]);
+        let expected = ["config.json", "modules.json", "tokenizer.json", "1_Pooling/config.json"];
+        assert_eq!(settings(&set(&["", "1_Pooling"]), &listed), expected);
+        assert_eq!(settings(&set(&["1_Pooling"]), &listed), expected);
+    }
+
+    #[test]
+    fn weights_are_safetensors_before_anything_else() {
+        let of = |folder: &str, listed: &[&str]| weights(folder, &set(listed));
+        let (index, shard) = ("model.safetensors.index.json", "model-00001-of-00001.safetensors");
+        assert_eq!(
+            of("", &["model.safetensors", "pytorch_model.bin", index]),
+            Weights::Whole("model.safetensors".into())
+        );
+        assert_eq!(of("", &[index, shard, "pytorch_model.bin"]), Weights::Sharded(index.into()));
+        assert_eq!(of("2_Dense", &["2_Dense/model.safetensors"]), Weights::Whole("2_Dense/model.safetensors".into()));
+        assert_eq!(of("", &["config.json", "pytorch_model.bin"]), Weights::Pickled("pytorch_model.bin".into()));
+        assert_eq!(of("", &["onnx/model.onnx", "2_Dense/pytorch_model.bin"]), Weights::None);
+    }
+
+    #[test]
+    fn shards_lie_beside_their_index() {
+        let text = br#"{"metadata": {}, "weight_map": {"a": "model-1.safetensors", "b": "model-1.safetensors"}}"#;
+        assert_eq!(shards("model.safetensors.index.json", text).expect("an index"), set(&["model-1.safetensors"]));
+        assert_eq!(shards("0/model.safetensors.index.json", text).expect("an index"), set(&["0/model-1.safetensors"]));
+    }
+}

@@ -1,0 +1,142 @@
+//! Where the hub and its cache are, by the variables that all of the hub's libraries read.
+
+use std::{fmt, path::PathBuf};
+
+use reqwest::{Url, header::HeaderValue};
+
+use super::error::Problem;
+
+const ENDPOINT: &str = "https://huggingface.co";
+
+/// What turns a switch on, in capitals.
+const ON: [&str; 4] = ["1", "ON", "TRUE", "YES"];
+
+/// Where the hub and its cache are.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The hub.
+    pub endpoint: Url,
+    /// Who asks; nobody in particular without one.
+    pub token: Option<Token>,
+    /// The folder of the cache.
+    pub cache: PathBuf,
+    /// Whether the hub must not be asked.
+    pub offline: bool,
+}
+
+/// A token of the hub. It is a secret: nothing prints it.
+#[derive(Clone)]
+pub struct Token(HeaderValue);
+
+impl Token {
+    fn new(token: &str) -> Result<Self, Problem> {
+        let mut header = HeaderValue::try_from(format!("Bearer {token}"))
+            .map_err(|_| Problem::Setting { variable: "HF_TOKEN", expected: "a token, without line breaks" })?;
+        header.set_sensitive(true);
+        Ok(Self(header))
+    }
+
+    /// The value of the `Authorization` header.
+    pub(super) fn header(&self) -> HeaderValue {
+        self.0.clone()
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+impl Settings {
+    /// `HF_ENDPOINT`; `HF_TOKEN`, or the file `HF_TOKEN_PATH`, or `token` in `HF_HOME`; `HF_HUB_CACHE`, or `hub` in
+    /// `HF_HOME`; `HF_HUB_OFFLINE`. `HF_HOME` is `~/.cache/huggingface` when not set.
+    pub(super) fn from_env() -> Result<Self, Problem> {
+        Self::of(|name| std::env::var(name).ok())
+    }
+
+    fn of(variable: impl Fn(&str) -> Option<String>) -> Result<Self, Problem> {
+        let variable =
+            |name: &str| variable(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
+        let path = |name: &str| variable(name).map(PathBuf::from);
+        let home = path("HF_HOME")
+            .or_else(|| Some(path("XDG_CACHE_HOME")?.join("huggingface")))
+            .or_else(|| Some(path("HOME")?.join(".cache/huggingface")));
+
+        let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.into());
+        let endpoint = Url::parse(&endpoint)
+            .ok()
+            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+            .ok_or_else(|| Problem::Setting {
+                variable: "HF_ENDPOINT",
+                expected: "a URL like https://hub.example.com",
+            })?;
+        let cache = path("HF_HUB_CACHE")
+            .or_else(|| path("HUGGINGFACE_HUB_CACHE"))
+            .or_else(|| Some(home.as_ref()?.join("hub")))
+            .ok_or(Problem::Setting { variable: "HF_HOME", expected: "a folder for the cache of the hub" })?;
+        let token_file = path("HF_TOKEN_PATH").or_else(|| Some(home?.join("token")));
+        let token = variable("HF_TOKEN").or_else(|| {
+            let text = std::fs::read_to_string(token_file?).ok()?;
+            Some(text.trim().to_owned()).filter(|token| !token.is_empty())
+        });
+        let token = token.as_deref().map(Token::new).transpose()?;
+        let offline = variable("HF_HUB_OFFLINE").is_some_and(|value| ON.contains(&value.to_ascii_uppercase().as_str()));
+        Ok(Self { endpoint, token, cache, offline })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn settings(variables: &[(&str, &str)]) -> Result<Settings, Problem> {
+        Settings::of(|name| {
+            let found = variables.iter().find(|(variable, _)| *variable == name);
+            found.map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn the_cache_is_where_the_libraries_of_the_hub_have_it() {
+        let cache = |variables: &[(&str, &str)]| settings(variables).expect("settings").cache;
+        assert_eq!(cache(&[("HOME", "/home/a")]), Path::new("/home/a/.cache/huggingface/hub"));
+        assert_eq!(cache(&[("HOME", "/home/a"), ("XDG_CACHE_HOME", "/c")]), Path::new("/c/huggingface/hub"));
+        assert_eq!(cache(&[("HOME", "/home/a"), ("HF_HOME", "/models")]), Path::new("/models/hub"));
+        assert_eq!(cache(&[("HF_HOME", "/models"), ("HF_HUB_CACHE", "/hub")]), Path::new("/hub"));
+        let error = settings(&[("HOME", "")]).expect_err("no place");
+        assert!(error.to_string().contains("HF_HOME"), "{error}");
+    }
+
+    #[test]
+    fn the_token_is_the_variable_or_the_file_and_is_never_printed() {
+        let home = tempfile::tempdir().expect("a folder");
+        std::fs::write(home.path().join("token"), "from-file\n").expect("a file");
+        let home = home.path().to_str().expect("UTF-8");
+        let token = |variables: &[(&str, &str)]| {
+            let token = settings(variables).expect("settings").token.expect("a token");
+            assert!(!format!("{token:?} {:?}", token.header()).contains("from-"));
+            token.header().to_str().expect("ASCII").to_owned()
+        };
+        assert_eq!(token(&[("HF_HOME", home)]), "Bearer from-file");
+        assert_eq!(token(&[("HF_HOME", home), ("HF_TOKEN", "from-variable")]), "Bearer from-variable");
+        assert!(settings(&[("HF_HOME", "/nowhere")]).expect("settings").token.is_none());
+        let error = settings(&[("HF_HOME", "/nowhere"), ("HF_TOKEN", "two\nlines")]).expect_err("no header");
+        assert!(!format!("{error} {error:?}").contains("lines\""), "{error:?}");
+    }
+
+    #[test]
+    fn offline_and_the_endpoint_are_read_strictly() {
+        let home = ("HF_HOME", "/models");
+        for (value, offline) in [("1", true), ("true", true), ("0", false), ("no", false)] {
+            assert_eq!(settings(&[home, ("HF_HUB_OFFLINE", value)]).expect("settings").offline, offline, "{value}");
+        }
+        assert_eq!(settings(&[home]).expect("settings").endpoint.as_str(), "https://huggingface.co/");
+        for endpoint in ["hub.example.com", "file:///hub"] {
+            let error = settings(&[home, ("HF_ENDPOINT", endpoint)]).expect_err(endpoint);
+            assert!(error.to_string().contains("HF_ENDPOINT"), "{error}");
+        }
+    }
+}
