@@ -350,10 +350,11 @@ fn pass(
         window: NonZeroUsize::new(window).expect("a window"),
         batch: TokenBudget(40),
         tokenizer_threads: NonZeroUsize::MIN,
+        workers: NonZeroUsize::MIN,
         cancelled: Arc::clone(cancelled),
     };
     let mut values = Vec::new();
-    let record = run(model, texts.iter(), &options, progress, |first, rows| {
+    let record = run(model, texts.iter().map(Ok), &options, progress, |first, rows| {
         assert_eq!(values.len(), first * model.dimensions(), "windows come in order");
         values.extend(rows.into_values());
         Ok(())
@@ -429,9 +430,10 @@ mod passes {
             window: NonZeroUsize::MIN,
             batch: TokenBudget(40),
             tokenizer_threads: NonZeroUsize::MIN,
+            workers: NonZeroUsize::MIN,
             cancelled: Arc::default(),
         };
-        let endless = std::iter::repeat("a");
+        let endless = std::iter::repeat_with(|| Ok("a"));
         let error = run(
             &Folder::new().load(),
             endless,

@@ -123,7 +123,7 @@ where
             let (ahead, windows) = sync_channel(WINDOWS_AHEAD);
             thread::scope(|scope| {
                 scope.spawn(move || tokenize(model, texts, options, &ahead));
-                dispatch(&windows, options.batch, &jobs, &messages);
+                dispatch(windows, options.batch, &jobs, &messages);
             });
         });
 
@@ -215,9 +215,9 @@ fn work<E>(model: &DenseModel, queue: &Mutex<Receiver<Job>>, messages: &Sender<M
     }
 }
 
-/// Cuts windows into batches and queues them.
+/// Cuts windows into batches and queues them. When it ends early, so does the thread that waits to send a window.
 fn dispatch<E>(
-    windows: &Receiver<Result<Window, PassError<E>>>,
+    windows: Receiver<Result<Window, PassError<E>>>,
     budget: TokenBudget,
     jobs: &SyncSender<Job>,
     messages: &Sender<Message<E>>,
