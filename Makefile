@@ -14,6 +14,14 @@ quickstart: ## Embed docs/ on an embedded control plane (CLUSTER=existing: on th
 test: ## Everything: unit, contract, chart and end-to-end tests (E2E=skip leaves the last out)
 	@scripts/test.sh
 
+.PHONY: parity
+parity: ## Make the fixtures of tests/parity again with the reference implementation, and compare
+	@$$(scripts/python-env.sh parity) tests/parity/check.py
+
+.PHONY: bench
+bench: ## This runner beside its peers on the same texts, into docs/benchmarks.md (CASES="minilm splade", REPEAT=3)
+	@$$(scripts/python-env.sh parity) tests/bench/run.py $(CASES) --repeat $(or $(REPEAT),3)
+
 .PHONY: lint
 lint: ## Format, clippy, shell and chart checks
 	cargo fmt --all --check

@@ -13,6 +13,9 @@ if [[ ${E2E:-} != skip && -z ${KUBEBUILDER_ASSETS:-} ]]; then
 fi
 require_end
 
+for name in splade-tiny bge-small-en-v1.5-dq ms-marco-MiniLM-L12-v2-dq paraphrase-MiniLM-L3-v2; do
+    scripts/models.sh "$name" >/dev/null
+done
 model=$(scripts/models.sh all-MiniLM-L6-v2)
 export EMBEDRUN_TEST_MODELS=$(dirname "$model")
 if [[ ${E2E:-} != skip ]]; then

@@ -163,6 +163,10 @@ pub fn resolve(run: RunRef, spec: &EmbeddingRunSpec, places: &dyn Volumes) -> Re
             source: Place { path, uri: source.to_string() },
             pooling: model.pooling,
             max_tokens: model.max_tokens,
+            prompts: model.prompts.clone(),
+            dimensions: model.dimensions,
+            dtype: model.dtype,
+            precision: model.precision,
         });
     }
     let (volume, path, _) = output_volume(&spec.output).ok_or_else(|| unresolved("spec.output".into(), "output"))?;

@@ -142,6 +142,19 @@ pub struct DensePass {
     pub max_tokens: u32,
     /// The width of the vectors.
     pub dimensions: u32,
+    /// The type of the arithmetic: `F32`, `F16` or `BF16`. On a CPU the weights are rounded to it and the arithmetic is
+    /// that of F32.
+    #[serde(default = "f32_name")]
+    pub dtype: String,
+    /// The form in which the vectors are stored: `F32`, `F16`, `Int8` or `Binary`.
+    #[serde(default = "f32_name")]
+    pub precision: String,
+    /// How numbers became those of the stored form, where it is not that of floats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantization: Option<String>,
+    /// The text that stood before every chunk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub document_prompt: Option<String>,
     /// Chunks embedded.
     pub chunks: u64,
     /// Tokens embedded, special tokens included.
@@ -154,6 +167,10 @@ pub struct DensePass {
     pub batches: u64,
     /// Time of the passes, in seconds; shards that ran side by side are added up.
     pub seconds: f64,
+}
+
+fn f32_name() -> String {
+    "F32".to_owned()
 }
 
 /// A stage that can fall back.

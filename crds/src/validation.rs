@@ -3,9 +3,7 @@
 //! A field listed here never looks as if it worked: the operator reports it in `Accepted=False` with reason
 //! `NotImplemented`, the command line refuses the manifest, both with the path of the field.
 
-use crate::v1alpha1::{
-    DeletionPolicy, Dtype, EmbeddingRunSpec, Format, FusionMethod, OutputFormat, Pooling, Processing, UpdatePolicy,
-};
+use crate::v1alpha1::{DeletionPolicy, EmbeddingRunSpec, Format, FusionMethod, OutputFormat, Processing, UpdatePolicy};
 
 /// The paths of the fields of a spec that ask for something that is not implemented yet.
 pub fn not_implemented(spec: &EmbeddingRunSpec) -> Vec<String> {
@@ -45,13 +43,6 @@ fn collections(spec: &EmbeddingRunSpec, paths: &mut Paths) {
 fn models(spec: &EmbeddingRunSpec, paths: &mut Paths) {
     for (index, model) in spec.models.dense.iter().enumerate() {
         let at = |field: &str| format!("spec.models.dense[{index}].{field}");
-        paths.check(
-            at("pooling"),
-            matches!(model.pooling, Some(Pooling::LastToken | Pooling::Max | Pooling::WeightedMean)),
-        );
-        paths.check(at("prompts"), model.prompts.is_some());
-        paths.check(at("dimensions"), model.dimensions.is_some());
-        paths.check(at("dtype"), model.dtype.is_some_and(|dtype| dtype != Dtype::F32));
         paths.check(at("optional"), model.optional);
     }
     paths.check("spec.models.sparse", !spec.models.sparse.is_empty());
@@ -113,10 +104,6 @@ mod tests {
                 "spec.collections[0].source.objectStore",
             ),
             ("/collections/0/format", json!("Csv"), "spec.collections[0].format"),
-            ("/models/dense/0/pooling", json!("LastToken"), "spec.models.dense[0].pooling"),
-            ("/models/dense/0/prompts", json!({"query": "q: "}), "spec.models.dense[0].prompts"),
-            ("/models/dense/0/dimensions", json!(128), "spec.models.dense[0].dimensions"),
-            ("/models/dense/0/dtype", json!("F16"), "spec.models.dense[0].dtype"),
             ("/models/dense/0/optional", json!(true), "spec.models.dense[0].optional"),
             ("/models/sparse", json!([{"name": "s", "source": "file:///s"}]), "spec.models.sparse"),
             ("/models/reranker", json!({"name": "r", "source": "file:///r"}), "spec.models.reranker"),

@@ -1,24 +1,41 @@
 //! Times one model over texts, as `make bench` does: prints one JSON line with the texts, tokens and seconds.
 //!
-//! The texts are JSON lines of `{"text"}`; every repetition is a whole pass, tokenization included.
+//! Texts are JSON lines of `{"text"}`, pairs of `{"query", "document"}`. Every repetition is a whole pass, tokenization
+//! included, with one worker per core.
 
-use std::{convert::Infallible, fs, num::NonZeroUsize, path::PathBuf, sync::Arc, thread, time::Instant};
+use std::{
+    convert::Infallible,
+    error::Error,
+    fs,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Instant,
+};
 
 use candle_core::Device;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use runner::{
-    batch::TokenBudget,
-    model::{DenseModel, DenseOptions},
+    batch::{TokenBudget, batches},
+    model::{DenseModel, DenseOptions, ModelError, Reranker, SparseModel, SparseOptions},
     stage::dense::{PassOptions, run},
+    text::Tokens,
 };
 use serde::Deserialize;
 
 #[derive(Parser)]
 struct Args {
+    /// What the model is.
+    #[arg(long, default_value = "dense")]
+    task: Task,
     /// The model folder.
     #[arg(long)]
     model: PathBuf,
-    /// The texts.
+    /// The texts, or pairs.
     #[arg(long)]
     texts: PathBuf,
     /// The longest sequence.
@@ -35,42 +52,116 @@ struct Args {
     batch: usize,
 }
 
-#[derive(Deserialize)]
-struct Text {
-    text: String,
+#[derive(Clone, Copy, ValueEnum)]
+enum Task {
+    Dense,
+    Sparse,
+    Rerank,
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+#[derive(Deserialize)]
+struct Record {
+    #[serde(default, alias = "document")]
+    text: String,
+    #[serde(default)]
+    query: String,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
     let lines = fs::read_to_string(&args.texts)?;
-    let texts = lines.lines().map(|line| Ok(serde_json::from_str::<Text>(line)?.text));
-    let texts = texts.collect::<Result<Vec<_>, serde_json::Error>>()?;
-    let started = Instant::now();
-    let options = DenseOptions { max_tokens: Some(args.max_tokens), ..DenseOptions::default() };
-    let model = DenseModel::load("model", &args.model, &options, &Device::Cpu)?;
-    let load_seconds = started.elapsed().as_secs_f64();
+    let records = lines.lines().map(serde_json::from_str).collect::<Result<Vec<Record>, _>>()?;
     let workers = args.workers.unwrap_or(thread::available_parallelism()?);
-    let options = PassOptions {
-        window: NonZeroUsize::new(512).unwrap_or(NonZeroUsize::MIN),
-        batch: TokenBudget(args.batch),
-        tokenizer_threads: NonZeroUsize::MIN,
-        workers,
-        cancelled: Arc::default(),
+    let started = Instant::now();
+    let mut pass: Box<dyn FnMut() -> Result<u64, Box<dyn Error>>> = match args.task {
+        Task::Dense => {
+            let options = DenseOptions { max_tokens: Some(args.max_tokens), ..DenseOptions::default() };
+            let model = DenseModel::load("model", &args.model, &options, &Device::Cpu)?;
+            let options = PassOptions {
+                window: NonZeroUsize::new(512).unwrap_or(NonZeroUsize::MIN),
+                batch: TokenBudget(args.batch),
+                tokenizer_threads: NonZeroUsize::MIN,
+                workers,
+                cancelled: Arc::default(),
+            };
+            let records = &records;
+            Box::new(move || {
+                let texts = records.iter().map(|record| Ok::<_, Infallible>(&record.text));
+                Ok(run(&model, texts, &options, |_| (), |_, _| Ok(()))?.tokens)
+            })
+        }
+        Task::Sparse => {
+            let options = SparseOptions { max_tokens: Some(args.max_tokens), ..SparseOptions::default() };
+            let model = SparseModel::load("model", &args.model, options, &Device::Cpu)?;
+            let (records, budget) = (&records, args.batch);
+            Box::new(move || {
+                let tokens = tokenized(records, |record| model.encode(&record.text))?;
+                side_by_side(&tokens, budget, workers, |rows| model.embed(rows).map(|_| ()))
+            })
+        }
+        Task::Rerank => {
+            let model = Reranker::load("model", &args.model, Some(args.max_tokens), &Device::Cpu)?;
+            let (records, budget) = (&records, args.batch);
+            Box::new(move || {
+                let tokens = tokenized(records, |record| model.encode(&record.query, &record.text))?;
+                side_by_side(&tokens, budget, workers, |rows| model.score(rows).map(|_| ()))
+            })
+        }
     };
-    let mut seconds = Vec::new();
-    let mut tokens = 0;
-    for _ in 0..=args.repeat {
-        let texts = texts.iter().map(Ok::<_, Infallible>);
-        let record = run(&model, texts, &options, |_| (), |_, _| Ok(()))?;
-        seconds.push(record.seconds);
-        tokens = record.tokens;
+    let load_seconds = started.elapsed().as_secs_f64();
+    let mut tokens = pass()?;
+    let mut seconds = Vec::with_capacity(args.repeat);
+    for _ in 0..args.repeat {
+        let started = Instant::now();
+        tokens = pass()?;
+        seconds.push(started.elapsed().as_secs_f64());
     }
     println!(
         "{}",
         serde_json::json!({
-            "texts": texts.len(), "tokens": tokens, "seconds": seconds[1..], "load_seconds": load_seconds,
-            "workers": workers,
+            "texts": records.len(), "tokens": tokens, "seconds": seconds, "load_seconds": load_seconds,
+            "peak_rss_mb": peak_memory()?, "workers": workers,
         })
     );
     Ok(())
+}
+
+fn tokenized(
+    records: &[Record],
+    encode: impl Fn(&Record) -> Result<Tokens, ModelError>,
+) -> Result<Vec<Tokens>, ModelError> {
+    records.iter().map(encode).collect()
+}
+
+/// Computes batches with several workers, each taking the next that is left. The answer is the number of tokens.
+fn side_by_side(
+    tokens: &[Tokens],
+    budget: usize,
+    workers: NonZeroUsize,
+    compute: impl Fn(&[&Tokens]) -> Result<(), ModelError> + Sync,
+) -> Result<u64, Box<dyn Error>> {
+    let lengths: Vec<usize> = tokens.iter().map(|tokens| tokens.ids.len()).collect();
+    let batches = batches(&lengths, TokenBudget(budget));
+    let next = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        let work = || -> Result<(), ModelError> {
+            while let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
+                compute(&batch.iter().map(|&row| &tokens[row]).collect::<Vec<_>>())?;
+            }
+            Ok(())
+        };
+        let running: Vec<_> = (0..workers.get()).map(|_| scope.spawn(work)).collect();
+        running
+            .into_iter()
+            .try_for_each(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })?;
+    Ok(lengths.iter().map(|length| *length as u64).sum())
+}
+
+/// The most memory that the process has held, in megabytes, as Linux counts it.
+fn peak_memory() -> Result<f64, Box<dyn Error>> {
+    let status = fs::read_to_string(Path::new("/proc/self/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;
+    let kilobytes: f64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kilobytes / 1000.0)
 }

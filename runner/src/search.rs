@@ -1,8 +1,9 @@
 //! Nearest neighbours of a question: the exact cosine over the vectors of the current revision.
 
-use std::sync::Arc;
-
-use arrow_array::{FixedSizeListArray, Float32Array, RecordBatch, StringArray, cast::AsArray};
+use arrow_array::{
+    Array, FixedSizeListArray, Float16Array, Float32Array, Int8Array, RecordBatch, StringArray, UInt8Array,
+    cast::AsArray,
+};
 use bytes::Bytes;
 use candle_core::Device;
 use crds::{
@@ -18,7 +19,8 @@ use crate::{
     error::{Result, StageError},
     hub,
     interrupt::Interrupt,
-    stage,
+    model::Side,
+    precision, stage,
     store::{self, Access, Store},
 };
 
@@ -123,8 +125,8 @@ fn embed(config: &DenseConfig, summary: &ProcessingSummary, question: &str) -> R
         );
         return Err(invalid(FailureReason::InvalidModel, message));
     }
-    let (vectors, _) = stage::embed_texts(&model, &[question], |_| "the question".into(), Arc::default(), |_| ())?;
-    Ok(vectors.into_values())
+    let tokens = model.encode(question, Side::Query)?;
+    Ok(model.embed(&[&tokens])?.into_values())
 }
 
 /// Compares a file's vectors with the question and keeps the best `count` of all files so far.
@@ -148,8 +150,8 @@ fn scan(
             .ok_or("no vectors of the model")?;
         for row in 0..batch.num_rows() {
             let vector = vectors.value(row);
-            let vector: &Float32Array = vector.as_primitive_opt().ok_or("the vectors are no 32-bit floats")?;
-            let score = cosine(question, vector.values());
+            let vector = floats(vector.as_ref()).ok_or("the vectors are of no type that a run writes")?;
+            let score = cosine(question, &vector);
             if hits.len() < count || hits.last().is_some_and(|worst| score > worst.score) {
                 let at = hits.partition_point(|hit| hit.score >= score);
                 hits.insert(at, hit(&batch, row, score)?);
@@ -171,6 +173,21 @@ fn hit(batch: &RecordBatch, row: usize, score: f32) -> Result<Hit, Box<dyn std::
         text: text("text")?.to_owned(),
         metadata: serde_json::from_str(text("metadata")?)?,
     })
+}
+
+/// A stored vector up to its length, which a cosine does not see; none where it is not of a type that a run writes.
+fn floats(vector: &dyn Array) -> Option<Vec<f32>> {
+    let vector = vector.as_any();
+    if let Some(vector) = vector.downcast_ref::<Float32Array>() {
+        return Some(vector.values().to_vec());
+    }
+    if let Some(vector) = vector.downcast_ref::<Float16Array>() {
+        return Some(vector.values().iter().map(|value| value.to_f32()).collect());
+    }
+    if let Some(vector) = vector.downcast_ref::<Int8Array>() {
+        return Some(vector.values().iter().map(|value| f32::from(*value)).collect());
+    }
+    vector.downcast_ref::<UInt8Array>().map(|vector| precision::of_binary(vector.values()))
 }
 
 /// The cosine of two vectors; 0 where one of them has no length or their widths differ.

@@ -53,7 +53,9 @@ fn splade_has_the_published_dot_products() {
     let texts = ["The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium."];
     let tokens = texts.map(|text| model.encode(text).expect("tokens"));
     let vectors = model.embed(&tokens.iter().collect::<Vec<&Tokens>>()).expect("vectors");
-    for (one, other, published) in [(0, 0, 39.725), (0, 1, 7.166), (1, 1, 27.026), (1, 2, 0.139), (0, 2, 0.0), (2, 2, 26.354)] {
+    for (one, other, published) in
+        [(0, 0, 39.725), (0, 1, 7.166), (1, 1, 27.026), (1, 2, 0.139), (0, 2, 0.0), (2, 2, 26.354)]
+    {
         close(vectors[one].dot(&vectors[other]), published, 0.002);
     }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     identity::Revision,
     layout,
-    v1alpha1::{FieldMapping, Format, Pooling, TogglesSpec},
+    v1alpha1::{Dtype, FieldMapping, Format, Pooling, Precision, Prompts, TogglesSpec},
 };
 
 /// What a runner executes: the identity of a run, with every place resolved to a path.
@@ -84,6 +84,18 @@ pub struct DenseConfig {
     /// The longest sequence, where the spec overrides the folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<u32>,
+    /// Texts before a query or a document, where the spec overrides the folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompts: Option<Prompts>,
+    /// The width that vectors are cut to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dimensions: Option<u32>,
+    /// The type of the arithmetic, where it is not F32.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dtype: Option<Dtype>,
+    /// The form in which the vectors are stored, where it is not F32.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<Precision>,
 }
 
 impl RunnerConfig {

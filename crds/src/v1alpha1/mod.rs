@@ -15,7 +15,8 @@ pub use collection::{
 pub use conditions::{ConditionType, reason};
 pub use execution::{ExecutionSpec, GpuSpec, ModelCacheSpec, QueueSpec};
 pub use model::{
-    DenseModelSpec, Dtype, ModelSource, ModelSourceError, ModelsSpec, Pooling, Prompts, RerankerSpec, SparseModelSpec,
+    DenseModelSpec, Dtype, ModelSource, ModelSourceError, ModelsSpec, Pooling, Precision, Prompts, RerankerSpec,
+    SparseModelSpec,
 };
 pub use output::{OutputFormat, OutputSpec, QdrantSpec, SecretKeyRef};
 pub use pipeline::{CandidateFusion, FusionMethod, FusionSpec, GateSpec, KeyRef, QueriesSpec, RerankSpec, TogglesSpec};

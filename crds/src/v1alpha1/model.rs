@@ -18,6 +18,7 @@ pub struct ModelsSpec {
     /// The ensemble, in order; the first is the primary.
     #[schemars(length(min = 1, max = 16))]
     #[x_kube(validation = Rule::new("self.all(a, self.exists_one(b, b.name == a.name))").message("dense model names must be unique"))]
+    #[x_kube(validation = Rule::new("self.all(a, !has(a.precision) || a.precision != 'Int8' || !self.exists(b, b.name == a.name + '_scale'))").message("a model's name is the scale column of another one with precision Int8"))]
     pub dense: Vec<DenseModelSpec>,
     /// Sparse (SPLADE) encoders.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -64,6 +65,9 @@ pub struct DenseModelSpec {
     /// The type of the arithmetic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dtype: Option<Dtype>,
+    /// The form in which the vectors are stored; F32 when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<Precision>,
     /// Whether the run goes on without this model when it cannot be loaded; recorded as a fallback.
     #[serde(default)]
     pub optional: bool,
@@ -139,6 +143,20 @@ pub enum Dtype {
     /// Brain floats.
     #[serde(rename = "BF16")]
     Bf16,
+}
+
+/// The form in which vectors are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum Precision {
+    /// 32-bit floats.
+    #[default]
+    F32,
+    /// 16-bit floats.
+    F16,
+    /// 8-bit integers and one scale per vector, in a column `NAME_scale` beside them.
+    Int8,
+    /// A bit per dimension, its sign, eight to a byte.
+    Binary,
 }
 
 /// Texts put before a query or a document.

@@ -1,7 +1,7 @@
 //! The embed stage: one shard, read → one pass per model → written → committed.
 //!
-//! The texts of the shard and the vectors of its passes are in memory until they are written, because a row of the
-//! output holds the vectors of all models: `execution.shardSize` bounds both.
+//! A row of the output holds the vectors of all models, and a model is gone before the next one is loaded: the chunks of
+//! the shard and the vectors of its passes wait in temporary files, so that memory does not grow with the shard.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -26,7 +26,8 @@ use crate::{
     error::{Result, StageError},
     plan::{Plan, PlannedCollection, Shard, SliceDigest, some_of},
     progress::Progress,
-    source::{Chunk, Found, Source},
+    scratch::{ChunkFile, Chunks, VectorFile},
+    source::{Found, Source},
     store::PutNew,
     telemetry::{self, timed},
 };
@@ -46,12 +47,12 @@ pub fn embed(run: &Run, index: u32, request: DeviceRequest) -> Result<ShardResul
 
     let (device, device_use) = device::open(request)?;
     let chunks = read(run, collection, planned, shard, index)?;
-    tracing::info!(shard = index, chunks = chunks.len(), device = device_use.used, "embedding");
-    let (columns, dense) = passes(run, &plan.models(&run.config), &chunks, &device, index)?;
+    tracing::info!(shard = index, chunks = chunks.count(), device = device_use.used, "embedding");
+    let (mut columns, dense) = passes(run, &plan.models(&run.config), &chunks, &device, index)?;
     run.interrupt.check()?;
     let file = layout::shard_data(revision, &shard.collection, index, &attempt());
     let (written, export_seconds) = timed(tracing::info_span!(telemetry::EXPORT, shard = index), || {
-        export::write(&run.store, &file, shard.first_chunk, &chunks, &columns)
+        export::write(&run.store, &file, shard.first_chunk, &chunks, &mut columns)
     });
     let written = written?;
     let commit = Commit {
@@ -59,7 +60,7 @@ pub fn embed(run: &Run, index: u32, request: DeviceRequest) -> Result<ShardResul
         shard: index,
         collection: shard.collection.clone(),
         file,
-        rows: chunks.len() as u64,
+        rows: chunks.count(),
         bytes: written.bytes,
         sha256: written.sha256,
         skipped: shard.skipped,
@@ -98,9 +99,10 @@ fn read(
     planned: &PlannedCollection,
     shard: &Shard,
     index: u32,
-) -> Result<Vec<Chunk>> {
+) -> Result<Chunks> {
     let mut files = Vec::new();
-    let mut chunks = Vec::with_capacity(shard.chunks as usize);
+    let mut chunks = ChunkFile::new()?;
+    let mut digest = SliceDigest::default();
     let source = Source::open(collection)?;
     let changed = |files: &[String], what: &str| {
         let message = format!(
@@ -114,7 +116,7 @@ fn read(
     };
     let mut from = shard.start.record;
     for file in planned.files.iter().skip(shard.start.file) {
-        if chunks.len() as u64 == shard.chunks {
+        if chunks.count() == shard.chunks {
             break;
         }
         files.push(file.path.clone());
@@ -123,40 +125,38 @@ fn read(
         }
         let _ = source.visit(&file.path, from, &mut |found: Found<'_>| {
             run.interrupt.check()?;
-            chunks.extend(found.chunk);
-            let full = chunks.len() as u64 == shard.chunks;
+            if let Some(chunk) = found.chunk {
+                digest.push(&chunk);
+                chunks.push(&chunk)?;
+            }
+            let full = chunks.count() == shard.chunks;
             Ok(if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })?;
         from = 0;
     }
-    let mut digest = SliceDigest::default();
-    for chunk in &chunks {
-        digest.push(chunk);
-    }
-    if chunks.len() as u64 != shard.chunks {
-        return Err(changed(&files, &format!("{} chunks were planned, {} are", shard.chunks, chunks.len())));
+    if chunks.count() != shard.chunks {
+        return Err(changed(&files, &format!("{} chunks were planned, {} are", shard.chunks, chunks.count())));
     }
     if digest.finish() != shard.sha256 {
         return Err(changed(&files, "ids or texts differ"));
     }
-    Ok(chunks)
+    chunks.finish()
 }
 
 /// One pass per model, one after the other: a model is gone before the next one is loaded.
 fn passes(
     run: &Run,
     models: &[DenseConfig],
-    chunks: &[Chunk],
+    chunks: &Chunks,
     device: &Device,
     index: u32,
 ) -> Result<(Vec<VectorColumn>, Vec<DensePass>)> {
-    let texts: Vec<&str> = chunks.iter().map(|chunk| chunk.text.as_str()).collect();
-    let progress = Progress::bar(run.watched, &format!("shard {index}"), (chunks.len() * models.len()) as u64);
+    let progress = Progress::bar(run.watched, &format!("shard {index}"), chunks.count() * models.len() as u64);
     let mut columns = Vec::with_capacity(models.len());
     let mut records = Vec::with_capacity(models.len());
     for model in models {
         let span = tracing::info_span!(telemetry::DENSE, shard = index, model = model.name);
-        let (passed, seconds) = timed(span, || pass(run, model, chunks, &texts, device, &progress));
+        let (passed, seconds) = timed(span, || pass(run, model, chunks, device, &progress));
         let (column, record) = passed?;
         let record = DensePass { seconds, ..record };
         tracing::info!(
@@ -178,18 +178,18 @@ fn passes(
 fn pass(
     run: &Run,
     config: &DenseConfig,
-    chunks: &[Chunk],
-    texts: &[&str],
+    chunks: &Chunks,
     device: &Device,
     progress: &Progress,
 ) -> Result<(VectorColumn, DensePass)> {
     let model = pass::load(config, device, &run.interrupt)?;
     let before = progress.position();
     let done = |chunks| progress.set(before + chunks);
-    let name = |row: usize| format!("chunk {:?}", chunks[row].id);
-    let (vectors, record) = pass::embed(&model, texts, name, run.interrupt.flag(), done)?;
+    let mut vectors = VectorFile::new(model.dimensions())?;
+    let record = pass::run(&model, chunks, &run.interrupt, done, |rows| vectors.push(&rows))?;
     let described = pass::describe(config, &model, &record);
-    Ok((VectorColumn { name: config.name.clone(), vectors }, described))
+    let precision = config.precision.unwrap_or_default();
+    Ok((VectorColumn { name: config.name.clone(), vectors: vectors.finish()?, precision }, described))
 }
 
 /// A name that no other attempt at the shard has.

@@ -1,11 +1,15 @@
 //! The vectors of a shard as Parquet: `id`, `ordinal` (the chunk's number in its collection), `text`, `text_hash`
-//! (sha256, hexadecimal), `metadata` (JSON), and per model a fixed-size list of floats that has the model's name.
+//! (sha256, hexadecimal), `metadata` (JSON), and per model a fixed-size list that has the model's name, of the type that
+//! its precision says; for Int8 also a column of scales.
 
-use std::{io, sync::Arc};
+use std::{error::Error, io, sync::Arc};
 
-use arrow_array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, StringArray, UInt64Array};
+use arrow_array::{
+    ArrayRef, FixedSizeListArray, Float16Array, Float32Array, Int8Array, RecordBatch, StringArray, UInt8Array,
+    UInt64Array,
+};
 use arrow_schema::{ArrowError, DataType, Field, Schema};
-use crds::contract::FailureReason;
+use crds::{contract::FailureReason, v1alpha1::Precision};
 use parquet::{
     arrow::ArrowWriter,
     basic::{Compression, ZstdLevel},
@@ -18,22 +22,62 @@ use sha2::{Digest, Sha256};
 use crate::{
     batch::Rows,
     error::{Result, StageError},
+    precision,
+    scratch::{Chunks, Vectors},
     source::Chunk,
     store::{Store, Written},
 };
 
-/// Rows of a row group; it bounds what the writer holds besides the shard itself.
-const ROW_GROUP: usize = 8192;
+/// Rows of a row group; it bounds what is in memory.
+const ROW_GROUP: usize = 4096;
 /// The name of the values in a list column, as the Parquet specification has it.
 const ELEMENT: &str = "element";
 
 /// One vector column.
-#[derive(Debug)]
 pub struct VectorColumn {
     /// The model's name.
     pub name: String,
     /// A row per chunk.
-    pub vectors: Rows,
+    pub vectors: Vectors,
+    /// The form in which they are stored.
+    pub precision: Precision,
+}
+
+impl VectorColumn {
+    /// The name of the column of scales.
+    fn scale_name(&self) -> String {
+        format!("{}_scale", self.name)
+    }
+
+    /// The type of a stored value and the number of them in a row.
+    fn stored(&self) -> (DataType, usize) {
+        let width = self.vectors.dimensions();
+        match self.precision {
+            Precision::F32 => (DataType::Float32, width),
+            Precision::F16 => (DataType::Float16, width),
+            Precision::Int8 => (DataType::Int8, width),
+            Precision::Binary => (DataType::UInt8, width / 8),
+        }
+    }
+
+    fn element(&self) -> Arc<Field> {
+        Arc::new(Field::new(ELEMENT, self.stored().0, false))
+    }
+
+    /// The arrays of the next rows: the vectors, and the scales where there are some.
+    fn arrays(&self, rows: &Rows) -> Result<Vec<ArrayRef>, ArrowError> {
+        let (values, scales): (ArrayRef, Option<ArrayRef>) = match self.precision {
+            Precision::F32 => (Arc::new(Float32Array::from(rows.values().to_vec())), None),
+            Precision::F16 => (Arc::new(Float16Array::from(precision::to_f16(rows))), None),
+            Precision::Int8 => {
+                let (values, scales) = precision::to_int8(rows);
+                (Arc::new(Int8Array::from(values)), Some(Arc::new(Float32Array::from(scales))))
+            }
+            Precision::Binary => (Arc::new(UInt8Array::from(precision::to_binary(rows))), None),
+        };
+        let list = FixedSizeListArray::try_new(self.element(), self.stored().1 as i32, values, None)?;
+        Ok(std::iter::once(Arc::new(list) as ArrayRef).chain(scales).collect())
+    }
 }
 
 /// Writes the file; it appears whole or not at all.
@@ -41,26 +85,66 @@ pub fn write(
     store: &Store,
     path: &str,
     first_ordinal: u64,
-    chunks: &[Chunk],
-    columns: &[VectorColumn],
+    chunks: &Chunks,
+    columns: &mut [VectorColumn],
 ) -> Result<Written> {
     let upload = store.upload(path)?;
-    let write = || -> Result<Written, ParquetError> {
+    let write = || -> Result<Written, Failed> {
         let schema = schema(columns);
         let mut writer = ArrowWriter::try_new(upload, Arc::clone(&schema), Some(properties(columns)))?;
-        for start in (0..chunks.len()).step_by(ROW_GROUP) {
-            let end = (start + ROW_GROUP).min(chunks.len());
-            writer.write(&batch(&schema, first_ordinal, chunks, columns, start..end)?)?;
+        let mut chunks = chunks.iter();
+        let mut ordinal = first_ordinal;
+        loop {
+            let group: Vec<Chunk> = chunks.by_ref().take(ROW_GROUP).collect::<Result<_>>()?;
+            if group.is_empty() {
+                return Ok(writer.into_inner()?.finish()?);
+            }
+            writer.write(&batch(&schema, ordinal, &group, columns)?)?;
             writer.flush()?;
+            ordinal += group.len() as u64;
         }
-        Ok(writer.into_inner()?.finish()?)
     };
-    write().map_err(|error| match error {
-        ParquetError::External(cause) if cause.is::<io::Error>() => store.error("write", path, cause),
-        other => {
-            StageError::new(FailureReason::Internal, format!("cannot encode {}", store.uri_of(path))).caused_by(other)
-        }
+    write().map_err(|failed| match failed {
+        Failed::Stage(error) => error,
+        Failed::Parquet(ParquetError::External(cause)) if cause.is::<io::Error>() => store.error("write", path, cause),
+        Failed::Parquet(other) => encoding(store, path, other),
+        Failed::Io(error) => store.error("write", path, error),
     })
+}
+
+/// Why a file is not written.
+enum Failed {
+    Stage(StageError),
+    Parquet(ParquetError),
+    Io(io::Error),
+}
+
+impl From<StageError> for Failed {
+    fn from(error: StageError) -> Self {
+        Self::Stage(error)
+    }
+}
+
+impl From<ParquetError> for Failed {
+    fn from(error: ParquetError) -> Self {
+        Self::Parquet(error)
+    }
+}
+
+impl From<ArrowError> for Failed {
+    fn from(error: ArrowError) -> Self {
+        Self::Parquet(error.into())
+    }
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+fn encoding(store: &Store, path: &str, error: impl Error + Send + Sync + 'static) -> StageError {
+    StageError::new(FailureReason::Internal, format!("cannot encode {}", store.uri_of(path))).caused_by(error)
 }
 
 fn schema(columns: &[VectorColumn]) -> Arc<Schema> {
@@ -72,18 +156,17 @@ fn schema(columns: &[VectorColumn]) -> Arc<Schema> {
         text("text_hash"),
         text("metadata"),
     ];
-    fields.extend(columns.iter().map(|column| {
-        let width = column.vectors.dimensions() as i32;
-        Field::new(&column.name, DataType::FixedSizeList(element(), width), false)
-    }));
+    for column in columns {
+        let list = DataType::FixedSizeList(column.element(), column.stored().1 as i32);
+        fields.push(Field::new(&column.name, list, false));
+        if column.precision == Precision::Int8 {
+            fields.push(Field::new(column.scale_name(), DataType::Float32, false));
+        }
+    }
     Arc::new(Schema::new(fields))
 }
 
-fn element() -> Arc<Field> {
-    Arc::new(Field::new(ELEMENT, DataType::Float32, false))
-}
-
-/// Text is compressed; the floats of a vector neither repeat nor compress, and have no useful minimum.
+/// Text is compressed; the numbers of a vector neither repeat nor compress, and have no useful minimum.
 fn properties(columns: &[VectorColumn]) -> WriterProperties {
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
@@ -102,22 +185,19 @@ fn batch(
     schema: &Arc<Schema>,
     first_ordinal: u64,
     chunks: &[Chunk],
-    columns: &[VectorColumn],
-    rows: std::ops::Range<usize>,
-) -> Result<RecordBatch, ArrowError> {
-    let slice = &chunks[rows.clone()];
+    columns: &mut [VectorColumn],
+) -> Result<RecordBatch, Failed> {
     let hash = |chunk: &Chunk| hex::encode(Sha256::digest(chunk.text.as_bytes()));
     let mut arrays: Vec<ArrayRef> = vec![
-        Arc::new(StringArray::from_iter_values(slice.iter().map(|chunk| &chunk.id))),
-        Arc::new(UInt64Array::from_iter_values(rows.clone().map(|row| first_ordinal + row as u64))),
-        Arc::new(StringArray::from_iter_values(slice.iter().map(|chunk| &chunk.text))),
-        Arc::new(StringArray::from_iter_values(slice.iter().map(hash))),
-        Arc::new(StringArray::from_iter_values(slice.iter().map(|chunk| &chunk.metadata))),
+        Arc::new(StringArray::from_iter_values(chunks.iter().map(|chunk| &chunk.id))),
+        Arc::new(UInt64Array::from_iter_values((first_ordinal..).take(chunks.len()))),
+        Arc::new(StringArray::from_iter_values(chunks.iter().map(|chunk| &chunk.text))),
+        Arc::new(StringArray::from_iter_values(chunks.iter().map(hash))),
+        Arc::new(StringArray::from_iter_values(chunks.iter().map(|chunk| &chunk.metadata))),
     ];
     for column in columns {
-        let width = column.vectors.dimensions();
-        let values = Float32Array::from(column.vectors.values()[rows.start * width..rows.end * width].to_vec());
-        arrays.push(Arc::new(FixedSizeListArray::try_new(element(), width as i32, Arc::new(values), None)?));
+        let rows = column.vectors.next(chunks.len())?;
+        arrays.extend(column.arrays(&rows)?);
     }
-    RecordBatch::try_new(Arc::clone(schema), arrays)
+    Ok(RecordBatch::try_new(Arc::clone(schema), arrays)?)
 }

@@ -12,7 +12,7 @@ mod publish;
 pub use commit::Commit;
 pub use embed::embed;
 pub use finalize::finalize;
-pub use pass::{embed as embed_texts, load as load_model};
+pub use pass::load as load_model;
 pub use plan::plan;
 pub use publish::Stored;
 

@@ -1,9 +1,13 @@
-//! One model over all texts of a shard: loaded, run, described.
+//! One model over all chunks of a shard: loaded, run, described.
 
-use std::{convert::Infallible, num::NonZeroUsize, sync::Arc, sync::atomic::AtomicBool, thread};
+use std::{num::NonZeroUsize, thread};
 
-use candle_core::Device;
-use crds::{contract::DenseConfig, summary::DensePass, v1alpha1};
+use candle_core::{DType, Device};
+use crds::{
+    contract::{DenseConfig, FailureReason},
+    summary::DensePass,
+    v1alpha1::{self, Dtype, Precision},
+};
 
 use super::dense::{self, PassError, PassOptions};
 use crate::{
@@ -11,7 +15,9 @@ use crate::{
     error::{Result, StageError},
     hub,
     interrupt::Interrupt,
-    model::{DenseModel, DenseOptions, ModelError, Pooling},
+    model::{DenseModel, DenseOptions, ModelError, Pooling, Side},
+    precision,
+    scratch::Chunks,
     text::TextError,
 };
 
@@ -29,49 +35,71 @@ pub fn load(config: &DenseConfig, device: &Device, interrupt: &Interrupt) -> Res
         v1alpha1::Pooling::Max => Pooling::Max,
         v1alpha1::Pooling::WeightedMean => Pooling::WeightedMean,
     });
-    let max_tokens = config.max_tokens.map(|tokens| tokens as usize);
-    let options = DenseOptions { pooling, max_tokens, ..DenseOptions::default() };
+    let prompts = config.prompts.clone().unwrap_or_default();
+    let options = DenseOptions {
+        pooling,
+        max_tokens: config.max_tokens.map(|tokens| tokens as usize),
+        dimensions: config.dimensions.map(|dimensions| dimensions as usize),
+        document_prompt: prompts.document,
+        query_prompt: prompts.query,
+        dtype: match config.dtype.unwrap_or(Dtype::F32) {
+            Dtype::F32 => DType::F32,
+            Dtype::F16 => DType::F16,
+            Dtype::Bf16 => DType::BF16,
+        },
+        ..DenseOptions::default()
+    };
     let folder = hub::folder(&config.name, &config.source, interrupt)?;
-    Ok(DenseModel::load(&config.name, &folder, &options, device)?)
+    let model = DenseModel::load(&config.name, &folder, &options, device)?;
+    if config.precision == Some(Precision::Binary) && !model.dimensions().is_multiple_of(8) {
+        let message = format!(
+            "model {}: precision Binary packs eight dimensions to a byte, but its vectors have {}; set dimensions to a \
+             multiple of 8",
+            config.name,
+            model.dimensions()
+        );
+        return Err(StageError::new(FailureReason::InvalidConfiguration, message));
+    }
+    Ok(model)
 }
 
-/// The vectors of `texts` in their order. `done` is told how many are finished; `name` is what a message calls the
-/// text of a row.
-pub fn embed(
+/// The pass of a model over the texts of `chunks`, whose vectors the `sink` gets in their order. `done` is told how many
+/// are finished.
+pub fn run(
     model: &DenseModel,
-    texts: &[&str],
-    name: impl Fn(usize) -> String,
-    cancelled: Arc<AtomicBool>,
-    mut done: impl FnMut(u64) + Send,
-) -> Result<(Rows, dense::PassRecord)> {
+    chunks: &Chunks,
+    interrupt: &Interrupt,
+    mut done: impl FnMut(u64),
+    mut sink: impl FnMut(Rows) -> Result<()>,
+) -> Result<dense::PassRecord> {
     let size = |size: usize| NonZeroUsize::new(size).unwrap_or(NonZeroUsize::MIN);
     let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    // On a CPU the workers have every core, and one thread tokenizes a hundred times faster than they embed.
+    let (workers, tokenizer_threads) =
+        if model.device().is_cpu() { (cores, NonZeroUsize::MIN) } else { (NonZeroUsize::MIN, cores) };
     let options = PassOptions {
         window: size(WINDOW),
         batch: TokenBudget(BATCH_TOKENS),
-        tokenizer_threads: if model.device().is_cpu() { NonZeroUsize::MIN } else { cores },
-        workers: if model.device().is_cpu() { cores } else { NonZeroUsize::MIN },
-        cancelled,
+        tokenizer_threads,
+        workers,
+        cancelled: interrupt.flag(),
     };
-    let mut values = Vec::with_capacity(texts.len() * model.dimensions());
-    let progress = |progress: dense::Progress| done(progress.chunks);
-    let take = |_, rows: Rows| -> Result<(), Infallible> {
-        values.extend_from_slice(rows.values());
-        Ok(())
-    };
-    match dense::run(model, texts.iter().map(Ok), &options, progress, take) {
-        Ok(record) => Ok((Rows::new(model.dimensions(), values), record)),
-        Err(PassError::Model(error)) => Err(named(error, name)),
+    let texts = chunks.iter().map(|chunk| chunk.map(|chunk| chunk.text));
+    match dense::run(model, texts, &options, |progress| done(progress.chunks), |_, rows| sink(rows)) {
+        Ok(record) => Ok(record),
+        Err(PassError::Model(error)) => Err(named(error, chunks)),
         Err(PassError::Cancelled) => Err(Interrupt::error()),
-        Err(PassError::Source(never) | PassError::Sink(never)) => match never {},
+        Err(PassError::Source(error) | PassError::Sink(error)) => Err(error),
     }
 }
 
-/// An error of one text, with the name of it.
-fn named(error: ModelError, name: impl Fn(usize) -> String) -> StageError {
+/// An error of one text, with the id of its chunk.
+fn named(error: ModelError, chunks: &Chunks) -> StageError {
     match error {
-        ModelError::NotFinite { row, .. } | ModelError::Tokenizer { source: TextError::Encode { row, .. }, .. } => {
-            StageError::new(error.reason(), format!("{} cannot be embedded", name(row))).caused_by(error)
+        ModelError::NotFinite { row, .. }
+        | ModelError::Tokenizer { source: TextError::Encode { row, .. } | TextError::NoTokens { row }, .. } => {
+            let chunk = chunks.id(row).map_or_else(|| format!("chunk {row}"), |id| format!("chunk {id:?}"));
+            StageError::new(error.reason(), format!("{chunk} cannot be embedded")).caused_by(error)
         }
         other => other.into(),
     }
@@ -79,6 +107,12 @@ fn named(error: ModelError, name: impl Fn(usize) -> String) -> StageError {
 
 /// What the summary says about a pass.
 pub fn describe(config: &DenseConfig, model: &DenseModel, record: &dense::PassRecord) -> DensePass {
+    let precision = config.precision.unwrap_or_default();
+    let dtype = match config.dtype.unwrap_or(Dtype::F32) {
+        Dtype::F32 => "F32",
+        Dtype::F16 => "F16",
+        Dtype::Bf16 => "BF16",
+    };
     DensePass {
         model: config.name.clone(),
         source: config.source.uri.clone(),
@@ -86,6 +120,14 @@ pub fn describe(config: &DenseConfig, model: &DenseModel, record: &dense::PassRe
         pooling: model.pooling().to_string(),
         max_tokens: model.max_tokens() as u32,
         dimensions: record.dimensions as u32,
+        dtype: dtype.to_owned(),
+        precision: format!("{precision:?}"),
+        quantization: match precision {
+            Precision::F32 | Precision::F16 => None,
+            Precision::Int8 => Some(precision::INT8.to_owned()),
+            Precision::Binary => Some(precision::BINARY.to_owned()),
+        },
+        document_prompt: model.prompt(Side::Document).map(ToOwned::to_owned),
         chunks: record.chunks,
         tokens: record.tokens,
         truncated_chunks: record.truncated_chunks,
