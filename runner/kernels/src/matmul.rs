@@ -17,7 +17,7 @@ use crate::{
 /// Rows of a register tile.
 pub const TILE_ROWS: usize = 6;
 /// Rows that share the panels of a matrix while they are in the second cache.
-pub const BLOCK_ROWS: usize = 96;
+pub const BLOCK_ROWS: usize = 192;
 /// Steps of depth that the innermost loop takes at a time.
 const STEPS: usize = 4;
 /// Depth that is summed up at a time, so that a panel of it stays in the first cache.

@@ -89,6 +89,10 @@ impl DenseModel {
     /// If anything in the folder is missing, not supported or does not fit together; nothing is guessed.
     pub fn load(name: &str, dir: &Path, options: &DenseOptions, device: &Device) -> Result<Self, ModelError> {
         let folder = ModelFolder::open(name, dir)?;
+        folder.expect_chain(
+            &[ModuleKind::Transformer, ModuleKind::StaticEmbedding],
+            &[ModuleKind::Pooling, ModuleKind::Dense, ModuleKind::Normalize],
+        )?;
         let is_static = folder.modules(ModuleKind::StaticEmbedding).next().is_some();
         let pooling = match options.pooling {
             // A table of embeddings has no pooling of its own: its rows are averaged.

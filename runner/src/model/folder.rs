@@ -105,6 +105,58 @@ impl ModelFolder {
         Ok(Self { name: name.to_owned(), dir: dir.to_owned(), modules, encoder, prompts })
     }
 
+    /// Refuses modules that are not, in this order, the `encoder`, then as many of the `others` as there are: each at most
+    /// once but for projections. A folder without a list of modules is a bare encoder.
+    ///
+    /// # Errors
+    /// If there is another module, or one in another place: it would be computed otherwise than its folder says.
+    pub fn expect_chain(&self, encoder: &[ModuleKind], others: &[ModuleKind]) -> Result<(), ModelError> {
+        let mut kinds = self.modules.iter().map(|module| module.kind).peekable();
+        let mut fits = self.modules.is_empty() || kinds.next().is_some_and(|kind| encoder.contains(&kind));
+        for other in others {
+            // Only projections may follow one another.
+            while kinds.next_if_eq(other).is_some() && *other == ModuleKind::Dense {}
+        }
+        fits &= kinds.next().is_none();
+        if fits {
+            return Ok(());
+        }
+        let names = |kinds: &[ModuleKind], between: &str| {
+            let name =
+                |kind: &ModuleKind| ModuleKind::NAMES.iter().find(|(_, other)| other == kind).map(|(name, _)| *name);
+            kinds.iter().filter_map(name).collect::<Vec<_>>().join(between)
+        };
+        let found: Vec<ModuleKind> = self.modules.iter().map(|module| module.kind).collect();
+        let supported = format!("{}, then {} in this order", names(encoder, " or "), names(others, ", "));
+        let file = self.dir.join("modules.json");
+        Err(ModelError::unsupported(&self.name, &file, "type", &names(&found, ", "), &[&supported]))
+    }
+
+    /// Refuses a SPLADE pooling that is not the maximum over the tokens of log(1 + relu(logit)).
+    ///
+    /// # Errors
+    /// If the folder's configuration asks for another one.
+    pub fn expect_splade_max(&self) -> Result<(), ModelError> {
+        #[derive(Default, Deserialize)]
+        struct SpladeConfig {
+            pooling_strategy: Option<String>,
+            activation_function: Option<String>,
+        }
+        for module in self.modules(ModuleKind::SpladePooling) {
+            let file = module.dir.join(CONFIG);
+            let config: SpladeConfig = read_optional_json(&self.name, &file)?;
+            for (field, found, only) in [
+                ("pooling_strategy", config.pooling_strategy, "max"),
+                ("activation_function", config.activation_function, "relu"),
+            ] {
+                if let Some(found) = found.filter(|found| found != only) {
+                    return Err(ModelError::unsupported(&self.name, &file, field, &found, &[only]));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The modules of one kind, in their order.
     pub fn modules(&self, kind: ModuleKind) -> impl Iterator<Item = &Module> {
         self.modules.iter().filter(move |module| module.kind == kind)
@@ -365,6 +417,52 @@ mod tests {
         for (config, mode) in cases {
             let parsed: PoolingConfig = serde_json::from_value(config.clone()).expect("a pooling configuration");
             assert_eq!(parsed.mode(), mode, "{config}");
+        }
+    }
+
+    fn folder(modules: &[&str]) -> (tempfile::TempDir, ModelFolder) {
+        let dir = tempfile::tempdir().expect("a folder");
+        let listed: Vec<_> = modules.iter().map(|kind| json!({"type": format!("x.{kind}"), "path": kind})).collect();
+        fs::write(dir.path().join("modules.json"), json!(listed).to_string()).expect("a file");
+        let folder = ModelFolder::open("m", dir.path()).expect("a model folder");
+        (dir, folder)
+    }
+
+    #[test]
+    fn modules_in_another_order_are_refused() {
+        let dense = |modules: &[&str]| {
+            let others = [ModuleKind::Pooling, ModuleKind::Dense, ModuleKind::Normalize];
+            folder(modules).1.expect_chain(&[ModuleKind::Transformer], &others)
+        };
+        dense(&[]).expect("a bare encoder");
+        dense(&["Transformer"]).expect("without a pooling");
+        dense(&["Transformer", "Pooling", "Dense", "Dense", "Normalize"]).expect("all of them");
+        for modules in [
+            &["Pooling", "Transformer"][..],
+            &["Transformer", "Pooling", "Pooling"],
+            &["Transformer", "Pooling", "Normalize", "Dense"],
+            &["Transformer", "SpladePooling"],
+            &["MLMTransformer", "Pooling"],
+        ] {
+            let message = dense(modules).expect_err("another order").to_string();
+            assert!(message.contains(&modules.join(", ")), "{message}");
+        }
+    }
+
+    #[test]
+    fn another_splade_pooling_is_refused() {
+        let (dir, folder) = folder(&["MLMTransformer", "SpladePooling"]);
+        folder.expect_splade_max().expect("the default");
+        fs::create_dir(dir.path().join("SpladePooling")).expect("a folder");
+        let write = |config: serde_json::Value| {
+            fs::write(dir.path().join("SpladePooling/config.json"), config.to_string()).expect("a file");
+        };
+        write(json!({"pooling_strategy": "max", "activation_function": "relu"}));
+        folder.expect_splade_max().expect("the maximum");
+        for (field, value) in [("pooling_strategy", "sum"), ("activation_function", "log1p_relu")] {
+            write(json!({field: value}));
+            let message = folder.expect_splade_max().expect_err("another one").to_string();
+            assert!(message.contains(field) && message.contains(value), "{message}");
         }
     }
 

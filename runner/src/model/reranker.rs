@@ -8,7 +8,7 @@ use super::{
     ModelError, Weights,
     architecture::{Architecture, Config},
     dense::open_tokenizer,
-    folder::{ModelFolder, read_json},
+    folder::{ModelFolder, ModuleKind, read_json},
     head::{classifier::Classifier, projection::activation_of_class},
     transformer::{Encoder, TokenBatch},
 };
@@ -52,6 +52,7 @@ impl Reranker {
     /// If anything in the folder is missing, not supported or does not fit together; nothing is guessed.
     pub fn load(name: &str, dir: &Path, max_tokens: Option<usize>, device: &Device) -> Result<Self, ModelError> {
         let folder = ModelFolder::open(name, dir)?;
+        folder.expect_chain(&[ModuleKind::Transformer], &[])?;
         let config = folder.config()?;
         let architecture = Architecture::of(&config)?;
         let weights = Weights::open(name, &folder.weights(&folder.encoder)?, DType::F32, device)?;

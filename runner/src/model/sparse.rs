@@ -8,7 +8,7 @@ use super::{
     ModelError, Weights,
     architecture::Architecture,
     dense::open_tokenizer,
-    folder::ModelFolder,
+    folder::{ModelFolder, ModuleKind},
     head::masked_lm::MaskedLmHead,
     transformer::{Encoder, TokenBatch},
 };
@@ -76,6 +76,8 @@ impl SparseModel {
     /// If anything in the folder is missing, not supported or does not fit together; nothing is guessed.
     pub fn load(name: &str, dir: &Path, options: SparseOptions, device: &Device) -> Result<Self, ModelError> {
         let folder = ModelFolder::open(name, dir)?;
+        folder.expect_chain(&[ModuleKind::MlmTransformer, ModuleKind::Transformer], &[ModuleKind::SpladePooling])?;
+        folder.expect_splade_max()?;
         let config = folder.config()?;
         let architecture = Architecture::of(&config)?;
         let weights = Weights::open(name, &folder.weights(&folder.encoder)?, DType::F32, device)?;
