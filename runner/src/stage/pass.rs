@@ -70,7 +70,8 @@ pub fn embed(
 /// An error of one text, with the name of it.
 fn named(error: ModelError, name: impl Fn(usize) -> String) -> StageError {
     match error {
-        ModelError::NotFinite { row, .. } | ModelError::Tokenizer { source: TextError::Encode { row, .. }, .. } => {
+        ModelError::NotFinite { row, .. }
+        | ModelError::Tokenizer { source: TextError::Encode { row, .. } | TextError::NoTokens { row }, .. } => {
             StageError::new(error.reason(), format!("{} cannot be embedded", name(row))).caused_by(error)
         }
         other => other.into(),

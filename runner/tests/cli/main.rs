@@ -6,4 +6,5 @@ mod common;
 mod bad_input;
 mod faults;
 mod full_path;
+mod hostile_text;
 mod world;
