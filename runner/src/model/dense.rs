@@ -89,6 +89,7 @@ impl DenseModel {
     /// If anything in the folder is missing, not supported or does not fit together; nothing is guessed.
     pub fn load(name: &str, dir: &Path, options: &DenseOptions, device: &Device) -> Result<Self, ModelError> {
         let folder = ModelFolder::open(name, dir)?;
+        check_order(&folder)?;
         let is_static = folder.modules(ModuleKind::StaticEmbedding).next().is_some();
         let pooling = match options.pooling {
             // A table of embeddings has no pooling of its own: its rows are averaged.
@@ -110,18 +111,19 @@ impl DenseModel {
             width = projection.check_input(width)?;
         }
         let tokenizer = open_tokenizer(&folder, &encoder, options.max_tokens, special)?;
-        let pools_prompt = folder.pools_prompt()?;
+        let (pools_prompt, lower_case) = (folder.pools_prompt()?, folder.lower_case()?);
         let prompt = |given: &Option<String>, of_folder: Option<&str>| -> Result<Prompt, ModelError> {
             let text = given.as_deref().or(of_folder).filter(|prompt| !prompt.is_empty()).map(ToOwned::to_owned);
             let unpooled = match &text {
                 Some(text) if !pools_prompt => {
-                    tokenizer.leading(text).map_err(|source| ModelError::tokenizer(name, source))?
+                    let cased = if lower_case { &text.to_lowercase() } else { text };
+                    tokenizer.leading(cased).map_err(|source| ModelError::tokenizer(name, source))?
                 }
                 _ => 0,
             };
             Ok(Prompt { text, unpooled })
         };
-        if let Some(asked) = options.dimensions.filter(|asked| *asked > width) {
+        if let Some(asked) = options.dimensions.filter(|asked| *asked == 0 || *asked > width) {
             return Err(ModelError::Dimensions { model: name.to_owned(), asked, width });
         }
         Ok(Self {
@@ -137,7 +139,7 @@ impl DenseModel {
                 prompt(&options.query_prompt, folder.prompts.query())?,
             ],
             tokenizer,
-            lower_case: folder.lower_case()?,
+            lower_case,
             encoder,
             device: device.clone(),
         })
@@ -213,7 +215,9 @@ impl DenseModel {
         };
         let mut tokens = tokens.map_err(|source| ModelError::tokenizer(&self.name, source))?;
         let unpooled = self.prompts[side as usize].unpooled;
-        tokens.iter_mut().for_each(|tokens| tokens.unpooled = unpooled);
+        for tokens in &mut tokens {
+            tokens.unpooled = unpooled;
+        }
         Ok(tokens)
     }
 
@@ -254,6 +258,26 @@ impl DenseModel {
         }
         vectors.to_dtype(DType::F32)?.flatten_all()?.to_vec1()
     }
+}
+
+/// Refuses modules in another order than that in which they are computed: an encoder, a pooling, projections and a
+/// normalisation, each but the first only where the folder has it.
+fn check_order(folder: &ModelFolder) -> Result<(), ModelError> {
+    let step = |kind| match kind {
+        ModuleKind::Transformer | ModuleKind::StaticEmbedding => Some(0),
+        ModuleKind::Pooling => Some(1),
+        ModuleKind::Dense => Some(2),
+        ModuleKind::Normalize => Some(3),
+        ModuleKind::MlmTransformer | ModuleKind::SpladePooling => None,
+    };
+    let steps: Option<Vec<_>> = folder.modules.iter().map(|module| step(module.kind)).collect();
+    let follows = |one: &i32, next: &i32| one < next || (one == next && *one > 1);
+    if steps.is_some_and(|steps| steps.first().is_none_or(|first| *first == 0) && steps.is_sorted_by(follows)) {
+        return Ok(());
+    }
+    let found: Vec<String> = folder.modules.iter().map(|module| format!("{:?}", module.kind)).collect();
+    let (file, supported) = (folder.dir.join("modules.json"), "an encoder, then Pooling, Dense and Normalize");
+    Err(ModelError::unsupported(&folder.name, &file, "type", &found.join(", "), &[supported]))
 }
 
 /// An encoder of transformer layers, the digest of its weights, and whether its sequences need special tokens.
