@@ -89,7 +89,6 @@ impl DenseModel {
     /// If anything in the folder is missing, not supported or does not fit together; nothing is guessed.
     pub fn load(name: &str, dir: &Path, options: &DenseOptions, device: &Device) -> Result<Self, ModelError> {
         let folder = ModelFolder::open(name, dir)?;
-        check_order(&folder)?;
         let is_static = folder.modules(ModuleKind::StaticEmbedding).next().is_some();
         let pooling = match options.pooling {
             // A table of embeddings has no pooling of its own: its rows are averaged.
@@ -258,26 +257,6 @@ impl DenseModel {
         }
         vectors.to_dtype(DType::F32)?.flatten_all()?.to_vec1()
     }
-}
-
-/// Refuses modules in another order than that in which they are computed: an encoder, a pooling, projections and a
-/// normalisation, each but the first only where the folder has it.
-fn check_order(folder: &ModelFolder) -> Result<(), ModelError> {
-    let step = |kind| match kind {
-        ModuleKind::Transformer | ModuleKind::StaticEmbedding => Some(0),
-        ModuleKind::Pooling => Some(1),
-        ModuleKind::Dense => Some(2),
-        ModuleKind::Normalize => Some(3),
-        ModuleKind::MlmTransformer | ModuleKind::SpladePooling => None,
-    };
-    let steps: Option<Vec<_>> = folder.modules.iter().map(|module| step(module.kind)).collect();
-    let follows = |one: &i32, next: &i32| one < next || (one == next && *one > 1);
-    if steps.is_some_and(|steps| steps.first().is_none_or(|first| *first == 0) && steps.is_sorted_by(follows)) {
-        return Ok(());
-    }
-    let found: Vec<String> = folder.modules.iter().map(|module| format!("{:?}", module.kind)).collect();
-    let (file, supported) = (folder.dir.join("modules.json"), "an encoder, then Pooling, Dense and Normalize");
-    Err(ModelError::unsupported(&folder.name, &file, "type", &found.join(", "), &[supported]))
 }
 
 /// An encoder of transformer layers, the digest of its weights, and whether its sequences need special tokens.

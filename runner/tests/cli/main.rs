@@ -4,7 +4,7 @@
 mod common;
 
 mod bad_input;
+mod bad_text;
 mod faults;
 mod full_path;
-mod hostile_text;
 mod world;
