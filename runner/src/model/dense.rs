@@ -114,18 +114,19 @@ impl DenseModel {
             width = projection.check_input(width)?;
         }
         let tokenizer = open_tokenizer(&folder, &encoder, options.max_tokens, special)?;
-        let pools_prompt = folder.pools_prompt()?;
+        let (pools_prompt, lower_case) = (folder.pools_prompt()?, folder.lower_case()?);
         let prompt = |given: &Option<String>, of_folder: Option<&str>| -> Result<Prompt, ModelError> {
             let text = given.as_deref().or(of_folder).filter(|prompt| !prompt.is_empty()).map(ToOwned::to_owned);
             let unpooled = match &text {
                 Some(text) if !pools_prompt => {
-                    tokenizer.leading(text).map_err(|source| ModelError::tokenizer(name, source))?
+                    let cased = if lower_case { &text.to_lowercase() } else { text };
+                    tokenizer.leading(cased).map_err(|source| ModelError::tokenizer(name, source))?
                 }
                 _ => 0,
             };
             Ok(Prompt { text, unpooled })
         };
-        if let Some(asked) = options.dimensions.filter(|asked| *asked > width) {
+        if let Some(asked) = options.dimensions.filter(|asked| *asked == 0 || *asked > width) {
             return Err(ModelError::Dimensions { model: name.to_owned(), asked, width });
         }
         Ok(Self {
@@ -141,7 +142,7 @@ impl DenseModel {
                 prompt(&options.query_prompt, folder.prompts.query())?,
             ],
             tokenizer,
-            lower_case: folder.lower_case()?,
+            lower_case,
             encoder,
             device: device.clone(),
         })
@@ -217,7 +218,9 @@ impl DenseModel {
         };
         let mut tokens = tokens.map_err(|source| ModelError::tokenizer(&self.name, source))?;
         let unpooled = self.prompts[side as usize].unpooled;
-        tokens.iter_mut().for_each(|tokens| tokens.unpooled = unpooled);
+        for tokens in &mut tokens {
+            tokens.unpooled = unpooled;
+        }
         Ok(tokens)
     }
 

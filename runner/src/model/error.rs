@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use candle_core::DType;
 use crds::contract::FailureReason;
 
 use super::folder;
@@ -157,6 +158,26 @@ pub enum ModelError {
         /// Its place in the tensor, row-major.
         at: usize,
     },
+    /// A weight is too large for the type that the run asks for.
+    #[error(
+        "model {model}: tensor {tensor} in {} has the value {value} at {at}, which {dtype:?} cannot hold; \
+         set the dtype of the model to F32",
+        file.display()
+    )]
+    TensorRange {
+        /// The model's name.
+        model: String,
+        /// The weights.
+        file: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// The value.
+        value: f32,
+        /// Its place in the tensor, row-major.
+        at: usize,
+        /// The type.
+        dtype: DType,
+    },
     /// A tensor that the configuration implies is not in the weights.
     #[error(
         "model {model}: {} has no tensor {tensor}; config.json and the weights are not of one model",
@@ -273,7 +294,7 @@ impl ModelError {
             Self::Tokenizer { source: TextError::Encode { .. } | TextError::NoTokens { .. }, .. } => {
                 FailureReason::InvalidRecord
             }
-            Self::Dimensions { .. } => FailureReason::InvalidConfiguration,
+            Self::Dimensions { .. } | Self::TensorRange { .. } => FailureReason::InvalidConfiguration,
             Self::FileMissing { .. }
             | Self::FileInvalid { .. }
             | Self::Unsupported { .. }

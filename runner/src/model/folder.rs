@@ -101,7 +101,12 @@ impl ModelFolder {
             .map(|module| module.dir.clone())
             .next()
             .unwrap_or_else(|| dir.to_owned());
-        let prompts = read_optional_json(name, &dir.join("config_sentence_transformers.json"))?;
+        let file = dir.join("config_sentence_transformers.json");
+        let prompts: FolderPrompts = read_optional_json(name, &file)?;
+        if let Some(unknown) = prompts.unknown_default() {
+            let known: Vec<&str> = prompts.prompts.keys().map(String::as_str).collect();
+            return Err(ModelError::unsupported(name, &file, "default_prompt_name", unknown, &known));
+        }
         Ok(Self { name: name.to_owned(), dir: dir.to_owned(), modules, encoder, prompts })
     }
 
@@ -273,7 +278,14 @@ impl ModelFolder {
             match (plain, is_pickle(&file), file.is_file()) {
                 (true, false, true) => Ok(file),
                 (true, true, _) => Err(ModelError::PickleRefused { model: self.name.clone(), file }),
-                _ => Err(ModelError::FileMissing { model: self.name.clone(), file }),
+                (true, false, false) => Err(ModelError::FileMissing { model: self.name.clone(), file }),
+                (false, ..) => Err(ModelError::unsupported(
+                    &self.name,
+                    index,
+                    "weight_map",
+                    name,
+                    &["the name of a file beside it"],
+                )),
             }
         });
         files.collect()
@@ -324,6 +336,13 @@ impl FolderPrompts {
     /// What stands before a query, as `SentenceTransformer.encode_query` chooses it.
     pub fn query(&self) -> Option<&str> {
         self.first(&["query"])
+    }
+
+    /// The name of a default prompt that is not among the prompts. The names of the two sides always are, if without a
+    /// text.
+    fn unknown_default(&self) -> Option<&str> {
+        let default = self.default_prompt_name.as_deref();
+        default.filter(|name| !self.prompts.contains_key(*name) && !["query", "document"].contains(name))
     }
 
     fn first(&self, names: &[&str]) -> Option<&str> {

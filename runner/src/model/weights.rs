@@ -161,13 +161,12 @@ impl Weights {
                 found: format!("{:?}", stored.dtype),
             })?
         };
-        if let Some(at) = values.iter().position(|value| !value.is_finite()) {
-            return Err(ModelError::TensorNotFinite {
-                model: self.model.clone(),
-                file: path.clone(),
-                tensor: name.to_owned(),
-                value: values[at],
-                at,
+        if let Some(at) = values.iter().position(|value| !rounded(*value, self.dtype).is_finite()) {
+            let (model, file, tensor, value) = (self.model.clone(), path.clone(), name.to_owned(), values[at]);
+            return Err(if value.is_finite() {
+                ModelError::TensorRange { model, file, tensor, value, at, dtype: self.dtype }
+            } else {
+                ModelError::TensorNotFinite { model, file, tensor, value, at }
             });
         }
         self.used.borrow_mut().insert(name.to_owned());
@@ -297,6 +296,15 @@ fn values(bytes: &[u8], dtype: Dtype) -> Option<Vec<f32>> {
     })
 }
 
+/// A value as the type holds it.
+fn rounded(value: f32, dtype: DType) -> f32 {
+    match dtype {
+        DType::F16 => half::f16::from_f32(value).to_f32(),
+        DType::BF16 => half::bf16::from_f32(value).to_f32(),
+        _ => value,
+    }
+}
+
 /// Maps a range of a file, or all of it.
 #[allow(unsafe_code)]
 fn map(file: &File, offset: u64, bytes: Option<usize>) -> io::Result<Mmap> {
@@ -374,17 +382,21 @@ mod tests {
     fn a_tensor_in_two_files_is_refused() {
         let folder = tempfile::tempdir().expect("a folder");
         let paths = ["1.safetensors", "2.safetensors"].map(|name| folder.path().join(name));
-        paths.iter().for_each(|path| saved(&[("w", ones(&[1]))], path));
+        for path in &paths {
+            saved(&[("w", ones(&[1]))], path);
+        }
         assert!(matches!(open(&paths), Err(ModelError::TensorTwice { tensor, .. }) if tensor == "w"));
     }
 
     #[test]
-    fn the_digest_is_that_of_the_file() {
+    fn the_digest_is_that_of_the_file_and_of_several_that_of_theirs() {
         let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("model.safetensors");
-        saved(&[("w", ones(&[700, 500]))], &path);
-        let digest = hex::encode(Sha256::digest(std::fs::read(&path).expect("bytes")));
-        assert_eq!(open(std::slice::from_ref(&path)).expect("weights").digest(), digest);
-        assert_ne!(open(&[path.clone()]).expect("weights").digest(), "");
+        let paths = ["1.safetensors", "2.safetensors"].map(|name| folder.path().join(name));
+        let digests = [("v", &paths[0]), ("w", &paths[1])].map(|(tensor, path)| {
+            saved(&[(tensor, ones(&[700, 500]))], path);
+            hex::encode(Sha256::digest(std::fs::read(path).expect("bytes")))
+        });
+        assert_eq!(open(&paths[..1]).expect("weights").digest(), digests[0]);
+        assert_eq!(open(&paths).expect("weights").digest(), hex::encode(Sha256::digest(digests.concat())));
     }
 }

@@ -1,7 +1,8 @@
 //! Every bad input: the exit code, a message that names the place, and nothing lost.
 
-use std::fs;
+use std::{collections::HashMap, fs};
 
+use candle_core::{DType, Device, Tensor};
 use crds::contract::{FailureReason, Stage};
 
 use crate::{
@@ -137,6 +138,70 @@ fn a_model_that_cannot_be_used_is_named_and_what_is_committed_stays() {
     world.embed(1).succeeded();
     world.finalize().succeeded();
     assert_eq!(world.rows("docs").len(), 10);
+}
+
+#[test]
+fn a_model_that_is_refused_is_refused_by_what_is_wrong_with_it_and_nothing_is_exported() {
+    type Case<'a> = (&'a dyn Fn(&World), &'a [&'a str]);
+    fn replace(world: &World, file: &str, from: &str, to: &str) {
+        let text = fs::read_to_string(world.path("model").join(file)).expect(file);
+        assert!(text.contains(from), "{from} is not in {file}");
+        fs::write(world.path("model").join(file), text.replace(from, to)).expect(file);
+    }
+    fn with_weights(world: &World, edit: impl FnOnce(&mut HashMap<String, Tensor>)) {
+        let file = world.path("model/model.safetensors");
+        let mut tensors = candle_core::safetensors::load(&file, &Device::Cpu).expect("weights");
+        edit(&mut tensors);
+        candle_core::safetensors::save(&tensors, file).expect("weights");
+    }
+    let ones = |shape: &[usize]| Tensor::ones(shape, DType::F32, &Device::Cpu).expect("a tensor");
+    let add = |world: &World, name: &str, tensor: Tensor| {
+        with_weights(world, |tensors| drop(tensors.insert(name.to_owned(), tensor)));
+    };
+    let cases: [Case; 8] = [
+        (&|world| replace(world, "config.json", "\"bert\"", "\"t5\""), &["config.json", "\"t5\"", "modernbert, mpnet"]),
+        (
+            &|world| replace(world, "config.json", "\"num_hidden_layers\":1", "\"num_hidden_layers\":2"),
+            &["model.safetensors", "encoder.layer.1."],
+        ),
+        (
+            &|world| replace(world, "modules.json", "\"1_Pooling\"", "\"../1_Pooling\""),
+            &["modules.json", "path", "../1_Pooling"],
+        ),
+        (
+            &|world| replace(world, "tokenizer.json", "\"##z\":55", "\"##z\":9000"),
+            &["tokenizer.json", "9001", "76 rows"],
+        ),
+        (&|world| add(world, "classifier.weight", ones(&[2, 16])), &["model.safetensors", "classifier.weight"]),
+        (
+            &|world| add(world, "encoder.layer.0.output.dense.bias", (ones(&[16]) * f64::NAN).expect("NaN")),
+            &["model.safetensors", "encoder.layer.0.output.dense.bias", "NaN at 0"],
+        ),
+        (
+            &|world| add(world, "encoder.layer.0.output.dense.bias", ones(&[16]).to_dtype(DType::U8).expect("U8")),
+            &["model.safetensors", "encoder.layer.0.output.dense.bias", "is U8"],
+        ),
+        (
+            &|world| {
+                fs::remove_file(world.path("model/model.safetensors")).expect("removed");
+                let index = r#"{"weight_map": {"w": "model-00001-of-00002.safetensors"}}"#;
+                fs::write(world.path("model/model.safetensors.index.json"), index).expect("an index");
+            },
+            &["model-00001-of-00002.safetensors", "missing"],
+        ),
+    ];
+    for (spoil, named) in cases {
+        let world = World::new();
+        world.ten_chunks();
+        spoil(&world);
+        let failure = world.run(&[]).failed(2, FailureReason::InvalidModel);
+        assert_eq!(failure.stage, Stage::Embed, "{}", failure.message);
+        for part in [&["model tiny"], named].concat() {
+            assert!(failure.message.contains(part), "{part}: {}", failure.message);
+        }
+        assert!(!world.path("out/current").exists(), "readers are pointed to nothing");
+        assert!(world.files().keys().all(|file| !file.ends_with(".parquet")), "{:?}", world.files().keys());
+    }
 }
 
 #[test]

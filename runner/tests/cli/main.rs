@@ -4,6 +4,7 @@
 mod common;
 
 mod bad_input;
+mod bad_text;
 mod faults;
 mod full_path;
 mod stored_forms;

@@ -1,0 +1,207 @@
+//! What a folder and a run can say, and what a vector then is.
+
+use runner::{
+    model::{DenseOptions, Pooling, Side},
+    text::Tokens,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    folder::{Folder, cosine, vector},
+    tiny,
+};
+
+const SAME: f64 = 0.999_99;
+
+#[test]
+fn the_longest_sequence_is_the_least_of_all_limits() {
+    let folder = Folder::new();
+    let longest = |asked| {
+        let options = DenseOptions { max_tokens: asked, ..DenseOptions::default() };
+        folder.load_with(&options).expect("the model loads").max_tokens()
+    };
+    assert_eq!((longest(None), longest(Some(10)), longest(Some(500))), (tiny::MAX_TOKENS, 10, tiny::MAX_TOKENS));
+    folder.write("tokenizer_config.json", json!({"model_max_length": 1e30}).to_string());
+    assert_eq!(longest(None), tiny::MAX_TOKENS);
+    folder.write("tokenizer_config.json", json!({"model_max_length": 30}).to_string());
+    assert_eq!(longest(None), 30);
+    folder.write("sentence_bert_config.json", json!({"max_seq_length": 20}).to_string());
+    assert_eq!(longest(None), 20);
+}
+
+#[test]
+fn prefixed_and_old_tensor_names_give_the_same_vectors() {
+    let folder = Folder::new();
+    let tokens = folder.load().tokenizer().encode("one two three").expect("tokens");
+    let plain = folder.load().embed(&[&tokens]).expect("a vector");
+    folder.edit_weights(|tensors| {
+        *tensors = tensors
+            .drain()
+            .map(|(name, tensor)| {
+                let name =
+                    name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta");
+                (format!("bert.{name}"), tensor)
+            })
+            .collect();
+    });
+    assert_eq!(folder.load().embed(&[&tokens]).expect("a vector"), plain);
+}
+
+#[test]
+fn weights_beside_a_pickle_are_used() {
+    let folder = Folder::new();
+    folder.write("pytorch_model.bin", "");
+    assert_eq!(folder.load().dimensions(), tiny::DIMENSIONS);
+}
+
+#[test]
+fn vectors_have_length_one_unless_the_folder_or_the_run_does_not_normalise() {
+    let folder = Folder::new();
+    let length = |options: &DenseOptions| {
+        let model = folder.load_with(options).expect("the model loads");
+        let tokens = model.tokenizer().encode("one").expect("tokens");
+        let vector = model.embed(&[&tokens]).expect("a vector").into_values();
+        vector.iter().map(|value| value * value).sum::<f32>().sqrt()
+    };
+    let raw = DenseOptions { normalize: Some(false), ..DenseOptions::default() };
+    assert!((length(&DenseOptions::default()) - 1.0).abs() < 1e-6);
+    assert!((length(&raw) - 1.0).abs() > 0.1);
+    folder.edit("modules.json", |json| {
+        json.as_array_mut().expect("modules").pop();
+    });
+    assert!((length(&DenseOptions::default()) - length(&raw)).abs() < 1e-6);
+}
+
+#[test]
+fn a_text_alone_and_in_a_batch_of_any_lengths_has_one_vector() {
+    for pooling in [Pooling::Cls, Pooling::Mean] {
+        let options = DenseOptions { pooling: Some(pooling), ..DenseOptions::default() };
+        let model = Folder::new().load_with(&options).expect("the model loads");
+        let encode = |text: &str| model.tokenizer().encode(text).expect("tokens");
+        let (a, b, long) = (encode("abc d"), encode("xyz 9"), encode("the whole alphabet in small letters"));
+        assert_eq!(a.ids.len(), b.ids.len(), "a batch of them is one of equal lengths");
+        let alone = model.embed(&[&a]).expect("a vector");
+        assert!(cosine(alone.row(0), model.embed(&[&b]).expect("a vector").row(0)) < 0.999, "the texts differ");
+        let batches: [&[&Tokens]; 4] = [&[&a, &a], &[&a, &b], &[&a, &long], &[&a, &b, &long, &a]];
+        for batch in batches {
+            let similarity = cosine(alone.row(0), model.embed(batch).expect("vectors").row(0));
+            assert!(similarity >= SAME, "{pooling}, batch of {}: cosine {similarity}", batch.len());
+        }
+    }
+}
+
+#[test]
+fn weights_in_several_files_give_the_vectors_of_one_file() {
+    for case in [None, Some("qwen3-last-token")] {
+        let folder = case.map_or_else(Folder::new, Folder::of_case);
+        let (whole, digest) = (folder.vector("one two three"), folder.load().digest().to_owned());
+        folder.shard();
+        assert_eq!(folder.vector("one two three"), whole);
+        assert_ne!(folder.load().digest(), digest, "the digest is that of the files");
+    }
+}
+
+#[test]
+fn heads_that_a_dense_model_does_not_use_change_nothing() {
+    let folder = Folder::new();
+    let plain = folder.vector("one two three");
+    folder.add(&[("pooler.dense.weight", &[16, 16]), ("pooler.dense.bias", &[16]), ("cls.predictions.bias", &[76])]);
+    assert_eq!(folder.vector("one two three"), plain);
+}
+
+#[test]
+fn vectors_of_an_activation_and_of_a_pooling_differ_from_those_of_another() {
+    let folder = Folder::new();
+    let usual = folder.vector("one two three");
+    folder.edit("config.json", |json| json["hidden_act"] = json!("silu"));
+    let silu = folder.vector("one two three");
+    assert!(cosine(&usual, &silu) < 0.999_9, "the activation is that of the configuration");
+    folder.edit("1_Pooling/config.json", |json| *json = json!({"pooling_mode": "max"}));
+    assert_eq!(folder.load().pooling(), Pooling::Max);
+    assert!(cosine(&silu, &folder.vector("one two three")) < 0.999);
+}
+
+#[test]
+fn a_model_that_wants_lower_case_gets_prompt_and_text_in_lower_case() {
+    let folder = Folder::new();
+    folder.edit("tokenizer.json", |json| json["normalizer"]["lowercase"] = json!(false));
+    let (lower, upper) = (folder.vector("query one b2"), folder.vector("QUERY One B2"));
+    assert!(cosine(&lower, &upper) < 0.999, "the tokenizer tells the cases apart");
+    folder.write("sentence_bert_config.json", json!({"do_lower_case": true}).to_string());
+    assert_eq!(folder.vector("QUERY One B2"), lower);
+    let options = DenseOptions { document_prompt: Some("QUERY ".into()), ..DenseOptions::default() };
+    assert_eq!(vector(&folder.load_with(&options).expect("the model loads"), "One B2", Side::Document), lower);
+}
+
+#[test]
+fn the_tokens_of_a_prompt_that_is_not_pooled_are_counted_as_they_are_encoded() {
+    let folder = Folder::new();
+    folder.edit("tokenizer.json", |json| json["normalizer"]["lowercase"] = json!(false));
+    folder.write("sentence_bert_config.json", json!({"do_lower_case": true}).to_string());
+    folder.edit("1_Pooling/config.json", |json| json["include_prompt"] = json!(false));
+    let options = DenseOptions { document_prompt: Some("QQQ ".into()), ..DenseOptions::default() };
+    let model = folder.load_with(&options).expect("the model loads");
+    let tokens = model.encode("one", Side::Document).expect("tokens");
+    // [CLS] and three letters before the text, three letters and [SEP] in all behind.
+    assert_eq!((tokens.ids.len(), tokens.unpooled), (8, 4));
+}
+
+#[test]
+fn prompts_give_the_vectors_of_texts_that_begin_with_them() {
+    let folder = Folder::new();
+    let plain = folder.load();
+    let of = |text: &str| vector(&plain, text, Side::Document);
+    let prompts = |json: Value| folder.write("config_sentence_transformers.json", json.to_string());
+    let sides = |options: &DenseOptions| {
+        let model = folder.load_with(options).expect("the model loads");
+        [Side::Document, Side::Query].map(|side| vector(&model, "one", side))
+    };
+    let none = DenseOptions::default();
+
+    prompts(json!({"prompts": {"query": "find ", "passage": "p "}, "default_prompt_name": null}));
+    assert_eq!(sides(&none), [of("p one"), of("find one")]);
+    prompts(json!({"prompts": {"sts": "s "}, "default_prompt_name": "sts"}));
+    assert_eq!(sides(&none), [of("s one"), of("s one")]);
+    prompts(json!({"prompts": {"sts": "s "}, "default_prompt_name": "document"}));
+    assert_eq!(sides(&none), [of("one"), of("one")], "the reference always knows the name, without a prompt");
+    prompts(json!({"prompts": {"query": "find ", "passage": "p "}}));
+    let run = DenseOptions { document_prompt: Some("run ".into()), query_prompt: Some(String::new()), ..none };
+    assert_eq!(sides(&run), [of("run one"), of("one")], "the run has the last word");
+}
+
+#[test]
+fn invisible_characters_are_what_the_tokenizer_makes_of_them() {
+    let model = Folder::new().load();
+    let ids = |text: &str| model.encode(text, Side::Document).expect("tokens").ids;
+    for (text, same) in [
+        ("zero\u{200b}width", "zerowidth"),
+        ("\u{feff}bom", "bom"),
+        ("so\u{ad}ft", "soft"),
+        ("bell\u{7} nul\u{0}l", "bell null"),
+        ("tab\tnew\nline", "tab new line"),
+        ("left\u{2067}to", "leftto"),
+        ("\u{200b}\u{200d}\u{1}", ""),
+    ] {
+        assert_eq!(ids(text), ids(same), "{text:?}");
+        let [one, other] = [text, same].map(|text| vector(&model, text, Side::Document));
+        assert_eq!(one, other, "{text:?}");
+    }
+    assert_eq!(ids("\u{200b}").len(), 2, "the special tokens alone");
+}
+
+#[test]
+fn dimensions_cut_the_vector_and_normalise_it_again() {
+    let folder = Folder::new();
+    let options = |dimensions| DenseOptions { dimensions, normalize: Some(false), ..DenseOptions::default() };
+    let of = |dimensions| {
+        let model = folder.load_with(&options(dimensions)).expect("the model loads");
+        let vector = vector(&model, "one two", Side::Document);
+        assert_eq!(vector.len(), model.dimensions());
+        vector
+    };
+    let (whole, cut) = (of(None), of(Some(5)));
+    assert_eq!(cut.len(), 5);
+    assert!(cosine(&whole[..5], &cut) >= SAME);
+    assert!((cut.iter().map(|value| value * value).sum::<f32>() - 1.0).abs() < 1e-6);
+    assert_eq!(of(Some(tiny::DIMENSIONS)), whole, "all of them are no cut");
+}
