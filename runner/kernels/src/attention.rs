@@ -71,25 +71,25 @@ impl Scratch {
         let rows = (SCORES / 4 / length.max(1)).clamp(TILE_ROWS, MOST_ROWS) / TILE_ROWS * TILE_ROWS;
         for first in queries.clone().step_by(rows) {
             let block = first..queries.end.min(first + rows);
-            let seen = sees(block.start).start..sees(block.end - 1).end;
+            let in_sight = sees(block.start).start..sees(block.end - 1).end;
             self.scores.resize(block.len() * length, 0.0);
             let of_block = Rows {
                 values: &head.queries[(first - queries.start) * head.stride..],
                 count: block.len(),
                 stride: head.stride,
             };
-            let columns = Part { columns: seen.clone(), depth: 0..self.keys.depth() };
+            let columns = Part { columns: in_sight.clone(), depth: 0..self.keys.depth() };
             product_with_part(of_block, &self.keys, columns, &mut self.scores, length);
             for (query, scores) in block.clone().zip(self.scores.chunks_exact_mut(length)) {
                 let keys = sees(query);
                 // Keys that other queries of the block see.
-                scores[seen.start..keys.start].fill(0.0);
-                scores[keys.end..seen.end].fill(0.0);
+                scores[in_sight.start..keys.start].fill(0.0);
+                scores[keys.end..in_sight.end].fill(0.0);
                 let bias = head.bias.map(|bias| &bias.by_distance[bias.centre + keys.start - query..][..keys.len()]);
                 arch().dispatch(Softmax { row: &mut scores[keys], scale: head.scale, bias });
             }
-            let weights = Rows { values: &self.scores[seen.start..], count: block.len(), stride: length };
-            let depth = Part { columns: 0..self.values.columns(), depth: seen };
+            let weights = Rows { values: &self.scores[in_sight.start..], count: block.len(), stride: length };
+            let depth = Part { columns: 0..self.values.columns(), depth: in_sight };
             let place = &mut out[(first - queries.start) * out_stride..];
             product_with_part(weights, &self.values, depth, place, out_stride);
         }

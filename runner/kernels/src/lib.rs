@@ -6,6 +6,9 @@
 //!
 //! The kernels are a crate of their own so that a development build can optimise them and nothing else of the runner.
 
+// What is not inlined into a kernel, functions of the standard library too, is compiled for the oldest processor.
+#![allow(clippy::inline_always, clippy::manual_slice_fill, clippy::needless_range_loop)]
+
 mod activation;
 pub mod attention;
 pub mod math;

@@ -37,8 +37,7 @@ pub fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
 /// The error function, x⋅P(x²)/Q(x²), which is ±1 to the last bit beyond ±4.
 #[inline(always)]
 pub fn erf<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    const P: [f32; 6] =
-        [2.770_681_4e-8, -2.101_024e-6, -5.692_506_4e-5, -7.349_906_3e-4, -2.954_600e-3, -1.609_603_3e-2];
+    const P: [f32; 6] = [2.770_681_4e-8, -2.101_024e-6, -5.692_506_4e-5, -7.349_906_3e-4, -2.954_6e-3, -1.609_603_3e-2];
     const Q: [f32; 4] = [-2.133_740_6e-4, -1.682_827_1e-3, -7.373_329e-3, -1.426_474_1e-2];
 
     let x = simd.max_f32s(simd.min_f32s(x, simd.splat_f32s(4.0)), simd.splat_f32s(-4.0));
@@ -295,7 +294,8 @@ mod tests {
     #[test]
     fn activations_are_those_of_the_exact_functions() {
         let values = range(-12.0, 12.0);
-        let cases: [(Activation, fn(f64) -> f64); 5] = [
+        type Exact = fn(f64) -> f64;
+        let cases: [(Activation, Exact); 5] = [
             (Activation::Gelu, |x| 0.5 * x * libm::erfc(-x * std::f64::consts::FRAC_1_SQRT_2)),
             (Activation::GeluTanh, |x| {
                 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x)).tanh())

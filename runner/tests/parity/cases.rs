@@ -42,19 +42,19 @@ impl Case {
         lines.split_terminator('\n').map(|line| serde_json::from_str(line).expect("a text")).collect()
     }
 
-    /// Whether a text has the tokens, and has lost those, that the reference counts.
-    pub fn same_counts(&self, text: &str, tokens: &Tokens, reference: (usize, usize)) -> Result<(), String> {
-        let counts = (tokens.ids.len(), tokens.lost);
-        if counts == reference {
-            return Ok(());
-        }
-        Err(format!("{text:?}: tokens and lost are {counts:?}, the reference has {reference:?}"))
-    }
-
     /// The tensors of `expected.safetensors`.
     pub fn expected(&self) -> HashMap<String, Tensor> {
         candle_core::safetensors::load(self.dir.join("expected.safetensors"), &Device::Cpu).expect("what is expected")
     }
+}
+
+/// Whether a text has the tokens, and has lost those, that the reference counts.
+pub fn same_counts(text: &str, tokens: &Tokens, reference: (usize, usize)) -> Result<(), String> {
+    let counts = (tokens.ids.len(), tokens.lost);
+    if counts == reference {
+        return Ok(());
+    }
+    Err(format!("{text:?}: tokens and lost are {counts:?}, the reference has {reference:?}"))
 }
 
 /// All cases whose model is there.

@@ -7,7 +7,7 @@ use runner::{
 };
 use serde::Deserialize;
 
-use crate::cases::{Case, batches, cosine, difference};
+use crate::cases::{Case, batches, cosine, difference, same_counts};
 
 const LEAST_COSINE: f64 = 0.999_99;
 const MOST_DIFFERENCE: f32 = 2e-5;
@@ -45,7 +45,7 @@ pub fn check(case: &Case) -> Result<(), String> {
     let encode = |reference: &Reference| model.encode(&reference.text, side).expect("tokens");
     let tokens: Vec<Tokens> = references.iter().map(encode).collect();
     for (tokens, reference) in tokens.iter().zip(&references) {
-        case.same_counts(&reference.text, tokens, (reference.tokens, reference.lost))?;
+        same_counts(&reference.text, tokens, (reference.tokens, reference.lost))?;
     }
     let (mut worst, mut largest) = (1f64, 0f32);
     for batch in batches(&tokens) {

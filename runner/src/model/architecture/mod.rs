@@ -53,12 +53,20 @@ pub const ARCHITECTURES: &[Architecture] = &[
     gemma3::ARCHITECTURE,
 ];
 
+/// The most positions that a configuration may ask for: tables by position are made of them before any weight is read.
+const MOST_POSITIONS: u64 = 1 << 20;
+
 impl Architecture {
     /// The architecture that a configuration names.
     ///
     /// # Errors
     /// If it is not one of [`ARCHITECTURES`].
     pub fn of(config: &Config) -> Result<&'static Self, ModelError> {
+        for field in ["max_position_embeddings", "n_positions"] {
+            if let Some(positions) = config.get(field).as_u64().filter(|positions| *positions > MOST_POSITIONS) {
+                return Err(config.contradiction(field, &positions.to_string(), "at most 1048576"));
+            }
+        }
         let (kind, positions) = (config.model_type(), config.get("position_embedding_type").as_str());
         let is = |architecture: &&Self| {
             architecture.model_types.contains(&kind)
@@ -142,6 +150,7 @@ impl Config {
     }
 
     /// The same configuration without the field `name`, if there is the field `other`.
+    #[must_use]
     pub fn without(&self, name: &str, other: &str) -> Self {
         let mut config = self.clone();
         if let Some(fields) = config.json.as_object_mut().filter(|fields| fields.contains_key(other)) {
