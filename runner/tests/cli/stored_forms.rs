@@ -81,8 +81,8 @@ fn every_stored_form_holds_the_vectors() {
     let (width, eight) = column::<Int8Array>(&batch, "eight");
     let scales: &Float32Array = batch.column_by_name("eight_scale").expect("scales").as_primitive();
     assert_eq!((width, scales.len()), (8, batch.num_rows()));
-    let scaled = eight.values().iter().enumerate().map(|(at, value)| f32::from(*value) * scales.value(at / 8));
-    assert!(short.values().iter().zip(scaled).map(off).all(|off| off < 0.005));
+    let restored = eight.values().iter().enumerate().map(|(at, value)| f32::from(*value) * scales.value(at / 8));
+    assert!(short.values().iter().zip(restored).map(off).all(|off| off < 0.005));
 
     let (width, signs) = column::<UInt8Array>(&batch, "signs");
     assert_eq!(width, DIMENSIONS / 8);
