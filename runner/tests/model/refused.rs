@@ -79,7 +79,11 @@ fn a_configuration_that_contradicts_the_weights_or_itself() {
     let bert: [(Edit, &[&str]); 9] = [
         (|json| json["hidden_size"] = json!(32), &["embeddings.", "has shape [32, 16], ", "implies [32, 32]"]),
         (|json| json["vocab_size"] = json!(80), &[WORDS, "has shape [76, 16], ", "implies [80, 16]"]),
-        (|json| json["max_position_embeddings"] = json!(1_u64 << 40), &["embeddings.position_embeddings.weight"]),
+        (|json| json["max_position_embeddings"] = json!(64), &["embeddings.position_embeddings.weight"]),
+        (
+            |json| json["max_position_embeddings"] = json!(1_u64 << 40),
+            &["config.json", "max_position_embeddings", "1048576"],
+        ),
         (|json| json["num_hidden_layers"] = json!(0), &[WEIGHTS, "has tensor encoder.layer.0."]),
         (|json| json["num_hidden_layers"] = json!(2), &[WEIGHTS, "no tensor encoder.layer.1."]),
         (|json| json["num_hidden_layers"] = json!(1_u64 << 60), &[WEIGHTS, "no tensor encoder.layer.1."]),
