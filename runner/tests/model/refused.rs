@@ -76,7 +76,7 @@ fn an_unknown_architecture_with_the_known_ones() {
 #[test]
 fn a_configuration_that_contradicts_the_weights_or_itself() {
     type Edit = fn(&mut Value);
-    let bert: [(Edit, &[&str]); 9] = [
+    let bert: [(Edit, &[&str]); 10] = [
         (|json| json["hidden_size"] = json!(32), &["embeddings.", "has shape [32, 16], ", "implies [32, 32]"]),
         (|json| json["vocab_size"] = json!(80), &[WORDS, "has shape [76, 16], ", "implies [80, 16]"]),
         (|json| json["max_position_embeddings"] = json!(64), &["embeddings.position_embeddings.weight"]),
