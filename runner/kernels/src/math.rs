@@ -291,10 +291,11 @@ mod tests {
         assert_eq!(computed[2].to_bits(), 1f32.to_bits());
     }
 
+    type Exact = fn(f64) -> f64;
+
     #[test]
     fn activations_are_those_of_the_exact_functions() {
         let values = range(-12.0, 12.0);
-        type Exact = fn(f64) -> f64;
         let cases: [(Activation, Exact); 5] = [
             (Activation::Gelu, |x| 0.5 * x * libm::erfc(-x * std::f64::consts::FRAC_1_SQRT_2)),
             (Activation::GeluTanh, |x| {
