@@ -91,7 +91,7 @@ pub(crate) async fn bad_input_fails_with_its_reason(cluster: &Cluster) -> Result
         bad("nopath", source("nowhere"), "SourceNotFound", &["pvc://chunks/nowhere"]),
         bad("noweights", model("noweights"), "InvalidModel", &["minilm", "safetensors"]),
         bad("pickle", model("pickle"), "InvalidModel", &["pytorch_model.bin", "pickle"]),
-        bad("shape", model("shape"), "InvalidModel", &["minilm", "384", "word_embeddings"]),
+        bad("shape", model("shape"), "InvalidModel", &["minilm", "384", "_embeddings.weight", "config.json"]),
         bad("nomodel", model("nowhere"), "ModelNotFound", &["minilm", "nowhere"]),
         bad("closed", output, "OutputNotWritable", &["pvc://closed"]),
         bad("nogpu", device, "DeviceUnavailable", &["spec.gpu.required"]),
