@@ -14,6 +14,7 @@ pub mod attention;
 pub mod math;
 pub mod matmul;
 pub mod norm;
+mod prefetch;
 pub mod rows;
 
 pub use activation::Activation;

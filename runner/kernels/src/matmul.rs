@@ -7,11 +7,13 @@
 
 use std::ops::Range;
 
+use aligned_vec::{AVec, ConstAlign};
 use pulp::{NullaryFnOnce, Simd, WithSimd};
 
 use crate::{
     Activation, arch,
     math::{activate, load, map, store},
+    prefetch::{LINE, prefetch},
 };
 
 /// Rows of a register tile.
@@ -42,12 +44,19 @@ pub fn panel_width() -> usize {
 }
 
 /// A matrix, depth × columns, in panels.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Packed {
     columns: usize,
     depth: usize,
     width: usize,
-    panels: Vec<f32>,
+    /// At the beginning of a cache line, so that no vector lies in two.
+    panels: AVec<f32, ConstAlign<LINE>>,
+}
+
+impl Default for Packed {
+    fn default() -> Self {
+        Self { columns: 0, depth: 0, width: 0, panels: AVec::new(LINE) }
+    }
 }
 
 impl Packed {
@@ -90,6 +99,12 @@ impl Packed {
         (self.columns, self.depth) = (columns, depth);
         self.panels.clear();
         self.panels.resize(columns.div_ceil(self.width) * depth * self.width, 0.0);
+    }
+
+    /// A part of the depth of a panel.
+    #[inline(always)]
+    fn panel(&self, panel: usize, from: usize, depth: usize) -> &[f32] {
+        &self.panels[(panel * self.depth + from) * self.width..][..depth * self.width]
     }
 
     /// The columns.
@@ -181,13 +196,21 @@ impl Product<'_> {
                 let (first, last) = (from == part.depth.start, from + depth == part.depth.end);
                 for panel in panels.clone() {
                     let first_column = panel * width;
-                    let panel = &b.panels[(panel * b.depth + from) * width..][..depth * width];
-                    let (panel, _) = S::as_simd_f32s(panel);
+                    // Every tile asks for a part of the next panel, which is in the cache when its turn comes.
+                    let next = if panel + 1 < panels.end { panel + 1 } else { panels.start };
+                    let tiles = rows.div_ceil(TILE_ROWS);
+                    let next = b.panel(next, from, depth);
+                    let mut next = next.chunks(next.len().div_ceil(tiles).next_multiple_of(LINE / size_of::<f32>()));
+                    let (panel, _) = S::as_simd_f32s(b.panel(panel, from, depth));
                     let columns = width.min(b.columns - first_column);
                     let mut row = first_row;
                     while row < first_row + rows {
                         let height = TILE_ROWS.min(first_row + rows - row);
                         let place = row * out_stride + first_column;
+                        prefetch(next.next().unwrap_or_default());
+                        for next_row in (row + height..first_row + rows).take(TILE_ROWS) {
+                            prefetch(&out[next_row * out_stride + first_column..][..columns]);
+                        }
                         let tile = Tile::<S> {
                             simd,
                             a: &a.values[row * a.stride + from - part.depth.start..],
