@@ -3,7 +3,9 @@
 //! ```text
 //! runs/<revision>/plan.json
 //! runs/<revision>/<collection>/shard-00042/<attempt>.parquet
+//! runs/<revision>/<collection>/shard-00042/<attempt>.candidates.parquet
 //! runs/<revision>/<collection>/shard-00042/_COMMITTED.json     last: it names the attempt that counts
+//! runs/<revision>/<collection>/rankings.jsonl
 //! runs/<revision>/<collection>/processing_summary.json
 //! runs/<revision>/processing_summary.json                      last: the revision is complete
 //! current/<collection>                                         the revision that readers should use
@@ -42,6 +44,16 @@ pub fn shard_data(revision: &Revision, collection: &str, shard: u32, attempt: &s
 /// The commit marker of a shard.
 pub fn shard_commit(revision: &Revision, collection: &str, shard: u32) -> String {
     format!("runs/{revision}/{collection}/shard-{shard:05}/_COMMITTED.json")
+}
+
+/// The candidates that one attempt found in a shard for every query.
+pub fn shard_candidates(revision: &Revision, collection: &str, shard: u32, attempt: &str) -> String {
+    format!("runs/{revision}/{collection}/shard-{shard:05}/{attempt}.candidates.parquet")
+}
+
+/// The candidates of every query of a collection, merged and, where a reranker ran, reranked.
+pub fn rankings(revision: &Revision, collection: &str) -> String {
+    format!("runs/{revision}/{collection}/rankings.jsonl")
 }
 
 /// The summary of a collection.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     identity::Revision,
     layout,
-    v1alpha1::{Dtype, FieldMapping, Format, Pooling, Precision, Prompts, TogglesSpec},
+    v1alpha1::{Dtype, FieldMapping, Format, FusionSpec, GateSpec, Pooling, Precision, Prompts, TogglesSpec},
 };
 
 /// What a runner executes: the identity of a run, with every place resolved to a path.
@@ -22,6 +22,18 @@ pub struct RunnerConfig {
     pub collections: Vec<CollectionConfig>,
     /// The ensemble, in order.
     pub dense: Vec<DenseConfig>,
+    /// The sparse encoders, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sparse: Vec<SparseConfig>,
+    /// The cross-encoder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reranker: Option<RerankerConfig>,
+    /// How vectors and candidates become one.
+    #[serde(default, skip_serializing_if = "FusionSpec::is_unset")]
+    pub fusion: FusionSpec,
+    /// Queries, candidates and the quality gate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rerank: Option<RerankConfig>,
     /// The switches that the spec sets; what it leaves open, the runner decides and records.
     #[serde(default, skip_serializing_if = "TogglesSpec::is_unset")]
     pub toggles: TogglesSpec,
@@ -96,6 +108,89 @@ pub struct DenseConfig {
     /// The form in which the vectors are stored, where it is not F32.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precision: Option<Precision>,
+    /// The share of the model in the fused vector, relative to the others.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub weight: f64,
+    /// Whether the run goes on without the model when it fails.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
+}
+
+/// A sparse model to embed with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SparseConfig {
+    /// Its name, and the beginning of the names of its columns.
+    pub name: String,
+    /// Its folder; the path of a model of a hub is empty.
+    pub source: Place,
+    /// The longest sequence, where the spec overrides the folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<u32>,
+    /// The number of terms kept per chunk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_k: Option<u32>,
+    /// The weight above which a term is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<f64>,
+    /// Whether the run goes on without the model when it fails.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
+}
+
+/// A cross-encoder.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RerankerConfig {
+    /// Its name.
+    pub name: String,
+    /// Its folder; the path of a model of a hub is empty.
+    pub source: Place,
+    /// The longest pair, where the spec overrides the folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<u32>,
+    /// Whether the run goes on without the model when it cannot be loaded.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
+}
+
+/// Queries, candidates and the quality gate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RerankConfig {
+    /// The file of the queries; without one, collections are probed with their own headings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queries: Option<Place>,
+    /// How many candidates per query the cross-encoder scores.
+    pub candidates: u32,
+    /// How many candidates per query are kept.
+    pub top_k: u32,
+    /// The quality below which readers stay on the previous revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<GateSpec>,
+}
+
+impl RerankConfig {
+    /// How many candidates per query are scored where the spec does not say.
+    pub const CANDIDATES: u32 = 100;
+    /// How many candidates per query are kept where the spec does not say.
+    pub const TOP_K: u32 = 10;
+}
+
+impl Default for RerankConfig {
+    fn default() -> Self {
+        Self { queries: None, candidates: Self::CANDIDATES, top_k: Self::TOP_K, gate: None }
+    }
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+// What serde asks for.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_one(weight: &f64) -> bool {
+    *weight == 1.0
 }
 
 impl RunnerConfig {
