@@ -51,6 +51,9 @@ pub struct ProcessingSummary {
     /// What the gate said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gate: Option<GateOutcome>,
+    /// A few queries with what was found; only in the summary of a collection.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub examples: Vec<Example>,
     /// What was written.
     pub export_run: ExportRun,
     /// Spans, metrics and events of the run.
@@ -202,6 +205,24 @@ pub struct DensePass {
     pub batches: u64,
     /// Time of the passes, in seconds; shards that ran side by side are added up.
     pub seconds: f64,
+    /// The largest memory of the process (on a GPU: of the device) in a pass, in bytes.
+    #[serde(default)]
+    pub peak_bytes: u64,
+    /// How often something was done about pressure on memory.
+    #[serde(default)]
+    pub mitigations: u64,
+    /// How many chunks had how many tokens, before any were cut.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub token_lengths: Vec<LengthBucket>,
+}
+
+/// Chunks by their length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LengthBucket {
+    /// The largest number of tokens in this bucket; it begins behind the bucket before.
+    pub up_to: u32,
+    /// Chunks.
+    pub chunks: u64,
 }
 
 fn f32_name() -> String {
@@ -268,6 +289,12 @@ pub struct SparsePass {
     pub batches: u64,
     /// Time of the passes, in seconds.
     pub seconds: f64,
+    /// The largest memory of the process (on a GPU: of the device) in a pass, in bytes.
+    #[serde(default)]
+    pub peak_bytes: u64,
+    /// How often something was done about pressure on memory.
+    #[serde(default)]
+    pub mitigations: u64,
 }
 
 /// The fused vector.
@@ -393,6 +420,29 @@ pub struct ListQuality {
     pub model: Option<String>,
     /// `ndcg@k`, `recall@k` and `mrr`.
     pub metrics: BTreeMap<String, f64>,
+}
+
+/// A query with what was found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Example {
+    /// The query.
+    pub query: String,
+    /// The best chunks, the best first.
+    pub found: Vec<ExampleHit>,
+}
+
+/// A chunk that was found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ExampleHit {
+    /// Its id.
+    pub id: String,
+    /// The beginning of its text.
+    pub text: String,
+    /// Its score in the last list that was made.
+    pub score: f64,
+    /// Its rank before the rerank, from 1; absent where there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rank_before: Option<u32>,
 }
 
 /// What the gate said.
@@ -624,10 +674,92 @@ pub struct Telemetry {
     pub spans: Vec<SpanSummary>,
     /// Final values of the metrics.
     pub metrics: BTreeMap<String, f64>,
-    /// What was done about pressure on memory.
-    pub mitigation_events: Vec<serde_json::Value>,
-    /// Who held the device, when, and with how much memory.
-    pub lease_events: Vec<serde_json::Value>,
+    /// What was done about pressure on memory; the first of them, where there are very many.
+    pub mitigation_events: Vec<MitigationEvent>,
+    /// Which model held the device, from when to when, and with how much memory.
+    pub lease_events: Vec<LeaseEvent>,
+    /// How fast the passes were over time; only in the summary of a collection.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub samples: Vec<Sample>,
+}
+
+/// A model that held the device for a pass.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LeaseEvent {
+    /// The shard; none in the finalize stage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<u32>,
+    /// `dense`, `sparse` or `rerank`.
+    pub stage: String,
+    /// The model.
+    pub model: String,
+    /// The device.
+    pub device: String,
+    /// When it was taken, RFC 3339, UTC.
+    pub acquired_at: String,
+    /// When it was given back.
+    pub released_at: String,
+    /// Memory in use before the model was loaded, in bytes.
+    pub bytes_before: u64,
+    /// The largest memory in use.
+    pub bytes_peak: u64,
+    /// Memory in use after the model was gone.
+    pub bytes_after: u64,
+}
+
+/// Something that was done about pressure on memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MitigationEvent {
+    /// The shard; none in the finalize stage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<u32>,
+    /// `dense`, `sparse` or `rerank`.
+    pub stage: String,
+    /// The model.
+    pub model: String,
+    /// What was done.
+    pub kind: MitigationKind,
+    /// When, RFC 3339, UTC.
+    pub at: String,
+    /// Tokens of a batch before.
+    pub tokens_before: u64,
+    /// Tokens of a batch after.
+    pub tokens_after: u64,
+    /// Memory in use, in bytes.
+    pub used_bytes: u64,
+    /// The ceiling, in bytes.
+    pub ceiling_bytes: u64,
+}
+
+/// What was done about pressure on memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum MitigationKind {
+    /// Batches were made smaller before memory ran out.
+    Shrink,
+    /// A batch for which memory ran out was computed in halves.
+    Split,
+    /// Batches were made larger again.
+    Recover,
+}
+
+/// What a pass did in a while.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Sample {
+    /// The shard; none in the finalize stage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<u32>,
+    /// `dense`, `sparse` or `rerank`.
+    pub stage: String,
+    /// The model.
+    pub model: String,
+    /// The end of the while, RFC 3339, UTC.
+    pub at: String,
+    /// How long it was, in milliseconds.
+    pub millis: u64,
+    /// Tokens computed in it.
+    pub tokens: u64,
+    /// Memory in use at its end, in bytes.
+    pub used_bytes: u64,
 }
 
 /// Time per span name.
