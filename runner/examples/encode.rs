@@ -22,7 +22,7 @@ use clap::{Parser, ValueEnum};
 use runner::{
     batch::{TokenBudget, batches},
     model::{DenseModel, DenseOptions, ModelError, Reranker, SparseModel, SparseOptions},
-    stage::dense::{PassOptions, run},
+    batched::{PassOptions, run},
     text::Tokens,
 };
 use serde::Deserialize;
@@ -82,7 +82,8 @@ fn main() -> Result<(), Box<dyn Error>> {
                 batch: TokenBudget(args.batch),
                 tokenizer_threads: NonZeroUsize::MIN,
                 workers,
-                cancelled: Arc::default(),
+                memory: Memory::default(),
+        cancelled: Arc::default(),
             };
             let records = &records;
             Box::new(move || {

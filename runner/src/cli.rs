@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use crds::contract::{CONFIG_DIR, CONFIG_KEY};
 
-use crate::{config::VolumeMapping, device::DeviceRequest, log::LogFormat};
+use crate::{config::VolumeMapping, device::DeviceRequest, log::LogFormat, toggles::Flag};
 
 /// Turns collections of text into search-ready vectors.
 #[derive(Debug, Parser)]
@@ -52,6 +52,9 @@ pub struct RunArgs {
     /// The largest number of chunks in a shard, in place of spec.execution.shardSize.
     #[arg(long, value_name = "CHUNKS", value_parser = clap::value_parser!(u64).range(1..))]
     pub shard_size: Option<u64>,
+    /// A toggle, in place of what the manifest, the environment or a file says; repeatable.
+    #[arg(long = "toggle", value_name = "KEY=VALUE")]
+    pub toggles: Vec<Flag>,
 }
 
 /// A manifest and where its volumes are.

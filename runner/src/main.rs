@@ -21,6 +21,7 @@ use runner::{
     result,
     search::{self, Query},
     stage::{self, Run},
+    toggles::{Flag, Toggles},
 };
 
 fn main() -> ExitCode {
@@ -68,7 +69,7 @@ impl Process {
         let revision = config.revision.clone();
         result::report_panics(self.result_file.clone(), revision.clone(), stage, shard);
         let outcome = self
-            .open(config)
+            .open(config, &[])
             .and_then(|run| Ok((work(&run)?, run)))
             .map_err(|error| self.fail(&revision, &Failed { stage, shard, error }))?;
         let (outcome, run) = outcome;
@@ -91,7 +92,7 @@ impl Process {
         let device = args.device.map_or(asked, |device| device.or(DeviceRequest::Any));
         let shard_size = args.shard_size.unwrap_or(spec.execution.shard_size);
         let run = self
-            .open(config)
+            .open(config, &args.toggles)
             .map_err(|error| self.fail(&revision, &Failed { stage: Stage::Plan, shard: None, error }))?;
         let outcome = pipeline::run(&run, shard_size, device).map_err(|failed| self.fail(&revision, &failed))?;
         let sentence = result::complete(&run.config, &outcome.result, outcome.already_complete);
@@ -99,10 +100,11 @@ impl Process {
         Ok(())
     }
 
-    fn open(&self, config: RunnerConfig) -> Result<Run> {
+    fn open(&self, config: RunnerConfig, flags: &[Flag]) -> Result<Run> {
+        let toggles = Toggles::of_process(&config, flags)?;
         let interrupt = Interrupt::on_signals()
             .map_err(|error| StageError::new(FailureReason::Internal, "cannot listen for signals").caused_by(error))?;
-        Run::open(config, interrupt, !self.quiet && self.format == LogFormat::Text)
+        Run::open(config, toggles, interrupt, !self.quiet && self.format == LogFormat::Text)
     }
 
     fn succeed(&self, result: &RunResult, sentence: &str) {

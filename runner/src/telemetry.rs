@@ -6,6 +6,14 @@ use std::time::Instant;
 pub const PLAN: &str = "rag.plan";
 /// One dense model over one shard, its loading included.
 pub const DENSE: &str = "rag.dense";
+/// One sparse model over one shard, its loading included.
+pub const SPARSE: &str = "rag.sparse";
+/// Fusing the vectors of one shard.
+pub const FUSION: &str = "rag.fusion";
+/// Finding the candidates of the queries in one shard.
+pub const RETRIEVE: &str = "rag.retrieve";
+/// Reranking the candidates of one collection.
+pub const RERANK: &str = "rag.rerank";
 /// Writing the vectors of one shard.
 pub const EXPORT: &str = "rag.export";
 

@@ -12,7 +12,7 @@ use crds::contract::FailureReason;
 use runner::{
     batch::{Rows, TokenBudget},
     model::DenseModel,
-    stage::dense::{PassError, PassOptions, PassRecord, Progress, run},
+    batched::{PassError, PassOptions, PassRecord, Progress, run},
     text::Tokens,
 };
 
@@ -39,6 +39,7 @@ fn pass(
         batch: TokenBudget(40),
         tokenizer_threads: NonZeroUsize::MIN,
         workers: NonZeroUsize::MIN,
+        memory: Memory::default(),
         cancelled: Arc::clone(cancelled),
     };
     let mut values = Vec::new();
@@ -106,6 +107,7 @@ fn a_sink_that_fails_ends_the_pass_with_its_error() {
         batch: TokenBudget(40),
         tokenizer_threads: NonZeroUsize::MIN,
         workers: NonZeroUsize::MIN,
+        memory: Memory::default(),
         cancelled: Arc::default(),
     };
     let endless = std::iter::repeat_with(|| Ok("a"));
