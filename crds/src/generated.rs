@@ -6,12 +6,14 @@ use serde_json::{Value, json};
 use crate::{reference, summary::ProcessingSummary, v1alpha1::EmbeddingRun};
 
 /// The generated files: path below the repository's root, and text.
-pub fn files() -> [(&'static str, String); 4] {
+pub fn files() -> [(&'static str, String); 5] {
     [
         ("crds/generated/embeddingruns.embedrun.dev.yaml", crd_yaml()),
         // Helm reads no file outside of the chart.
         ("charts/embedrun/files/embeddingruns.embedrun.dev.yaml", crd_yaml()),
         ("crds/generated/processing_summary.schema.json", summary_schema()),
+        // Published with the documentation.
+        ("docs/processing_summary.schema.json", summary_schema()),
         ("docs/reference.md", reference::markdown()),
     ]
 }
@@ -24,15 +26,11 @@ pub fn crd_yaml() -> String {
     if let Some(status) = crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema/properties/status") {
         status["default"] = json!({"observedGeneration": -1});
     }
-    if let Some(collections) =
-        crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/collections")
-    {
-        list_by_name(collections);
-    }
-    if let Some(dense) =
-        crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/models/properties/dense")
-    {
-        list_by_name(dense);
+    for list in ["collections", "models/properties/dense", "models/properties/sparse"] {
+        let pointer = format!("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/{list}");
+        if let Some(list) = crd.pointer_mut(&pointer) {
+            list_by_name(list);
+        }
     }
     known_formats(&mut crd);
     serde_yaml_ng::to_string(&crd).expect("JSON is YAML")

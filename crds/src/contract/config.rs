@@ -187,8 +187,8 @@ fn one() -> f64 {
     1.0
 }
 
-// What serde asks for.
-#[allow(clippy::trivially_copy_pass_by_ref)]
+// A reference is what serde asks for; the weight of a model that names none is exactly 1.
+#[allow(clippy::trivially_copy_pass_by_ref, clippy::float_cmp)]
 fn is_one(weight: &f64) -> bool {
     *weight == 1.0
 }
@@ -243,6 +243,45 @@ mod tests {
             .replace("REVISION", config.revision.as_str())
         );
         assert_eq!(config.version, CONTRACT_VERSION);
+        assert_eq!(serde_json::from_str::<RunnerConfig>(&config.to_json()).expect("a configuration"), config);
+    }
+
+    #[test]
+    fn the_bytes_of_the_stages_after_the_dense_passes_are_pinned() {
+        let spec = serde_json::from_value(json!({
+            "collections": [{"name": "handbook", "source": {"hostPath": {"path": "/srv/handbook"}}}],
+            "models": {
+                "dense": [{"name": "bge", "source": "file:///m/bge", "weight": 0.5, "optional": true}],
+                "sparse": [{"name": "splade", "source": "pvc://models/splade", "topK": 64, "threshold": 0.5}],
+                "reranker": {"name": "ce", "source": "pvc://models/ce", "maxTokens": 256, "optional": true}
+            },
+            "toggles": {"rerank": true},
+            "fusion": {"method": "WeightedMean"},
+            "rerank": {
+                "queries": {"configMap": {"name": "queries", "key": "q.jsonl"}},
+                "topK": 5,
+                "gate": {"metric": "ndcg@10", "minimum": 0.35}
+            },
+            "output": {"hostPath": {"path": "/srv/vectors"}}
+        }))
+        .expect("a spec");
+        let run = RunRef { namespace: String::new(), name: "handbook".into() };
+        let config = resolve::resolve(run, &spec, &PodVolumes).expect("a configuration");
+        let compact = serde_json::to_string(&config).expect("JSON");
+        let (_, stages) = compact.split_once(r#""dense":"#).expect("the models");
+        assert_eq!(
+            stages,
+            concat!(
+                r#"[{"name":"bge","source":{"path":"/m/bge","uri":"file:///m/bge"},"weight":0.5,"optional":true}],"#,
+                r#""sparse":[{"name":"splade","source":{"path":"/embedrun/volumes/sparse-0/splade","#,
+                r#""uri":"pvc://models/splade"},"topK":64,"threshold":0.5}],"#,
+                r#""reranker":{"name":"ce","source":{"path":"/embedrun/volumes/reranker/ce","uri":"pvc://models/ce"},"#,
+                r#""maxTokens":256,"optional":true},"fusion":{"method":"WeightedMean"},"#,
+                r#""rerank":{"queries":{"path":"/embedrun/volumes/queries/q.jsonl","uri":"configmap://queries/q.jsonl"},"#,
+                r#""candidates":100,"topK":5,"gate":{"metric":"ndcg@10","minimum":0.35}},"toggles":{"rerank":true},"#,
+                r#""output":{"path":"/embedrun/volumes/output","uri":"file:///srv/vectors"}}"#
+            )
+        );
         assert_eq!(serde_json::from_str::<RunnerConfig>(&config.to_json()).expect("a configuration"), config);
     }
 }

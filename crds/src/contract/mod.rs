@@ -17,8 +17,8 @@ pub use config::{
 };
 pub use failure::{ExitCode, Failure, FailureReason};
 pub use result::{
-    CollectionResult, DenseResult, FinalizeResult, MessageError, PlanResult, RunResult, ShardResult, StageOutcome,
-    StageFallback, StageResult,
+    CollectionResult, DenseResult, FinalizeResult, MessageError, PlanResult, RunResult, ShardResult, StageFallback,
+    StageOutcome, StageResult,
 };
 
 /// The version of this contract. A runner refuses a configuration of another version by name.

@@ -95,7 +95,7 @@ pub struct CollectionResult {
     /// The sha256 of the collection's summary, in hexadecimal; empty in the totals.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub summary_sha256: String,
-    /// The dense passes in the order of the spec: width, tokens, seconds.
+    /// The dense passes, one per model in the order of the spec; that of a model that was left out is all zeros.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dense: Vec<DenseResult>,
     /// The sparse stage; absent where it was not asked for.
@@ -306,6 +306,43 @@ mod tests {
         assert_eq!(
             shard.to_message(),
             r#"{"version":1,"revision":"7f3a91c04d","outcome":{"embedded":{"shard":1,"chunks":10,"alreadyCommitted":false}}}"#
+        );
+    }
+
+    #[test]
+    fn the_bytes_of_a_result_are_pinned() {
+        let sparse =
+            StageResult { enabled: true, executed: true, coverage: Some(1000), millis: 1500, ..StageResult::default() };
+        let fallback =
+            StageFallback { reason: FallbackReason::ModelUnavailable, source: FallbackSource::Load, count: 1 };
+        let rerank = StageResult { enabled: true, fallback: Some(fallback), ..StageResult::default() };
+        let totals = CollectionResult {
+            chunks: 25,
+            embedded: 25,
+            dense: vec![DenseResult { dimensions: 384, tokens: 900, seconds: 3 }],
+            sparse: Some(sparse),
+            rerank: Some(rerank),
+            quality: vec![("ndcg@10".into(), 423)],
+            ..CollectionResult::default()
+        };
+        let result = FinalizeResult {
+            summary_sha256: "aa".into(),
+            totals,
+            dense_fallback: Some(StageFallback { count: 3, ..fallback }),
+            ..FinalizeResult::default()
+        };
+        assert_eq!(
+            RunResult::new(revision(), StageOutcome::Finalized(result)).to_message(),
+            concat!(
+                r#"{"version":1,"revision":"7f3a91c04d","outcome":{"finalized":{"summarySha256":"aa","#,
+                r#""totals":{"chunks":25,"embedded":25,"truncated":0,"skipped":0,"#,
+                r#""dense":[{"dimensions":384,"tokens":900,"seconds":3}],"#,
+                r#""sparse":{"enabled":true,"executed":true,"coverage":1000,"millis":1500},"#,
+                r#""rerank":{"enabled":true,"executed":false,"#,
+                r#""fallback":{"reason":"ModelUnavailable","source":"load","count":1},"millis":0},"#,
+                r#""quality":[["ndcg@10",423]]},"deviceFallbacks":0,"#,
+                r#""denseFallback":{"reason":"ModelUnavailable","source":"load","count":3},"collections":[],"omitted":0}}}"#
+            )
         );
     }
 

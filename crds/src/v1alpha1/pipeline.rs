@@ -108,7 +108,7 @@ pub struct KeyRef {
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
     /// The key.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[-._a-zA-Z0-9]+$"))]
     pub key: String,
 }
 
