@@ -21,8 +21,8 @@ use candle_core::Device;
 use clap::{Parser, ValueEnum};
 use runner::{
     batch::{TokenBudget, batches},
-    model::{DenseModel, DenseOptions, ModelError, Reranker, SparseModel, SparseOptions},
     batched::{PassOptions, run},
+    model::{DenseModel, DenseOptions, ModelError, Reranker, SparseModel, SparseOptions},
     text::Tokens,
 };
 use serde::Deserialize;
@@ -83,7 +83,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 tokenizer_threads: NonZeroUsize::MIN,
                 workers,
                 memory: Memory::default(),
-        cancelled: Arc::default(),
+                cancelled: Arc::default(),
             };
             let records = &records;
             Box::new(move || {

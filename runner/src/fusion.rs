@@ -140,7 +140,8 @@ mod tests {
     fn one_model_is_fused_only_where_it_is_asked_for() {
         assert_eq!(VectorFusion::of(None, &[(1.0, 4)]), None);
         assert_eq!(VectorFusion::of(Some(FusionMethod::None), &[(1.0, 4), (1.0, 4)]), None);
-        let fusion = |method, models: &[(f64, usize)]| VectorFusion::of(method, models).map(|fusion| fusion.dimensions());
+        let fusion =
+            |method, models: &[(f64, usize)]| VectorFusion::of(method, models).map(|fusion| fusion.dimensions());
         assert_eq!(fusion(Some(FusionMethod::WeightedConcat), &[(1.0, 4)]), Some(4));
         assert_eq!(fusion(None, &[(1.0, 4), (2.0, 3)]), Some(7));
         assert_eq!(fusion(Some(FusionMethod::WeightedMean), &[(1.0, 4), (2.0, 3)]), Some(3));

@@ -105,8 +105,8 @@ impl QueryFile {
 
     fn parse(bytes: &[u8], uri: &str) -> Result<Self> {
         let invalid = |message: String| StageError::new(FailureReason::InvalidRecord, message);
-        let text = std::str::from_utf8(bytes)
-            .map_err(|error| invalid(format!("{uri} is not UTF-8")).caused_by(error))?;
+        let text =
+            std::str::from_utf8(bytes).map_err(|error| invalid(format!("{uri} is not UTF-8")).caused_by(error))?;
         let mut queries = Vec::new();
         let mut ids = HashSet::new();
         let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());

@@ -6,8 +6,8 @@ use crds::{
     contract::{CollectionResult, DenseResult, FinalizeResult, RunnerConfig, StageFallback, StageResult},
     summary::{
         CollectionPointer, DensePass, DenseRun, DeviceRun, ExportRun, ExportedFile, Fallback, FusionRun, GateOutcome,
-        LengthBucket, ModelFallback, ProcessingSummary, Quality, RerankRun, RunInfo, SCHEMA_VERSION, SparsePass,
-        SparseRun, SpanSummary, Telemetry,
+        LengthBucket, ModelFallback, ProcessingSummary, Quality, RerankRun, RunInfo, SCHEMA_VERSION, SpanSummary,
+        SparsePass, SparseRun, Telemetry,
     },
     v1alpha1::{FallbackReason, FallbackSource},
 };
@@ -213,15 +213,13 @@ fn millis(seconds: f64) -> u64 {
 
 fn unknown(ids: &BTreeSet<String>) -> Option<String> {
     let ids: Vec<String> = ids.iter().cloned().collect();
-    (!ids.is_empty()).then(|| format!("{} id(s) that queries call relevant are no chunks: {}", ids.len(), some_of(&ids)))
+    (!ids.is_empty())
+        .then(|| format!("{} id(s) that queries call relevant are no chunks: {}", ids.len(), some_of(&ids)))
 }
 
 fn small(planned: &PlannedCollection, rerank: &RerankRun) -> Option<String> {
     (rerank.queries > 0 && planned.chunks < u64::from(rerank.top_k)).then(|| {
-        format!(
-            "collection {}: topK is {}, but there are only {} chunks",
-            planned.name, rerank.top_k, planned.chunks
-        )
+        format!("collection {}: topK is {}, but there are only {} chunks", planned.name, rerank.top_k, planned.chunks)
     })
 }
 
@@ -419,7 +417,11 @@ fn telemetry(
         span(telemetry::PLAN, 1, plan.seconds),
         span(telemetry::DENSE, count(|commit| commit.dense.len()), dense_seconds),
         span(telemetry::SPARSE, count(|commit| commit.sparse.len()), sparse.seconds),
-        span(telemetry::FUSION, count(|commit| usize::from(commit.fusion.is_some())), fusion.map_or(0.0, |fusion| fusion.seconds)),
+        span(
+            telemetry::FUSION,
+            count(|commit| usize::from(commit.fusion.is_some())),
+            fusion.map_or(0.0, |fusion| fusion.seconds),
+        ),
         span(telemetry::RETRIEVE, count(|commit| usize::from(commit.candidates.is_some())), retrieve_seconds),
         span(telemetry::RERANK, usize::from(rerank.executed), rerank.seconds),
         span(telemetry::EXPORT, commits.len(), export_seconds),
@@ -439,7 +441,11 @@ fn telemetry(
     Telemetry {
         spans: spans.into_iter().filter(|span| span.count > 0).collect(),
         metrics,
-        mitigation_events: commits.iter().flat_map(|commit| commit.trace.mitigations.clone()).take(MOST_EVENTS).collect(),
+        mitigation_events: commits
+            .iter()
+            .flat_map(|commit| commit.trace.mitigations.clone())
+            .take(MOST_EVENTS)
+            .collect(),
         lease_events: leases().take(MOST_EVENTS).cloned().collect(),
         samples: Vec::new(),
     }

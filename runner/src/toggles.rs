@@ -276,7 +276,8 @@ fn file(folder: &Path, named: Option<String>) -> Result<Vec<Said>> {
         }
     };
     let name = path.display().to_string();
-    let text = std::fs::read_to_string(&path).map_err(|error| invalid(format!("cannot read {name}")).caused_by(error))?;
+    let text =
+        std::fs::read_to_string(&path).map_err(|error| invalid(format!("cannot read {name}")).caused_by(error))?;
     // JSON is YAML.
     let value: Value =
         serde_yaml_ng::from_str(&text).map_err(|error| invalid(format!("{name} cannot be read")).caused_by(error))?;
@@ -299,9 +300,7 @@ fn scalar(value: &Value) -> Option<String> {
         Value::Bool(value) => Some(value.to_string()),
         Value::Number(value) => Some(value.to_string()),
         Value::String(value) => Some(value.clone()),
-        Value::Array(items) => {
-            Some(items.iter().map(|item| item.as_str()).collect::<Option<Vec<_>>>()?.join(","))
-        }
+        Value::Array(items) => Some(items.iter().map(|item| item.as_str()).collect::<Option<Vec<_>>>()?.join(",")),
         Value::Null | Value::Object(_) => None,
     }
 }
@@ -409,7 +408,10 @@ mod tests {
 
     #[test]
     fn bytes_are_read_as_kubernetes_writes_them() {
-        assert_eq!(["12Gi", "800M", "1024", "1Ki"].map(bytes), [Some(12 << 30), Some(800_000_000), Some(1024), Some(1024)]);
+        assert_eq!(
+            ["12Gi", "800M", "1024", "1Ki"].map(bytes),
+            [Some(12 << 30), Some(800_000_000), Some(1024), Some(1024)]
+        );
         assert_eq!(["1.5Gi", "Gi", "", "99999999999Ti"].map(bytes), [None; 4]);
     }
 

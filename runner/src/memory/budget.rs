@@ -137,8 +137,7 @@ impl AdaptiveBudget {
 
     fn change(&self, state: &mut State, kind: MitigationKind, tokens: usize) {
         let used = self.memory.used();
-        let event =
-            Mitigation { kind, at: Timestamp::now(), tokens_before: state.tokens, tokens_after: tokens, used };
+        let event = Mitigation { kind, at: Timestamp::now(), tokens_before: state.tokens, tokens_after: tokens, used };
         tracing::debug!(?kind, from = state.tokens, to = tokens, used, "the budget of a batch changes");
         state.tokens = tokens;
         state.successes = 0;
@@ -174,8 +173,7 @@ mod tests {
 
     #[test]
     fn without_a_ceiling_nothing_changes() {
-        let budget =
-            AdaptiveBudget::new(Memory::of_process(None), Limits { largest: 1000, bytes_per_token: u64::MAX });
+        let budget = AdaptiveBudget::new(Memory::of_process(None), Limits { largest: 1000, bytes_per_token: u64::MAX });
         assert_eq!((budget.admit(1000), budget.tokens(), budget.mitigations().0), (Ok(()), 1000, 0));
     }
 

@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     batch::Rows,
-    ops::{Kept, Pooling, l2_normalize},
     batched::RowModel,
+    ops::{Kept, Pooling, l2_normalize},
     text::{SpecialTokens, Tokenizer, Tokens},
 };
 

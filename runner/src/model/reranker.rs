@@ -17,8 +17,8 @@ use super::{
     transformer::{Encoder, TokenBatch},
 };
 use crate::{
-    ops::{Activation, activate},
     batched::RowModel,
+    ops::{Activation, activate},
     text::{Tokenizer, Tokens},
 };
 

@@ -14,8 +14,8 @@ use super::{
     transformer::{Encoder, TokenBatch},
 };
 use crate::{
-    ops::Kept,
     batched::RowModel,
+    ops::Kept,
     text::{Tokenizer, Tokens},
 };
 

@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, io, sync::Arc};
 
 use arrow_array::{
-    Float32Array, RecordBatch, UInt16Array, UInt32Array, UInt64Array, cast::AsArray,
+    Float32Array, RecordBatch, UInt16Array, UInt32Array, UInt64Array,
+    cast::AsArray,
     types::{Float32Type, UInt16Type, UInt32Type, UInt64Type},
 };
 use arrow_schema::{DataType, Field, Schema};

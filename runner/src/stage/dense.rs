@@ -64,9 +64,8 @@ pub fn pass(
     let mut vectors = VectorFile::new(model.dimensions())?;
     let texts = chunks.iter().map(|chunk| chunk.map(|chunk| chunk.text));
     let passed = turn.run(&model, texts, |done| progress.set(before + done), |rows| vectors.push(&rows));
-    let passed = passed
-        .map_err(|error| named(error, chunks))
-        .and_then(|record| Ok((embed_queries(&model, queries)?, record)));
+    let passed =
+        passed.map_err(|error| named(error, chunks)).and_then(|record| Ok((embed_queries(&model, queries)?, record)));
     let (queries, record) = match passed {
         Ok(done) => done,
         Err(error) => {

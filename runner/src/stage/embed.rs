@@ -70,7 +70,12 @@ pub fn embed(run: &Run, index: u32, request: DeviceRequest) -> Result<ShardResul
     let candidates = candidates?;
     let file = layout::shard_data(revision, &shard.collection, index, &attempt);
     let columns = export::Columns {
-        dense: outputs.dense.iter().map(|output| &output.column).chain(fused.as_ref().map(|(_, column)| column)).collect(),
+        dense: outputs
+            .dense
+            .iter()
+            .map(|output| &output.column)
+            .chain(fused.as_ref().map(|(_, column)| column))
+            .collect(),
         sparse: outputs.sparse.iter().filter_map(|output| output.column.as_ref()).collect(),
     };
     let (written, export_seconds) = timed(tracing::info_span!(telemetry::EXPORT, shard = index), || {
@@ -246,8 +251,11 @@ fn passes(
         outputs.sparse.push(output);
     }
     if outputs.dense.is_empty() && outputs.sparse.iter().all(|output| output.queries.is_none()) {
-        let failed: Vec<String> =
-            outputs.dense_fallbacks.iter().map(|fallback| format!("{} ({})", fallback.model, fallback.message)).collect();
+        let failed: Vec<String> = outputs
+            .dense_fallbacks
+            .iter()
+            .map(|fallback| format!("{} ({})", fallback.model, fallback.message))
+            .collect();
         let message = format!("no model could be used, though all are optional: {}", some_of(&failed));
         return Err(StageError::new(FailureReason::InvalidModel, message));
     }

@@ -93,13 +93,7 @@ pub struct Columns<'a> {
 }
 
 /// Writes the file; it appears whole or not at all.
-pub fn write(
-    store: &Store,
-    path: &str,
-    first_ordinal: u64,
-    chunks: &Chunks,
-    columns: &Columns<'_>,
-) -> Result<Written> {
+pub fn write(store: &Store, path: &str, first_ordinal: u64, chunks: &Chunks, columns: &Columns<'_>) -> Result<Written> {
     let upload = store.upload(path)?;
     let write = || -> Result<Written, Failed> {
         let schema = schema(columns);

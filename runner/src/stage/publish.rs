@@ -76,7 +76,8 @@ pub fn gate_failure(run: &Run, whole: &ProcessingSummary, collections: &[Stored]
             let gate = stored.summary.gate.as_ref().filter(refused)?;
             let minimum = gate.minimum.map(|minimum| format!(", at least {minimum} is asked for"));
             let previous = gate.previous.zip(gate.maximum_drop);
-            let previous = previous.map(|(previous, drop)| format!(", {previous:.4} before and a drop of {drop} allowed"));
+            let previous =
+                previous.map(|(previous, drop)| format!(", {previous:.4} before and a drop of {drop} allowed"));
             Some(format!(
                 "collection {}: {} is {:.4}{}{}",
                 stored.summary.collection.as_deref().unwrap_or_default(),

@@ -45,8 +45,7 @@ impl Looked {
 
 /// Reads the shards once for the chunks `wanted` and for the ids that the queries call relevant.
 pub fn look_up(run: &Run, commits: &[&Commit], wanted: &BTreeSet<u64>, queries: &[Query]) -> Result<Looked> {
-    let relevant: BTreeSet<&str> =
-        queries.iter().flat_map(|query| query.relevant.keys()).map(String::as_str).collect();
+    let relevant: BTreeSet<&str> = queries.iter().flat_map(|query| query.relevant.keys()).map(String::as_str).collect();
     let mut looked = Looked::default();
     for commit in commits {
         run.interrupt.check()?;

@@ -76,7 +76,8 @@ pub fn rerank(run: &Run, plan: &Plan, planned: &PlannedCollection, commits: &[&C
         stage.fallback = Some(fallback(FallbackReason::FeatureDisabled, FallbackSource::Toggle));
     } else if features.rerank && run.config.reranker.is_none() {
         stage.fallback = Some(fallback(FallbackReason::ModelUnavailable, FallbackSource::Toggle));
-        stage.fallback_message = Some("rerank is switched on, but the run has no reranker (spec.models.reranker)".into());
+        stage.fallback_message =
+            Some("rerank is switched on, but the run has no reranker (spec.models.reranker)".into());
     }
     if !run.wants_candidates() {
         return Ok(Reranked { run: stage, ..Reranked::default() });
@@ -123,13 +124,8 @@ fn fallback(reason: FallbackReason, source: FallbackSource) -> Fallback {
 
 /// One list per query out of those of the fused vector, or else of the first model, and of the sparse models; and whether
 /// it was made of several.
-fn one_list(
-    method: CandidateFusion,
-    found: &[Found],
-    queries: usize,
-    most: usize,
-) -> (Vec<Vec<Candidate>>, bool) {
-    let of_stage = |stage: &str| found.iter().filter(move |found| found.retriever.stage == stage);
+fn one_list(method: CandidateFusion, found: &[Found], queries: usize, most: usize) -> (Vec<Vec<Candidate>>, bool) {
+    let of_stage = |stage: &'static str| found.iter().filter(move |found| found.retriever.stage == stage);
     let dense = of_stage(fusion::COLUMN).next().or_else(|| of_stage("dense").next());
     let used: Vec<&Found> = dense.into_iter().chain(of_stage("sparse")).collect();
     let list = |query: usize| match &used[..] {
@@ -181,11 +177,8 @@ fn score(
             return Ok(None);
         }
     };
-    stage.model = Some(RerankModel {
-        model: config.name.clone(),
-        source: source.uri,
-        weights_sha256: model.digest().to_owned(),
-    });
+    stage.model =
+        Some(RerankModel { model: config.name.clone(), source: source.uri, weights_sha256: model.digest().to_owned() });
     let scored = score_all(run, &mut turn, &model, queries, before, looked);
     drop(model);
     match scored {
@@ -269,7 +262,8 @@ fn compare(lists: &Lists, stage: &mut RerankRun) {
     stage.mean_top_score_before = top(&lists.before);
     if let Some(after) = &lists.after {
         stage.mean_top_score_after = top(after);
-        let pairs = lists.before.iter().zip(after).filter_map(|(before, after)| Some((before.first()?, after.first()?)));
+        let pairs =
+            lists.before.iter().zip(after).filter_map(|(before, after)| Some((before.first()?, after.first()?)));
         let changed: Vec<bool> = pairs.map(|(before, after)| before.ordinal != after.ordinal).collect();
         let count = changed.iter().filter(|changed| **changed).count();
         stage.top_changed = (!changed.is_empty()).then(|| count as f64 / changed.len() as f64);
@@ -304,7 +298,7 @@ fn judge(
     }
     let mut metrics =
         vec![Metric::Ndcg(10), Metric::Recall(10), Metric::Recall(config.candidates as usize), Metric::Mrr];
-    metrics.extend(config.gate.as_ref().and_then(|gate| gate.metric.parse().ok()));
+    metrics.extend(config.gate.as_ref().and_then(|gate| gate.metric.parse::<Metric>().ok()));
     let mut seen = BTreeSet::new();
     metrics.retain(|metric| seen.insert(*metric));
     let quality = |stage: &str, model: Option<&String>, of: &[Vec<Candidate>]| {

@@ -99,7 +99,12 @@ pub fn pass(
     let before = progress.position();
     let texts = chunks.iter().map(|chunk| chunk.map(|chunk| chunk.text));
     let record = turn
-        .run(&model, texts, |done| progress.set(before + done), |window| window.into_iter().try_for_each(|row| rows.take(row)))
+        .run(
+            &model,
+            texts,
+            |done| progress.set(before + done),
+            |window| window.into_iter().try_for_each(|row| rows.take(row)),
+        )
         .map_err(|error| named(error, chunks))?;
     let asked = embed_queries(&model, queries)?;
     let Sink { file, counts, .. } = rows;

@@ -11,8 +11,8 @@ use std::{
 use crds::contract::FailureReason;
 use runner::{
     batch::{Rows, TokenBudget},
-    model::DenseModel,
     batched::{PassError, PassOptions, PassRecord, Progress, run},
+    model::DenseModel,
     text::Tokens,
 };
 
