@@ -22,6 +22,7 @@ use clap::{Parser, ValueEnum};
 use runner::{
     batch::{TokenBudget, batches},
     batched::{PassOptions, run},
+    memory::Memory,
     model::{DenseModel, DenseOptions, ModelError, Reranker, SparseModel, SparseOptions},
     text::Tokens,
 };

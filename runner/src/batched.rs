@@ -82,12 +82,14 @@ pub struct PassOptions {
 }
 
 /// What a pass has done so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Progress {
     /// Items done.
     pub items: u64,
     /// Tokens computed, special tokens included.
     pub tokens: u64,
+    /// How long the last batch took, in seconds.
+    pub batch_seconds: f64,
 }
 
 /// What a pass did.
@@ -181,7 +183,7 @@ where
                     let restored = Restored::new(model.empty(window.rows.len()));
                     open.push_back((window, restored));
                 }
-                Message::Computed(job, rows) => {
+                Message::Computed(job, rows, batch_seconds) => {
                     if options.cancelled.load(Ordering::Relaxed) {
                         return Err(PassError::Cancelled);
                     }
@@ -194,7 +196,7 @@ where
                     record.batches += 1;
                     record.items += job.rows.len() as u64;
                     record.tokens += count(&job.tokens().collect::<Vec<_>>()) as u64;
-                    progress(Progress { items: record.items, tokens: record.tokens });
+                    progress(Progress { items: record.items, tokens: record.tokens, batch_seconds });
                 }
                 Message::Failed(error) => return Err(error),
             }
@@ -262,8 +264,8 @@ impl Job {
 enum Message<R, E> {
     /// A window, before any of its batches.
     Opened(Arc<Window>),
-    /// A batch, computed or failed.
-    Computed(Job, Result<R, ModelError>),
+    /// A batch, computed or failed, and how long that took in seconds.
+    Computed(Job, Result<R, ModelError>, f64),
     /// The end, before its time.
     Failed(PassError<E>),
 }
@@ -278,9 +280,10 @@ fn work<M: RowModel<I>, I, E>(
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = job else { return };
+        let started = Instant::now();
         let rows = compute(model, &job.tokens().collect::<Vec<_>>(), budget);
         let rows = rows.map_err(|error| error.at_row(|row| job.window.first + job.rows[row]));
-        if messages.send(Message::Computed(job, rows)).is_err() {
+        if messages.send(Message::Computed(job, rows, started.elapsed().as_secs_f64())).is_err() {
             return;
         }
     }

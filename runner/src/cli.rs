@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use crds::contract::{CONFIG_DIR, CONFIG_KEY};
@@ -23,6 +23,9 @@ pub struct Cli {
     /// The file that the result is written to as JSON, also when the stage fails.
     #[arg(long, global = true, env = "EMBEDRUN_RESULT_FILE", value_name = "FILE")]
     pub result_file: Option<PathBuf>,
+    /// Where /metrics is served while the process runs, for example 127.0.0.1:9464.
+    #[arg(long, global = true, env = "EMBEDRUN_METRICS_LISTEN", value_name = "ADDRESS")]
+    pub metrics_listen: Option<SocketAddr>,
 }
 
 /// What to do.

@@ -97,16 +97,14 @@ fn scaled(vector: &[f32], length: f64) -> impl Iterator<Item = f32> {
 pub fn candidates(method: CandidateFusion, lists: &[&[Candidate]], count: usize) -> Vec<Candidate> {
     let mut scores = BTreeMap::<u64, f64>::new();
     for list in lists {
-        let (best, worst) = match (list.first(), list.last()) {
-            (Some(best), Some(worst)) => (f64::from(best.score), f64::from(worst.score)),
-            _ => continue,
-        };
+        let (Some(best), Some(worst)) = (list.first(), list.last()) else { continue };
+        let (range, worst) = (f64::from(best.score) - f64::from(worst.score), f64::from(worst.score));
         for (rank, candidate) in (1u32..).zip(list.iter()) {
             *scores.entry(candidate.ordinal).or_default() += match method {
                 CandidateFusion::ReciprocalRankFusion => 1.0 / (RRF_K + f64::from(rank)),
+                CandidateFusion::Weighted if range > 0.0 => (f64::from(candidate.score) - worst) / range,
                 // A list of equal scores says that all are as good.
-                CandidateFusion::Weighted if best == worst => 1.0,
-                CandidateFusion::Weighted => (f64::from(candidate.score) - worst) / (best - worst),
+                CandidateFusion::Weighted => 1.0,
             };
         }
     }

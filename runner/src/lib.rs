@@ -13,6 +13,7 @@ pub mod hub;
 pub mod interrupt;
 pub mod log;
 pub mod memory;
+pub mod metrics;
 pub mod model;
 pub mod ops;
 pub mod pipeline;

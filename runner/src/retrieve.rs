@@ -101,7 +101,7 @@ pub fn dense(
     while row < count {
         interrupt.check()?;
         let rows = BLOCK.min((count - row) as usize);
-        let block = unit(reader.next(rows)?);
+        let block = unit(reader.read(rows)?);
         for (from, packed) in &packed {
             let columns = packed.columns();
             let a = matmul::Rows { values: block.values(), count: rows, stride: width };
@@ -124,7 +124,9 @@ fn unit(rows: Rows) -> Rows {
     for row in values.chunks_exact_mut(width) {
         let length = row.iter().map(|value| value * value).sum::<f32>().sqrt();
         if length > 0.0 {
-            row.iter_mut().for_each(|value| *value /= length);
+            for value in row {
+                *value /= length;
+            }
         }
     }
     Rows::new(width, values)
@@ -152,7 +154,7 @@ pub fn sparse(
     let mut reader = vectors.reader();
     for ordinal in first..first + count {
         interrupt.check()?;
-        let (_, vector) = reader.next()?;
+        let (_, vector) = reader.read()?;
         for (term, weight) in vector.indices.iter().zip(&vector.values) {
             for (query, of_query) in index.get(term).into_iter().flatten() {
                 if scores[*query] == 0.0 {
@@ -235,7 +237,9 @@ mod tests {
             let rows: Vec<SparseVector> = weights.iter().map(vector).collect();
             let queries: Vec<SparseVector> = asked.iter().map(vector).collect();
             let mut file = SparseFile::new().expect("a file");
-            rows.iter().for_each(|row| file.push(SparseSource::Model, row).expect("written"));
+            for row in &rows {
+                file.push(SparseSource::Model, row).expect("written");
+            }
             let file = file.finish().expect("written");
             let lists = sparse(&file, rows.len() as u64, 0, &queries, 40, &Interrupt::default()).expect("found");
             for (query, list) in queries.iter().zip(&lists) {

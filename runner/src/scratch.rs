@@ -145,7 +145,7 @@ pub struct VectorReader {
 
 impl VectorReader {
     /// The next `count` vectors.
-    pub fn next(&mut self, count: usize) -> Result<Rows> {
+    pub fn read(&mut self, count: usize) -> Result<Rows> {
         let mut bytes = vec![0; count * self.dimensions * size_of::<f32>()];
         self.reader.read_exact(&mut bytes).map_err(read)?;
         let values = bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
@@ -209,7 +209,7 @@ pub struct SparseReader(BufReader<At>);
 
 impl SparseReader {
     /// The next vector.
-    pub fn next(&mut self) -> Result<(SparseSource, SparseVector)> {
+    pub fn read(&mut self) -> Result<(SparseSource, SparseVector)> {
         read_sparse(&mut self.0).map_err(read)
     }
 }
@@ -289,8 +289,8 @@ mod tests {
         let vectors = file.finish()?;
         for _ in 0..2 {
             let mut reader = vectors.reader();
-            assert_eq!((reader.next(4)?, reader.next(3)?, vectors.dimensions()), (rows(0, 4), rows(4, 3), 3));
-            assert!(reader.next(1).is_err());
+            assert_eq!((reader.read(4)?, reader.read(3)?, vectors.dimensions()), (rows(0, 4), rows(4, 3), 3));
+            assert!(reader.read(1).is_err());
         }
         Ok(())
     }
@@ -307,9 +307,9 @@ mod tests {
         let file = file.finish()?;
         let mut reader = file.reader();
         for expected in vectors {
-            assert_eq!(reader.next()?, expected);
+            assert_eq!(reader.read()?, expected);
         }
-        assert!(reader.next().is_err());
+        assert!(reader.read().is_err());
         Ok(())
     }
 }

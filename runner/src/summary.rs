@@ -32,9 +32,9 @@ pub fn of_collection(
     let mut summary = common(run, plan, commits, reranked.run.clone());
     summary.collection = Some(planned.name.clone());
     summary.skipped_chunks = planned.skipped;
-    summary.quality = reranked.quality.clone();
-    summary.gate = reranked.gate.clone();
-    summary.examples = reranked.examples.clone();
+    summary.quality.clone_from(&reranked.quality);
+    summary.gate.clone_from(&reranked.gate);
+    summary.examples.clone_from(&reranked.examples);
     summary.warnings.extend(warnings(planned));
     summary.warnings.extend(small(planned, &reranked.run));
     if plan.collections.len() == 1 {

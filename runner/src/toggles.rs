@@ -262,22 +262,18 @@ fn of_environment(
 /// The file of toggles: that which is named, or the one that lies in the folder.
 fn file(folder: &Path, named: Option<String>) -> Result<Vec<Said>> {
     let invalid = |message: String| StageError::new(FailureReason::InvalidConfiguration, message);
-    let path = match named {
-        Some(path) => PathBuf::from(path),
-        None => {
-            let found: Vec<PathBuf> = FILES.iter().map(|name| folder.join(name)).filter(|path| path.exists()).collect();
-            match &found[..] {
-                [] => return Ok(Vec::new()),
-                [path] => path.clone(),
-                [one, other, ..] => {
-                    return Err(invalid(format!("{} and {} are both there: keep one", one.display(), other.display())));
-                }
-            }
+    let lying = FILES.iter().map(|name| folder.join(name)).filter(|path| path.exists());
+    let found: Vec<PathBuf> = named.map_or_else(|| lying.collect(), |path| vec![path.into()]);
+    let path = match &found[..] {
+        [] => return Ok(Vec::new()),
+        [path] => path,
+        [one, other, ..] => {
+            return Err(invalid(format!("{} and {} are both there: keep one", one.display(), other.display())));
         }
     };
     let name = path.display().to_string();
     let text =
-        std::fs::read_to_string(&path).map_err(|error| invalid(format!("cannot read {name}")).caused_by(error))?;
+        std::fs::read_to_string(path).map_err(|error| invalid(format!("cannot read {name}")).caused_by(error))?;
     // JSON is YAML.
     let value: Value =
         serde_yaml_ng::from_str(&text).map_err(|error| invalid(format!("{name} cannot be read")).caused_by(error))?;
@@ -325,8 +321,11 @@ fn dot_env(folder: &Path) -> Result<Vec<Said>> {
 mod tests {
     use std::fs;
 
-    use crds::contract::{Place, RerankerConfig, RunRef};
-    use crds::identity::Revision;
+    use crds::{
+        contract::{Place, RerankerConfig, RunRef},
+        identity::Revision,
+        v1alpha1::FusionSpec,
+    };
 
     use super::*;
 
@@ -348,7 +347,7 @@ mod tests {
                 optional: false,
             }],
             reranker: Some(RerankerConfig { name: "ce".into(), source: place(), max_tokens: None, optional: false }),
-            fusion: Default::default(),
+            fusion: FusionSpec::default(),
             rerank: None,
             toggles: TogglesSpec::default(),
             output: place(),

@@ -20,6 +20,7 @@ use crate::{
     error::{Result, StageError},
     hub,
     interrupt::Interrupt,
+    metrics::METRICS,
     model::{DenseModel, DenseOptions, ModelError, Pooling, Side},
     precision,
     progress::Progress,
@@ -93,6 +94,7 @@ fn fall_back(config: &DenseConfig, error: StageError, source: FallbackSource) ->
     match fallback_reason(&error).filter(|_| config.optional) {
         Some(reason) => {
             tracing::warn!(model = config.name, %reason, "left out: {}", error.sentence());
+            METRICS.fallback("dense", reason, source, 1);
             let fallback = Fallback { reason, source, count: 1 };
             Ok(ModelFallback { model: config.name.clone(), fallback, message: error.sentence() })
         }

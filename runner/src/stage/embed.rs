@@ -13,7 +13,7 @@ use crds::{
     contract::{CollectionConfig, DenseConfig, FailureReason, ShardResult, SparseConfig},
     layout,
     summary::{DensePass, FusedModel, FusionRun, ModelFallback},
-    v1alpha1::Precision,
+    v1alpha1::{FallbackSource, Precision},
 };
 
 use super::{
@@ -31,6 +31,7 @@ use crate::{
     device::{self, DeviceRequest},
     error::{Result, StageError},
     fusion::{self, VectorFusion},
+    metrics::METRICS,
     plan::{Plan, PlannedCollection, Shard, SliceDigest, some_of},
     progress::Progress,
     queries::Queries,
@@ -63,7 +64,7 @@ pub fn embed(run: &Run, index: u32, request: DeviceRequest) -> Result<ShardResul
     let (outputs, trace) = passes(run, &plan, &chunks, &queries.texts(), &device, index)?;
     run.interrupt.check()?;
     let attempt = attempt();
-    let (fused, fusion) = fuse(run, &chunks, &outputs.dense)?;
+    let fused = fuse(run, &chunks, &outputs.dense)?;
     let (candidates, retrieve_seconds) = timed(tracing::info_span!(telemetry::RETRIEVE, shard = index), || {
         retrieve(run, shard, index, &attempt, &chunks, &outputs, fused.as_ref(), queries.queries.len())
     });
@@ -74,7 +75,7 @@ pub fn embed(run: &Run, index: u32, request: DeviceRequest) -> Result<ShardResul
             .dense
             .iter()
             .map(|output| &output.column)
-            .chain(fused.as_ref().map(|(_, column)| column))
+            .chain(fused.as_ref().map(|fused| &fused.column))
             .collect(),
         sparse: outputs.sparse.iter().filter_map(|output| output.column.as_ref()).collect(),
     };
@@ -82,6 +83,15 @@ pub fn embed(run: &Run, index: u32, request: DeviceRequest) -> Result<ShardResul
         export::write(&run.store, &file, shard.first_chunk, &chunks, &columns)
     });
     let written = written?;
+    METRICS.export(&device_use.used, export_seconds, written.bytes);
+    if let Some(reason) = device_use.fallback {
+        METRICS.fallback("device", reason, FallbackSource::Load, 1);
+    }
+    let sparse_rows = outputs.sparse.len() as u64 * chunks.count();
+    if sparse_rows > 0 {
+        let live: u64 = outputs.sparse.iter().flat_map(|output| &output.record).map(|record| record.model_chunks).sum();
+        METRICS.coverage(live as f64 / sparse_rows as f64);
+    }
     let commit = Commit {
         version: Commit::VERSION,
         shard: index,
@@ -95,7 +105,7 @@ pub fn embed(run: &Run, index: u32, request: DeviceRequest) -> Result<ShardResul
         dense_fallbacks: outputs.dense_fallbacks,
         sparse_fallbacks: outputs.sparse.iter().flat_map(|output| output.fallbacks.clone()).collect(),
         sparse: outputs.sparse.into_iter().filter_map(|output| output.record).collect(),
-        fusion,
+        fusion: fused.map(|fused| fused.record),
         candidates,
         retrieve_seconds,
         trace,
@@ -262,15 +272,18 @@ fn passes(
     Ok((outputs, trace))
 }
 
+/// What the dense models together gave for a shard.
+struct FusedOutput {
+    fusion: VectorFusion,
+    column: VectorColumn,
+    record: FusionRun,
+}
+
 /// The fused vector of every chunk, as a further column.
-fn fuse(
-    run: &Run,
-    chunks: &Chunks,
-    dense: &[DenseOutput],
-) -> Result<(Option<(VectorFusion, VectorColumn)>, Option<FusionRun>)> {
+fn fuse(run: &Run, chunks: &Chunks, dense: &[DenseOutput]) -> Result<Option<FusedOutput>> {
     let models: Vec<(f64, usize)> =
         dense.iter().map(|output| (output.weight, output.column.vectors.dimensions())).collect();
-    let Some(fusion) = VectorFusion::of(run.config.fusion.method, &models) else { return Ok((None, None)) };
+    let Some(fusion) = VectorFusion::of(run.config.fusion.method, &models) else { return Ok(None) };
     let dimensions = fusion.dimensions();
     if dimensions > fusion::MOST_DIMENSIONS {
         let message = format!(
@@ -287,7 +300,7 @@ fn fuse(
         while left > 0 {
             run.interrupt.check()?;
             let count = left.min(FUSED_ROWS) as usize;
-            let rows: Vec<Rows> = readers.iter_mut().map(|reader| reader.next(count)).collect::<Result<_>>()?;
+            let rows: Vec<Rows> = readers.iter_mut().map(|reader| reader.read(count)).collect::<Result<_>>()?;
             file.push(&fusion.fuse(&rows))?;
             left -= count as u64;
         }
@@ -302,7 +315,7 @@ fn fuse(
         seconds,
     };
     let column = VectorColumn { name: fusion::COLUMN.into(), vectors: vectors?, precision: Precision::F32 };
-    Ok((Some((fusion, column)), Some(record)))
+    Ok(Some(FusedOutput { fusion, column, record }))
 }
 
 /// Finds and writes the candidates of the queries.
@@ -314,13 +327,13 @@ fn retrieve(
     attempt: &str,
     chunks: &Chunks,
     outputs: &Outputs,
-    fused: Option<&(VectorFusion, VectorColumn)>,
+    fused: Option<&FusedOutput>,
     queries: usize,
 ) -> Result<Option<CandidateFile>> {
     if queries == 0 {
         return Ok(None);
     }
-    let fused = fused.map(|(fusion, column)| Fused { fusion, vectors: &column.vectors });
+    let fused = fused.map(|fused| Fused { fusion: &fused.fusion, vectors: &fused.column.vectors });
     let most = run.config.rerank.clone().unwrap_or_default().candidates as usize;
     let found = candidates::find(
         chunks,

@@ -219,7 +219,7 @@ fn sparse_arrays(reader: &mut SparseReader, count: usize) -> Result<[ArrayRef; 3
     let mut lengths = Vec::with_capacity(count);
     let mut sources = Vec::with_capacity(count);
     for _ in 0..count {
-        let (source, vector) = reader.next()?;
+        let (source, vector) = reader.read()?;
         lengths.push(vector.indices.len());
         indices.extend(vector.indices);
         values.extend(vector.values);
@@ -254,7 +254,7 @@ fn batch(
         Arc::new(StringArray::from_iter_values(chunks.iter().map(|chunk| &chunk.metadata))),
     ];
     for (column, reader) in columns.dense.iter().zip(&mut readers.dense) {
-        arrays.extend(column.arrays(&reader.next(chunks.len())?)?);
+        arrays.extend(column.arrays(&reader.read(chunks.len())?)?);
     }
     for reader in &mut readers.sparse {
         arrays.extend(sparse_arrays(reader, chunks.len())?);

@@ -3,11 +3,13 @@
 use crds::{
     contract::{FailureReason, FinalizeResult},
     layout,
+    v1alpha1::FallbackSource,
 };
 
 use super::{Commit, Run, plan, publish, rerank};
 use crate::{
     error::{Result, StageError},
+    metrics::METRICS,
     plan::Plan,
     summary,
 };
@@ -38,6 +40,9 @@ pub fn finalize(run: &Run) -> Result<FinalizeResult> {
         reranks.push(reranked);
     }
     let summary = summary::of_run(run, &plan, &commits.iter().collect::<Vec<_>>(), &stored, &reranks);
+    if let Some(fallback) = summary.sparse_run.fallback.filter(|fallback| fallback.source == FallbackSource::Toggle) {
+        METRICS.fallback("sparse", fallback.reason, fallback.source, fallback.count);
+    }
     let failed = publish::gate_failure(run, &summary, &stored);
     if failed.is_none() {
         publish::point(run)?;

@@ -25,6 +25,7 @@ use crate::{
     error::{Result, StageError},
     fusion, hub,
     interrupt::Interrupt,
+    metrics::METRICS,
     model::{Pair, Reranker, Score},
     plan::{Plan, PlannedCollection},
     progress::Progress,
@@ -119,6 +120,7 @@ pub fn rerank(run: &Run, plan: &Plan, planned: &PlannedCollection, commits: &[&C
 }
 
 fn fallback(reason: FallbackReason, source: FallbackSource) -> Fallback {
+    METRICS.fallback("rerank", reason, source, 1);
     Fallback { reason, source, count: 1 }
 }
 
@@ -228,9 +230,9 @@ fn score_all(
             Ok(Pair { query: text.clone(), document })
         };
         let start = progress.position();
-        let mut scores: Vec<Score> = Vec::with_capacity(list.len());
+        let mut given: Vec<Score> = Vec::with_capacity(list.len());
         let sink = |rows: Vec<Score>| {
-            scores.extend(rows);
+            given.extend(rows);
             Ok(())
         };
         let record = turn.run(model, list.iter().map(pair), |done| progress.set(start + done), sink);
@@ -243,7 +245,7 @@ fn score_all(
         })?;
         latencies.push(record.seconds);
         whole.add(&record);
-        let scored = list.iter().zip(scores);
+        let scored = list.iter().zip(given);
         let mut scored: Vec<Candidate> =
             scored.map(|(candidate, score)| Candidate { ordinal: candidate.ordinal, score: score.score }).collect();
         scored.sort_by(Candidate::better_first);

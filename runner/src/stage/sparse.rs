@@ -17,6 +17,7 @@ use crate::{
     batched::PassRecord,
     error::Result,
     hub,
+    metrics::METRICS,
     model::{MetadataTerms, SparseModel, SparseOptions, SparseRow, SparseVector},
     progress::Progress,
     scratch::{Chunks, SparseFile, SparseSource, SparseVectors},
@@ -77,6 +78,7 @@ pub fn pass(
         Err(error) => {
             let Some(reason) = fallback_reason(&error).filter(|_| config.optional) else { return Err(error) };
             tracing::warn!(model = config.name, %reason, "terms of the metadata stand in: {}", error.sentence());
+            METRICS.fallback("sparse", reason, FallbackSource::Load, chunks.count());
             let fallback = Fallback { reason, source: FallbackSource::Load, count: chunks.count() };
             let fallback = ModelFallback { model: config.name.clone(), fallback, message: error.sentence() };
             let terms = hub::folder(&config.name, &config.source, &run.interrupt)
@@ -156,6 +158,7 @@ impl Sink<'_> {
                 (SparseSource::Model, vector)
             }
             SparseRow::Missing(reason, message) => {
+                METRICS.fallback("sparse", reason, FallbackSource::Runtime, 1);
                 let missing = self.counts.missing.entry(reason).or_insert((0, message));
                 missing.0 += 1;
                 self.counts.metadata += 1;

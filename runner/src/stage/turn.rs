@@ -13,6 +13,7 @@ use crate::{
     batched::{self, PassError, PassOptions, PassRecord, RowModel},
     error::StageError,
     memory::Memory,
+    metrics::METRICS,
 };
 
 /// Items that are tokenized and sorted by length together.
@@ -105,7 +106,12 @@ impl<'a> Turn<'a> {
             cancelled: self.run.interrupt.flag(),
         };
         let (mut since, mut tokens) = (Instant::now(), 0);
+        let (stage, name, device) = (self.stage, self.model, self.device.clone());
+        let mut last = batched::Progress::default();
         let progress = |progress: batched::Progress| {
+            let (new_tokens, items) = (progress.tokens - last.tokens, progress.items - last.items);
+            METRICS.batch(stage, name, &device, progress.batch_seconds, new_tokens, items);
+            last = progress;
             let millis = since.elapsed().as_millis() as u64;
             if millis >= self.interval {
                 self.sample(millis, progress.tokens - tokens);
@@ -116,6 +122,10 @@ impl<'a> Turn<'a> {
         let record = batched::run(model, items, &options, progress, |_, rows| sink(rows))?;
         self.sample(since.elapsed().as_millis() as u64, record.tokens - tokens);
         self.bytes_peak = self.bytes_peak.max(record.peak_bytes);
+        METRICS.pass(self.stage, self.model, &self.device, record.truncated, self.bytes_peak);
+        for event in &record.mitigation_events {
+            METRICS.mitigation(self.stage, &format!("{:?}", event.kind));
+        }
         Ok(record)
     }
 
