@@ -32,7 +32,7 @@ const FACTS: [(&str, &str); 12] = [
 
 /// Queries with judgements: those of `queries.jsonl` are right, the one of `wrong.jsonl` is not.
 fn queries(name: &str) -> Value {
-    let lines = |queries: &[Value]| queries.iter().map(|query| format!("{query}\n")).collect::<String>();
+    let lines = |queries: &[Value]| queries.iter().map(|query| query.to_string() + "\n").collect::<String>();
     let right = [
         json!({"id": "q1", "text": "How many people live in Berlin?", "relevant": ["berlin"]}),
         json!({"id": "q2", "text": "What do I need to bake a cake?", "relevant": {"cake": 2}}),
