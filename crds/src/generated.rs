@@ -83,7 +83,8 @@ mod tests {
 
     #[test]
     fn the_crd_stays_small_enough_to_be_applied() {
+        // `kubectl apply` keeps a copy in the annotations, which hold 256 KiB.
         let size = crd_yaml().len();
-        assert!(size < 64 * 1024, "{size} bytes");
+        assert!(size < 96 * 1024, "{size} bytes");
     }
 }
