@@ -108,7 +108,7 @@ impl Process {
         let run = self
             .open(config, &args.toggles)
             .map_err(|error| self.fail(&revision, &Failed { stage: Stage::Plan, shard: None, error }))?;
-        let span = tracing::info_span!(telemetry::RUN, revision = %revision);
+        let span = tracing::debug_span!(telemetry::RUN, revision = %revision);
         let outcome = span
             .in_scope(|| pipeline::run(&run, shard_size, device))
             .map_err(|failed| self.fail(&revision, &failed))?;
@@ -149,7 +149,7 @@ impl Process {
 }
 
 fn run_span(run: &Run, stage: Stage) -> tracing::Span {
-    tracing::info_span!(telemetry::RUN, revision = %run.config.revision, stage = %stage)
+    tracing::debug_span!(telemetry::RUN, revision = %run.config.revision, stage = %stage)
 }
 
 fn find(args: &SearchArgs) -> Result<()> {

@@ -113,7 +113,8 @@ fn counts(config: &RunnerConfig, result: &CollectionResult) -> String {
     if result.truncated > 0 {
         let _ = write!(text, ", {} truncated", result.truncated);
     }
-    for (model, dense) in config.dense.iter().zip(&result.dense) {
+    let made = config.dense.iter().zip(&result.dense).filter(|(_, dense)| dense.dimensions > 0);
+    for (model, dense) in made {
         let _ = write!(
             text,
             "; {}: {} dimensions, {} tokens, {} s",

@@ -130,9 +130,9 @@ fn sum_of(reranks: &[Reranked]) -> RerankRun {
 }
 
 /// What the operator learns of a complete revision.
-pub fn result(run: &Stored, collections: &[Stored]) -> FinalizeResult {
-    let whole = counts(run);
-    let collections: Vec<CollectionResult> = collections.iter().map(counts).collect();
+pub fn result(config: &RunnerConfig, run: &Stored, collections: &[Stored]) -> FinalizeResult {
+    let whole = counts(config, run);
+    let collections: Vec<CollectionResult> = collections.iter().map(|stored| counts(config, stored)).collect();
     let sum = |of: fn(&CollectionResult) -> u64| collections.iter().map(of).sum();
     FinalizeResult {
         summary_sha256: run.sha256.clone(),
@@ -151,13 +151,17 @@ pub fn result(run: &Stored, collections: &[Stored]) -> FinalizeResult {
     }
 }
 
-fn counts(stored: &Stored) -> CollectionResult {
+fn counts(config: &RunnerConfig, stored: &Stored) -> CollectionResult {
     let summary = &stored.summary;
     let passes = &summary.dense_run.passes;
-    let dense = passes.iter().map(|pass| DenseResult {
-        dimensions: pass.dimensions,
-        tokens: pass.tokens,
-        seconds: pass.seconds.round() as u64,
+    // One per model of the spec, so that a model that was left out does not give its place to the next.
+    let dense = config.dense.iter().map(|model| {
+        let pass = passes.iter().find(|pass| pass.model == model.name);
+        pass.map_or_else(DenseResult::default, |pass| DenseResult {
+            dimensions: pass.dimensions,
+            tokens: pass.tokens,
+            seconds: pass.seconds.round() as u64,
+        })
     });
     let (sparse, rerank) = (&summary.sparse_run, &summary.rerank_run);
     CollectionResult {

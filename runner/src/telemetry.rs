@@ -43,6 +43,8 @@ impl Collector {
     pub fn of_environment() -> Result<Option<Self>, String> {
         let is_set = |name: &&&str| std::env::var_os(*name).is_some_and(|value| !value.is_empty());
         let Some(named) = ENDPOINTS.iter().find(is_set) else { return Ok(None) };
+        // Whoever came first has chosen the same provider.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let exporter = SpanExporter::builder()
             .with_http()
             .with_protocol(Protocol::HttpBinary)

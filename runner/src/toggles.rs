@@ -423,8 +423,8 @@ mod tests {
         fs::write(folder.path().join(".env"), "# ours\nEMBEDDER_ENABLE_RERANK=false\nOTHER=1\n").expect("written");
         let said = file(folder.path(), None).expect("a file");
         let values: Vec<(&str, &str)> = said.iter().map(|said| (said.key, said.value.as_str())).collect();
-        assert_eq!(values, [("sparse", "false"), ("sparse_models", "a,b"), ("batch_tokens", "512")]);
-        assert!(said[0].source.ends_with("embedder.yaml: sparse"), "{}", said[0].source);
+        assert_eq!(values, [("batch_tokens", "512"), ("sparse", "false"), ("sparse_models", "a,b")]);
+        assert!(said[1].source.ends_with("embedder.yaml: sparse"), "{}", said[0].source);
         let said = dot_env(folder.path()).expect("a file");
         assert_eq!((said.len(), said[0].key, said[0].layer), (1, "rerank", "dotenv"));
         fs::write(folder.path().join("embedder.json"), "{\"rerank\": true}").expect("written");

@@ -138,10 +138,16 @@ impl SparseModel {
             return Ok(Vec::new());
         }
         let batch = TokenBatch::new(rows);
-        let hidden = self.encoder.forward(&batch, Kept::All);
-        let weights = hidden
-            .and_then(|hidden| self.head.forward(&hidden, &batch.sequences)?.flatten_all()?.to_vec1::<f32>())
-            .map_err(|source| ModelError::device(&self.name, source))?;
+        let device = |source| ModelError::device(&self.name, source);
+        let hidden = self.encoder.forward(&batch, Kept::All).map_err(device)?;
+        // A maximum over tokens does not show what is no number, so it is looked for before.
+        let finite: Vec<u32> =
+            hidden.sum(1).and_then(|sums| sums.abs()?.lt(f32::MAX)?.to_dtype(DType::U32)?.to_vec1()).map_err(device)?;
+        if let Some(row) = batch.sequences.ranges().position(|range| finite[range].contains(&0)) {
+            return Err(ModelError::NotFinite { model: self.name.clone(), row });
+        }
+        let weights = self.head.forward(&hidden, &batch.sequences);
+        let weights = weights.and_then(|weights| weights.flatten_all()?.to_vec1::<f32>()).map_err(device)?;
         let rows = weights.chunks_exact(self.encoder.vocabulary).enumerate().map(|(row, weights)| {
             if weights.iter().all(|weight| weight.is_finite()) {
                 Ok(SparseVector::of_weights(weights, self.options.threshold, self.options.top_k))

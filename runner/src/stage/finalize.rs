@@ -53,7 +53,7 @@ pub fn finalize(run: &Run) -> Result<FinalizeResult> {
         return Err(error);
     }
     tracing::info!(%revision, chunks = summary.chunk_count, "complete");
-    Ok(summary::result(&publish::Stored { summary, sha256 }, &stored))
+    Ok(summary::result(&run.config, &publish::Stored { summary, sha256 }, &stored))
 }
 
 /// The markers of all shards, in the order of the plan.

@@ -63,7 +63,7 @@ pub fn stored_result(run: &Run) -> Result<Option<FinalizeResult>> {
     if let Some(error) = gate_failure(run, &whole.summary, &collections) {
         return Err(error);
     }
-    Ok(Some(summary::result(&whole, &collections)))
+    Ok(Some(summary::result(&run.config, &whole, &collections)))
 }
 
 /// The failure of a revision that the gate keeps readers from.

@@ -9,4 +9,5 @@ mod faults;
 mod full_path;
 mod pipeline;
 mod stored_forms;
+mod telemetry;
 mod world;
