@@ -6,14 +6,13 @@ use serde_json::{Value, json};
 use crate::{reference, summary::ProcessingSummary, v1alpha1::EmbeddingRun};
 
 /// The generated files: path below the repository's root, and text.
-pub fn files() -> [(&'static str, String); 5] {
+pub fn files() -> [(&'static str, String); 4] {
     [
         ("crds/generated/embeddingruns.embedrun.dev.yaml", crd_yaml()),
         // Helm reads no file outside of the chart.
         ("charts/embedrun/files/embeddingruns.embedrun.dev.yaml", crd_yaml()),
+        // Not in docs/: a folder of documents is a collection, and JSON in it would be read as chunks.
         ("crds/generated/processing_summary.schema.json", summary_schema()),
-        // Published with the documentation.
-        ("docs/processing_summary.schema.json", summary_schema()),
         ("docs/reference.md", reference::markdown()),
     ]
 }
