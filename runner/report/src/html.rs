@@ -303,7 +303,7 @@ mod tests {
     #[test]
     fn every_text_of_a_summary_is_shown() {
         let marked = sample::marked();
-        let html = html(&marked.summary, &[marked.summary.clone()]).expect("a report");
+        let html = html(&marked.summary, std::slice::from_ref(&marked.summary)).expect("a report");
         assert!(marked.texts.len() > 90, "{}", marked.texts.len());
         let missing: Vec<_> = marked.texts.iter().filter(|text| !html.contains(text.as_str())).collect();
         assert!(missing.is_empty(), "{missing:?}");

@@ -20,7 +20,7 @@ use tempfile::TempDir;
 
 const VARIABLE: &str = "EMBEDRUN_CHROMIUM";
 const USUAL_NAMES: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 /// What the page around the report says on the console, so that a console that nobody hears is noticed.
 const DONE: &str = "the page has been read";
 

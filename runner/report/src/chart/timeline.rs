@@ -25,13 +25,13 @@ pub fn timeline(leases: &[&LeaseEvent], series: &Series) -> Result<Option<Figure
     let shown = all.min(MOST_LANES);
     let draw = |pixels: u32| {
         let axes = Axes { x: 0.0..time.end, y: 0.0..shown as f64, x_tick: &axis, y_tick: None };
-        // One pixel on the narrowest chart: a lease is never invisible.
+        // One pixel: neighbours stay apart by it, and a lease is never narrower.
         let least = time.end / f64::from(pixels);
         svg((pixels, shown as u32 * LANE + 36), &axes, |canvas| {
             canvas.draw_series(held.iter().zip(&lanes).filter(|(_, lane)| **lane < shown).map(|(held, lane)| {
                 let top = (shown - lane) as f64;
                 let (left, right) = (time.at(held.taken), time.at(held.given_back));
-                let bar = [(left, top - 0.14), (right.max(left + least), top - 0.86)];
+                let bar = [(left, top - 0.14), ((right - least).max(left + least), top - 0.86)];
                 Rectangle::new(bar, Series::colour(held.series).filled())
             }))?;
             Ok(())
