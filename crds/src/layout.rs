@@ -7,6 +7,7 @@
 //! runs/<revision>/<collection>/shard-00042/_COMMITTED.json     last: it names the attempt that counts
 //! runs/<revision>/<collection>/rankings.jsonl
 //! runs/<revision>/<collection>/processing_summary.json
+//! runs/<revision>/report.html                                  the summaries for people
 //! runs/<revision>/processing_summary.json                      last: the revision is complete
 //! current/<collection>                                         the revision that readers should use
 //! ```
@@ -64,6 +65,11 @@ pub fn collection_summary(revision: &Revision, collection: &str) -> String {
 /// The summary of a run; its presence says that the revision is complete.
 pub fn run_summary(revision: &Revision) -> String {
     format!("runs/{revision}/{SUMMARY}")
+}
+
+/// The report of a run, for people.
+pub fn report(revision: &Revision) -> String {
+    format!("runs/{revision}/report.html")
 }
 
 /// The pointer that names the revision which readers should use.

@@ -39,6 +39,9 @@ pub enum Command {
     Embed(EmbedArgs),
     /// Stage 3: writes the summaries and points readers to the revision.
     Finalize(ConfigArgs),
+    /// Shows what a run left behind, for people.
+    #[command(subcommand)]
+    Summary(SummaryCommand),
     /// Finds the chunks nearest to a question in the current revision of a collection.
     Search(SearchArgs),
 }
@@ -108,6 +111,16 @@ pub struct EmbedArgs {
     /// Whether a missing GPU is a failure; otherwise the CPU computes and the fallback is recorded.
     #[arg(long, action = ArgAction::Set, default_value_t = true, value_name = "BOOL")]
     pub gpu_required: bool,
+}
+
+/// What to do with a summary.
+#[derive(Debug, Subcommand)]
+pub enum SummaryCommand {
+    /// Shows a processing_summary.json: what was asked, done and fell back, how fast, how good, and where things lie.
+    Show {
+        /// The file.
+        path: PathBuf,
+    },
 }
 
 /// The arguments of `search`.

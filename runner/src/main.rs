@@ -12,7 +12,7 @@ use crds::{
     identity::Revision,
 };
 use runner::{
-    cli::{Cli, Command, RunArgs, SearchArgs},
+    cli::{Cli, Command, RunArgs, SearchArgs, SummaryCommand},
     config::{self, ConfigError, LocalVolumes, Manifest},
     device::DeviceRequest,
     error::{Result, StageError},
@@ -53,6 +53,7 @@ fn main() -> ExitCode {
         Command::Finalize(args) => {
             process.stage(&args.config, Stage::Finalize, None, |run| stage::finalize(run).map(StageOutcome::Finalized))
         }
+        Command::Summary(SummaryCommand::Show { path }) => show(&path).map_err(|error| process.complain(&error)),
         Command::Search(args) => find(&args).map_err(|error| process.complain(&error)),
     };
     if let Some(collector) = collector {
@@ -150,6 +151,15 @@ impl Process {
 
 fn run_span(run: &Run, stage: Stage) -> tracing::Span {
     tracing::debug_span!(telemetry::RUN, revision = %run.config.revision, stage = %stage)
+}
+
+fn show(path: &Path) -> Result<()> {
+    let invalid = |message: String| StageError::new(FailureReason::InvalidFile, message);
+    let name = path.display().to_string();
+    let bytes = std::fs::read(path).map_err(|error| invalid(format!("cannot read {name}")).caused_by(error))?;
+    let summary = report::read(&bytes, &name).map_err(|error| invalid(error.to_string()))?;
+    result::print(&report::text(&summary));
+    Ok(())
 }
 
 fn find(args: &SearchArgs) -> Result<()> {

@@ -3,6 +3,7 @@
 use crds::{
     contract::{FailureReason, FinalizeResult},
     layout,
+    summary::ProcessingSummary,
     v1alpha1::FallbackSource,
 };
 
@@ -46,6 +47,12 @@ pub fn finalize(run: &Run) -> Result<FinalizeResult> {
     let failed = publish::gate_failure(run, &summary, &stored);
     if failed.is_none() {
         publish::point(run)?;
+    }
+    let collections: Vec<ProcessingSummary> = stored.iter().map(|stored| stored.summary.clone()).collect();
+    match report::html(&summary, &collections) {
+        Ok(html) => run.store.put(&layout::report(revision), html.into_bytes())?,
+        // The summaries say the same.
+        Err(error) => tracing::warn!("no report is written: {error}"),
     }
     // Last: its presence says that all the rest is there.
     let sha256 = publish::write(run, &layout::run_summary(revision), &summary)?;

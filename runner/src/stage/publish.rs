@@ -35,10 +35,8 @@ pub fn read(run: &Run, path: &str) -> Result<Option<Stored>> {
     let Some(bytes) = run.store.get(path)? else {
         return Ok(None);
     };
-    let summary = serde_json::from_slice(&bytes).map_err(|error| {
-        let message = format!("{} is no summary", run.store.uri_of(path));
-        StageError::new(FailureReason::StoreUnavailable, message).caused_by(error)
-    })?;
+    let summary = report::read(&bytes, &run.store.uri_of(path))
+        .map_err(|error| StageError::new(FailureReason::InvalidConfiguration, error.to_string()))?;
     Ok(Some(Stored { summary, sha256: hex::encode(Sha256::digest(&bytes)) }))
 }
 

@@ -5,11 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::Device;
 use crds::{
-    contract::{RerankConfig, RerankerConfig},
+    contract::{FailureReason, RerankConfig, RerankerConfig},
     layout,
-    summary::{
-        Example, ExampleHit, Fallback, GateOutcome, ListQuality, ProcessingSummary, Quality, RerankModel, RerankRun,
-    },
+    summary::{Example, ExampleHit, Fallback, GateOutcome, ListQuality, Quality, RerankModel, RerankRun},
     v1alpha1::{CandidateFusion, FallbackReason, FallbackSource},
 };
 
@@ -108,7 +106,9 @@ pub fn rerank(run: &Run, plan: &Plan, planned: &PlannedCollection, commits: &[&C
     let gate = match (&config.gate, &judged) {
         (Some(gate), Some((quality, _))) => {
             let value = last_value(quality, &gate.metric);
-            let previous = previous_value(run, &planned.name, &gate.metric)?;
+            // Only a drop asks what was before.
+            let compared = gate.maximum_drop.is_some();
+            let previous = if compared { previous_value(run, &planned.name, &gate.metric)? } else { None };
             value.map(|value| outcome(gate, value, previous))
         }
         _ => None,
@@ -338,8 +338,12 @@ fn previous_value(run: &Run, collection: &str, metric: &str) -> Result<Option<f6
         return Ok(None);
     }
     let Some(bytes) = run.store.get(&layout::collection_summary(&revision, collection))? else { return Ok(None) };
-    let summary: Option<ProcessingSummary> = serde_json::from_slice(&bytes).ok();
-    Ok(summary.and_then(|summary| last_value(summary.quality.as_ref()?, metric)))
+    let uri = run.config.output.uri_of(&layout::collection_summary(&revision, collection));
+    let summary = report::read(&bytes, &uri).map_err(|error| {
+        let message = format!("spec.rerank.gate.maximumDrop: the revision before cannot be compared with: {error}");
+        StageError::new(FailureReason::InvalidConfiguration, message)
+    })?;
+    Ok(summary.quality.and_then(|quality| last_value(&quality, metric)))
 }
 
 fn outcome(gate: &crds::v1alpha1::GateSpec, value: f64, previous: Option<f64>) -> GateOutcome {

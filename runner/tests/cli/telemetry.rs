@@ -80,7 +80,9 @@ fn spans_reach_a_collector_as_one_trace() {
     }
     assert!(service.is_some_and(|name| name.contains("embedrun")));
     let mut names = BTreeMap::<&str, usize>::new();
-    spans.iter().for_each(|span| *names.entry(&span.name).or_default() += 1);
+    for span in &spans {
+        *names.entry(&span.name).or_default() += 1;
+    }
     let expected = [
         ("rag.dense", 4),
         ("rag.export", 2),
