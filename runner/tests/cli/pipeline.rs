@@ -203,6 +203,42 @@ fn the_whole_pipeline_leaves_vectors_rankings_and_an_account() {
 }
 
 #[test]
+fn the_report_and_the_summary_are_shown_to_people() {
+    let (world, spec) = world();
+    manifest(&world, &spec);
+    finalized(run_with(&world, &[("EMBEDDER_ENABLE_SPARSE", "false")], &[]));
+    let report = fs::read_to_string(world.revision().join("report.html")).expect("a report");
+    assert!(report.contains("<svg") && report.contains("FeatureDisabled") && !report.contains("<script"));
+    let path = world.revision().join("docs/processing_summary.json");
+    let shown = world.embedrun(&["summary", "show", &path.display().to_string()]).succeeded().stdout;
+    for words in
+        ["sparse: false (override via env; default true)", "FeatureDisabled", "reranked", "ndcg@10", "rankings.jsonl"]
+    {
+        assert!(shown.contains(words), "{words} is not in\n{shown}");
+    }
+    let old = world.path("old.json");
+    fs::write(&old, r#"{"schema_version": "4.1"}"#).expect("written");
+    let refused = world.embedrun(&["summary", "show", &old.display().to_string()]);
+    assert!(refused.code == 3 && refused.stderr.contains("schema version 4.1"), "{}", refused.stderr);
+}
+
+#[test]
+fn summaries_are_of_the_published_schema() {
+    let (world, spec) = world();
+    manifest(&world, &spec);
+    finalized(run(&world));
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds/generated/processing_summary.schema.json");
+    let validator = jsonschema::validator_for(&json(&file)).expect("a schema");
+    for summary in [summary(&world), json(&world.revision().join("processing_summary.json"))] {
+        let errors: Vec<String> = validator.iter_errors(&summary).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{errors:?}");
+    }
+    let mut wrong = summary(&world);
+    wrong["chunk_count"] = "many".into();
+    assert!(!validator.is_valid(&wrong));
+}
+
+#[test]
 fn candidates_do_not_depend_on_the_shards() {
     let mut all: Vec<Vec<Value>> = Vec::new();
     for size in ["1", "3", "1000"] {
