@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The main job, from nothing: builds, starts a control plane, installs the chart, embeds docs/, asks two questions.
+# The main job, from nothing: builds, starts a control plane, installs the chart, runs the whole pipeline over docs/,
+# shows the quality of every stage, asks two questions.
 #
 #   CLUSTER=existing scripts/quickstart.sh    uses the cluster of KUBECONFIG; see docs/guide.md
 set -euo pipefail
@@ -10,6 +11,7 @@ namespace=embedrun-quickstart
 system=embedrun-quickstart-system
 work=$PWD/target/quickstart
 manifest=docs/examples/quickstart.yaml
+queries=docs/examples/quickstart-queries.yaml
 
 say() { printf '\n== %s\n' "$*"; }
 fail() {
@@ -47,9 +49,13 @@ if [[ $existing == 0 ]]; then
     # The whole workspace, as the tests build it: another selection would compile candle once more.
     cargo build --locked --workspace --bins
 
-    say "fetching the model all-MiniLM-L6-v2"
-    model=$(scripts/models.sh all-MiniLM-L6-v2)
-    echo "$model"
+    say "fetching the models"
+    models=()
+    for name in all-MiniLM-L6-v2 bge-small-en-v1.5-dq splade-tiny ms-marco-MiniLM-L12-v2-dq; do
+        folder=$(scripts/models.sh "$name")
+        echo "$folder"
+        models+=("$folder")
+    done
 
     say "starting a control plane with a local kubelet (8 pretended GPUs, loopback only)"
     if [[ -z ${KUBEBUILDER_ASSETS:-} ]]; then
@@ -117,8 +123,10 @@ spec:
   resources: {requests: {storage: 1Gi}}
 YAML
     }
-    # The model folder's name in the cache carries a digest; the claim shows it under the name of the manifest.
-    rm -rf "$work/models" && mkdir -p "$work/models" && cp -rL "$model" "$work/models/all-MiniLM-L6-v2"
+    rm -rf "$work/models" && mkdir -p "$work/models"
+    for folder in "${models[@]}"; do
+        cp -rL "$folder" "$work/models/"
+    done
     volume docs "$PWD/docs"
     volume models "$work/models"
     volume vectors "$work/out"
@@ -129,8 +137,8 @@ else
     done
 fi
 
-say "kubectl apply -f $manifest"
-kubectl apply -f "$manifest"
+say "kubectl apply -f $queries -f $manifest"
+kubectl apply -f "$queries" -f "$manifest"
 last=
 phase=
 for _ in $(seq 600); do
@@ -158,6 +166,8 @@ revision=$(kubectl -n "$namespace" get erun quickstart -o jsonpath='{.status.rev
 if [[ $existing == 0 ]]; then
     echo "output:  target/quickstart/out/runs/$revision/docs/"
     ls "$work/out/runs/$revision/docs"
+    say "embedrun summary show target/quickstart/out/runs/$revision/docs/processing_summary.json"
+    target/debug/embedrun summary show "$work/out/runs/$revision/docs/processing_summary.json"
     for question in "Which exit code says that memory ran out?" "What happens to committed shards when a run fails?"; do
         say "$question"
         target/debug/embedrun search -f "$manifest" --volume "models=$work/models" --volume "vectors=$work/out" \

@@ -11,6 +11,7 @@ pub fn files() -> [(&'static str, String); 4] {
         ("crds/generated/embeddingruns.embedrun.dev.yaml", crd_yaml()),
         // Helm reads no file outside of the chart.
         ("charts/embedrun/files/embeddingruns.embedrun.dev.yaml", crd_yaml()),
+        // Not in docs/: a folder of documents is a collection, and JSON in it would be read as chunks.
         ("crds/generated/processing_summary.schema.json", summary_schema()),
         ("docs/reference.md", reference::markdown()),
     ]
@@ -24,15 +25,11 @@ pub fn crd_yaml() -> String {
     if let Some(status) = crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema/properties/status") {
         status["default"] = json!({"observedGeneration": -1});
     }
-    if let Some(collections) =
-        crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/collections")
-    {
-        list_by_name(collections);
-    }
-    if let Some(dense) =
-        crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/models/properties/dense")
-    {
-        list_by_name(dense);
+    for list in ["collections", "models/properties/dense", "models/properties/sparse"] {
+        let pointer = format!("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/{list}");
+        if let Some(list) = crd.pointer_mut(&pointer) {
+            list_by_name(list);
+        }
     }
     known_formats(&mut crd);
     serde_yaml_ng::to_string(&crd).expect("JSON is YAML")
@@ -85,7 +82,8 @@ mod tests {
 
     #[test]
     fn the_crd_stays_small_enough_to_be_applied() {
+        // `kubectl apply` keeps a copy in the annotations, which hold 256 KiB.
         let size = crd_yaml().len();
-        assert!(size < 64 * 1024, "{size} bytes");
+        assert!(size < 96 * 1024, "{size} bytes");
     }
 }

@@ -3,8 +3,11 @@
 //! ```text
 //! runs/<revision>/plan.json
 //! runs/<revision>/<collection>/shard-00042/<attempt>.parquet
+//! runs/<revision>/<collection>/shard-00042/<attempt>.candidates.parquet
 //! runs/<revision>/<collection>/shard-00042/_COMMITTED.json     last: it names the attempt that counts
+//! runs/<revision>/<collection>/rankings.jsonl
 //! runs/<revision>/<collection>/processing_summary.json
+//! runs/<revision>/report.html                                  the summaries for people
 //! runs/<revision>/processing_summary.json                      last: the revision is complete
 //! current/<collection>                                         the revision that readers should use
 //! ```
@@ -44,6 +47,16 @@ pub fn shard_commit(revision: &Revision, collection: &str, shard: u32) -> String
     format!("runs/{revision}/{collection}/shard-{shard:05}/_COMMITTED.json")
 }
 
+/// The candidates that one attempt found in a shard for every query.
+pub fn shard_candidates(revision: &Revision, collection: &str, shard: u32, attempt: &str) -> String {
+    format!("runs/{revision}/{collection}/shard-{shard:05}/{attempt}.candidates.parquet")
+}
+
+/// The candidates of every query of a collection, merged and, where a reranker ran, reranked.
+pub fn rankings(revision: &Revision, collection: &str) -> String {
+    format!("runs/{revision}/{collection}/rankings.jsonl")
+}
+
 /// The summary of a collection.
 pub fn collection_summary(revision: &Revision, collection: &str) -> String {
     format!("runs/{revision}/{collection}/{SUMMARY}")
@@ -52,6 +65,11 @@ pub fn collection_summary(revision: &Revision, collection: &str) -> String {
 /// The summary of a run; its presence says that the revision is complete.
 pub fn run_summary(revision: &Revision) -> String {
     format!("runs/{revision}/{SUMMARY}")
+}
+
+/// The report of a run, for people.
+pub fn report(revision: &Revision) -> String {
+    format!("runs/{revision}/report.html")
 }
 
 /// The pointer that names the revision which readers should use.

@@ -4,18 +4,27 @@
 //! line call the same function with another [`Volumes`], so that both mean the same by a manifest.
 
 use crate::{
-    contract::{CONTRACT_VERSION, CollectionConfig, DenseConfig, Place, RunRef, RunnerConfig},
+    contract::{
+        CONTRACT_VERSION, CollectionConfig, DenseConfig, Place, RerankConfig, RerankerConfig, RunRef, RunnerConfig,
+        SparseConfig,
+    },
     identity::Revision,
-    v1alpha1::{EmbeddingRunSpec, ModelSource, ModelSourceError, OutputSpec, SourceSpec},
+    v1alpha1::{EmbeddingRunSpec, ModelSource, ModelSourceError, OutputSpec, QueriesSpec, SourceSpec},
 };
 
-/// What a volume is used for; the index counts collections or dense models.
+/// What a volume is used for; the index counts collections or models.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// The source of a collection, read only.
     Source(usize),
     /// The folder of a dense model, read only.
     DenseModel(usize),
+    /// The folder of a sparse model, read only.
+    SparseModel(usize),
+    /// The folder of the reranker, read only.
+    Reranker,
+    /// The file of the queries, read only.
+    Queries,
     /// The output, read and written.
     Output,
 }
@@ -26,6 +35,9 @@ impl Purpose {
         match self {
             Self::Source(index) => format!("source-{index}"),
             Self::DenseModel(index) => format!("dense-{index}"),
+            Self::SparseModel(index) => format!("sparse-{index}"),
+            Self::Reranker => "reranker".into(),
+            Self::Queries => "queries".into(),
             Self::Output => "output".into(),
         }
     }
@@ -93,45 +105,105 @@ pub struct VolumeUse<'a> {
     pub purpose: Purpose,
     /// What it is.
     pub volume: Volume<'a>,
+    /// The key that a ConfigMap has to have, where the spec names one.
+    pub key: Option<&'a str>,
     /// The path of the field.
     pub field: String,
 }
 
 /// Every volume that a run mounts, in the order of the spec, the output last.
-pub fn volumes<'a>(spec: &'a EmbeddingRunSpec, models: &'a [ModelSource]) -> Vec<VolumeUse<'a>> {
+pub fn volumes<'a>(spec: &'a EmbeddingRunSpec, models: &'a [ModelUse]) -> Vec<VolumeUse<'a>> {
     let sources = spec.collections.iter().enumerate().filter_map(|(index, collection)| {
         let (volume, _, kind) = source_volume(&collection.source)?;
         Some(VolumeUse {
             purpose: Purpose::Source(index),
             volume,
+            key: None,
             field: format!("spec.collections[{index}].source.{kind}"),
         })
     });
-    let models = models.iter().enumerate().filter_map(|(index, model)| match model {
+    let models = models.iter().filter_map(|model| match &model.source {
         ModelSource::Claim { claim, .. } => Some(VolumeUse {
-            purpose: Purpose::DenseModel(index),
+            purpose: model.purpose,
             volume: Volume::Claim(claim),
-            field: format!("spec.models.dense[{index}].source"),
+            key: None,
+            field: model.field.clone(),
         }),
         ModelSource::Hub { .. } | ModelSource::File { .. } => None,
+    });
+    let queries = queries(spec).map(|queries| VolumeUse {
+        purpose: Purpose::Queries,
+        volume: Volume::ConfigMap(&queries.config_map.name),
+        key: Some(&queries.config_map.key),
+        field: "spec.rerank.queries.configMap".into(),
     });
     let output = output_volume(&spec.output).map(|(volume, _, kind)| VolumeUse {
         purpose: Purpose::Output,
         volume,
+        key: None,
         field: format!("spec.output.{kind}"),
     });
-    sources.chain(models).chain(output).collect()
+    sources.chain(models).chain(queries).chain(output).collect()
 }
 
-/// The dense models' sources, parsed.
-pub fn dense_sources(spec: &EmbeddingRunSpec) -> Result<Vec<ModelSource>, ResolveError> {
-    let parse = |(index, model): (usize, &crate::v1alpha1::DenseModelSpec)| {
-        model
-            .source
-            .parse()
-            .map_err(|source| ResolveError::Model { field: format!("spec.models.dense[{index}].source"), source })
+/// A model that a spec names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelUse {
+    /// What it is for.
+    pub purpose: Purpose,
+    /// Where it is.
+    pub source: ModelSource,
+    /// The path of the field that names it.
+    pub field: String,
+}
+
+/// Every model of a spec, its source parsed: the dense ones, the sparse ones, the reranker.
+pub fn models(spec: &EmbeddingRunSpec) -> Result<Vec<ModelUse>, ResolveError> {
+    let models = &spec.models;
+    let dense = models.dense.iter().enumerate().map(|(index, model)| {
+        (Purpose::DenseModel(index), &model.source, format!("spec.models.dense[{index}].source"))
+    });
+    let sparse = models.sparse.iter().enumerate().map(|(index, model)| {
+        (Purpose::SparseModel(index), &model.source, format!("spec.models.sparse[{index}].source"))
+    });
+    let reranker = models
+        .reranker
+        .iter()
+        .map(|model| (Purpose::Reranker, &model.source, "spec.models.reranker.source".to_owned()));
+    let parse = |(purpose, uri, field): (Purpose, &String, String)| match uri.parse() {
+        Ok(source) => Ok(ModelUse { purpose, source, field }),
+        Err(source) => Err(ResolveError::Model { field, source }),
     };
-    spec.models.dense.iter().enumerate().map(parse).collect()
+    dense.chain(sparse).chain(reranker).map(parse).collect()
+}
+
+fn queries(spec: &EmbeddingRunSpec) -> Option<&QueriesSpec> {
+    spec.rerank.as_ref()?.queries.as_ref()
+}
+
+/// Where the process finds a model. The path of one of a hub is empty: the runner fetches it into a cache of its own.
+fn model_place(model: &ModelUse, places: &dyn Volumes) -> Result<Place, ResolveError> {
+    let path = match &model.source {
+        ModelSource::File { path } => path.clone(),
+        ModelSource::Claim { claim, path } => join(&places.root(model.purpose, Volume::Claim(claim))?, path),
+        ModelSource::Hub { .. } => String::new(),
+    };
+    Ok(Place { path, uri: model.source.to_string() })
+}
+
+fn rerank(spec: &EmbeddingRunSpec, places: &dyn Volumes) -> Result<Option<RerankConfig>, ResolveError> {
+    let Some(rerank) = &spec.rerank else { return Ok(None) };
+    let place = |queries: &QueriesSpec| -> Result<Place, ResolveError> {
+        let map = &queries.config_map;
+        let root = places.root(Purpose::Queries, Volume::ConfigMap(&map.name))?;
+        Ok(Place { path: join(&root, &map.key), uri: uri(Volume::ConfigMap(&map.name), "") + "/" + &map.key })
+    };
+    Ok(Some(RerankConfig {
+        queries: rerank.queries.as_ref().map(place).transpose()?,
+        candidates: rerank.candidates.unwrap_or(RerankConfig::CANDIDATES),
+        top_k: rerank.top_k.unwrap_or(RerankConfig::TOP_K),
+        gate: rerank.gate.clone(),
+    }))
 }
 
 /// The configuration that the runner executes, made of a spec and the places of its volumes.
@@ -148,27 +220,46 @@ pub fn resolve(run: RunRef, spec: &EmbeddingRunSpec, places: &dyn Volumes) -> Re
             fields: collection.fields.clone(),
         });
     }
+    let models = models(spec)?;
+    let place = |purpose: Purpose| {
+        let model = models.iter().find(|model| model.purpose == purpose);
+        model_place(model.expect("every model of the spec is listed"), places)
+    };
     let mut dense = Vec::with_capacity(spec.models.dense.len());
-    for (index, (model, source)) in spec.models.dense.iter().zip(dense_sources(spec)?).enumerate() {
-        let path = match &source {
-            ModelSource::File { path } => path.clone(),
-            ModelSource::Claim { claim, path } => {
-                join(&places.root(Purpose::DenseModel(index), Volume::Claim(claim))?, path)
-            }
-            // The runner fetches it into a cache of its own.
-            ModelSource::Hub { .. } => String::new(),
-        };
+    for (index, model) in spec.models.dense.iter().enumerate() {
         dense.push(DenseConfig {
             name: model.name.clone(),
-            source: Place { path, uri: source.to_string() },
+            source: place(Purpose::DenseModel(index))?,
             pooling: model.pooling,
             max_tokens: model.max_tokens,
             prompts: model.prompts.clone(),
             dimensions: model.dimensions,
             dtype: model.dtype,
             precision: model.precision,
+            weight: model.weight,
+            optional: model.optional,
         });
     }
+    let mut sparse = Vec::with_capacity(spec.models.sparse.len());
+    for (index, model) in spec.models.sparse.iter().enumerate() {
+        sparse.push(SparseConfig {
+            name: model.name.clone(),
+            source: place(Purpose::SparseModel(index))?,
+            max_tokens: model.max_tokens,
+            top_k: model.top_k,
+            threshold: model.threshold,
+            optional: model.optional,
+        });
+    }
+    let reranker = match &spec.models.reranker {
+        Some(model) => Some(RerankerConfig {
+            name: model.name.clone(),
+            source: place(Purpose::Reranker)?,
+            max_tokens: model.max_tokens,
+            optional: model.optional,
+        }),
+        None => None,
+    };
     let (volume, path, _) = output_volume(&spec.output).ok_or_else(|| unresolved("spec.output".into(), "output"))?;
     let output = Place { path: join(&places.root(Purpose::Output, volume)?, path), uri: uri(volume, path) };
     Ok(RunnerConfig {
@@ -177,6 +268,10 @@ pub fn resolve(run: RunRef, spec: &EmbeddingRunSpec, places: &dyn Volumes) -> Re
         revision: Revision::of(spec),
         collections,
         dense,
+        sparse,
+        reranker,
+        fusion: spec.fusion.clone().unwrap_or_default(),
+        rerank: rerank(spec, places)?,
         toggles: spec.toggles.clone().unwrap_or_default(),
         output,
     })
@@ -219,5 +314,60 @@ fn uri(volume: Volume<'_>, path: &str) -> String {
         Volume::Claim(claim) => format!("pvc://{claim}/{}", path.trim_matches('/')),
         Volume::HostPath(path) => format!("file://{path}"),
         Volume::ConfigMap(name) => format!("configmap://{name}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn spec() -> EmbeddingRunSpec {
+        serde_json::from_value(json!({
+            "collections": [
+                {"name": "a", "source": {"pvc": {"claimName": "chunks"}}},
+                {"name": "b", "source": {"configMap": {"name": "notes"}}}
+            ],
+            "models": {
+                "dense": [{"name": "d", "source": "hf://o/d@main"}, {"name": "e", "source": "pvc://models/e"}],
+                "sparse": [{"name": "s", "source": "pvc://sparse/s"}],
+                "reranker": {"name": "r", "source": "pvc://models/r"}
+            },
+            "rerank": {"queries": {"configMap": {"name": "queries", "key": "q.jsonl"}}},
+            "output": {"hostPath": {"path": "/out"}}
+        }))
+        .expect("a spec")
+    }
+
+    #[test]
+    fn every_volume_of_a_run_is_listed_with_the_field_that_names_it() {
+        let spec = spec();
+        let models = models(&spec).expect("models");
+        let listed: Vec<_> = volumes(&spec, &models)
+            .into_iter()
+            .map(|volume| (volume.purpose.volume_name(), volume.volume, volume.key, volume.field))
+            .collect();
+        let volume = |name: &str, volume, key, field: &str| (name.to_owned(), volume, key, field.to_owned());
+        assert_eq!(
+            listed,
+            [
+                volume("source-0", Volume::Claim("chunks"), None, "spec.collections[0].source.pvc"),
+                volume("source-1", Volume::ConfigMap("notes"), None, "spec.collections[1].source.configMap"),
+                volume("dense-1", Volume::Claim("models"), None, "spec.models.dense[1].source"),
+                volume("sparse-0", Volume::Claim("sparse"), None, "spec.models.sparse[0].source"),
+                volume("reranker", Volume::Claim("models"), None, "spec.models.reranker.source"),
+                volume("queries", Volume::ConfigMap("queries"), Some("q.jsonl"), "spec.rerank.queries.configMap"),
+                volume("output", Volume::HostPath("/out"), None, "spec.output.hostPath"),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_model_source_that_cannot_be_read_is_named_by_its_field() {
+        let mut spec = spec();
+        spec.models.sparse[0].source = "splade".into();
+        let error = models(&spec).expect_err("no source").to_string();
+        assert!(error.starts_with("spec.models.sparse[0].source: \"splade\" is no model source"), "{error}");
     }
 }

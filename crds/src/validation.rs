@@ -3,15 +3,15 @@
 //! A field listed here never looks as if it worked: the operator reports it in `Accepted=False` with reason
 //! `NotImplemented`, the command line refuses the manifest, both with the path of the field.
 
-use crate::v1alpha1::{DeletionPolicy, EmbeddingRunSpec, Format, FusionMethod, OutputFormat, Processing, UpdatePolicy};
+use crate::v1alpha1::{DeletionPolicy, EmbeddingRunSpec, Format, OutputFormat, Processing, UpdatePolicy};
 
 /// The paths of the fields of a spec that ask for something that is not implemented yet.
 pub fn not_implemented(spec: &EmbeddingRunSpec) -> Vec<String> {
     let mut paths = Paths(Vec::new());
     collections(spec, &mut paths);
-    models(spec, &mut paths);
-    pipeline(spec, &mut paths);
     output(spec, &mut paths);
+    let toggles = spec.toggles.clone().unwrap_or_default();
+    paths.check("spec.toggles.exclusive", toggles.exclusive == Some(false));
     paths.check("spec.gpu.memoryCeiling", spec.gpu.memory_ceiling.is_some());
     paths.check("spec.gpu.claimTemplate", spec.gpu.claim_template.is_some());
     paths.check("spec.modelCache", spec.model_cache.is_some());
@@ -38,29 +38,6 @@ fn collections(spec: &EmbeddingRunSpec, paths: &mut Paths) {
         paths.check(at("source.objectStore"), collection.source.object_store.is_some());
         paths.check(at("format"), matches!(collection.format, Format::Parquet | Format::Csv));
     }
-}
-
-fn models(spec: &EmbeddingRunSpec, paths: &mut Paths) {
-    for (index, model) in spec.models.dense.iter().enumerate() {
-        let at = |field: &str| format!("spec.models.dense[{index}].{field}");
-        paths.check(at("optional"), model.optional);
-    }
-    paths.check("spec.models.sparse", !spec.models.sparse.is_empty());
-    paths.check("spec.models.reranker", spec.models.reranker.is_some());
-}
-
-fn pipeline(spec: &EmbeddingRunSpec, paths: &mut Paths) {
-    if let Some(toggles) = &spec.toggles {
-        paths.check("spec.toggles.exclusive", toggles.exclusive == Some(false));
-        paths.check("spec.toggles.sparse", toggles.sparse == Some(true));
-        paths.check("spec.toggles.rerank", toggles.rerank == Some(true));
-        paths.check("spec.toggles.metrics", toggles.metrics == Some(false));
-    }
-    if let Some(fusion) = &spec.fusion {
-        paths.check("spec.fusion.method", fusion.method.is_some_and(|method| method != FusionMethod::None));
-        paths.check("spec.fusion.candidates", fusion.candidates.is_some());
-    }
-    paths.check("spec.rerank", spec.rerank.is_some());
 }
 
 fn output(spec: &EmbeddingRunSpec, paths: &mut Paths) {
@@ -104,13 +81,7 @@ mod tests {
                 "spec.collections[0].source.objectStore",
             ),
             ("/collections/0/format", json!("Csv"), "spec.collections[0].format"),
-            ("/models/dense/0/optional", json!(true), "spec.models.dense[0].optional"),
-            ("/models/sparse", json!([{"name": "s", "source": "file:///s"}]), "spec.models.sparse"),
-            ("/models/reranker", json!({"name": "r", "source": "file:///r"}), "spec.models.reranker"),
             ("/toggles", json!({"exclusive": false}), "spec.toggles.exclusive"),
-            ("/fusion", json!({"method": "WeightedMean"}), "spec.fusion.method"),
-            ("/fusion", json!({"candidates": "Weighted"}), "spec.fusion.candidates"),
-            ("/rerank", json!({"topK": 3}), "spec.rerank"),
             ("/gpu", json!({"memoryCeiling": "12Gi"}), "spec.gpu.memoryCeiling"),
             ("/gpu", json!({"claimTemplate": "one"}), "spec.gpu.claimTemplate"),
             ("/output/formats", json!(["QdrantJsonLines"]), "spec.output.formats"),

@@ -2,15 +2,23 @@
 //!
 //! Batch pods are gone between two scrapes, so the final figures of every run are counted here.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use crds::{
-    contract::FinalizeResult,
-    v1alpha1::{EmbeddingRun, FallbackReason, Phase},
+    contract::{FinalizeResult, StageFallback, StageResult},
+    v1alpha1::{EmbeddingRun, FallbackReason, FallbackSource, Phase},
 };
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder, core::Collector,
 };
+
+/// From a glance to a day, in seconds.
+const STAGE_BUCKETS: [f64; 12] = [0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0];
 
 /// Every metric of the operator.
 pub struct Metrics {
@@ -19,49 +27,48 @@ pub struct Metrics {
     duration: Histogram,
     runs: IntGaugeVec,
     leader: IntGauge,
+    results: Results,
+    /// The last revision whose figures were counted, by the unique id of the run.
+    counted: Mutex<HashMap<String, String>>,
+}
+
+/// The final figures of runs.
+struct Results {
     chunks: IntCounter,
     tokens: IntCounter,
     truncated: IntCounter,
     skipped: IntCounter,
+    dense_fallbacks: IntCounterVec,
+    sparse_fallbacks: IntCounterVec,
+    rerank_fallbacks: IntCounterVec,
     device_fallbacks: IntCounterVec,
+    sparse_coverage: GaugeVec,
+    dense_latency: HistogramVec,
+    sparse_latency: HistogramVec,
+    rerank_latency: HistogramVec,
 }
 
 impl Metrics {
     /// Registers every metric.
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
-        let metrics = Self {
-            reconciliations: IntCounterVec::new(
-                Opts::new("embedrun_reconciliations_total", "Reconciliations by result."),
+        let duration = HistogramOpts::new("embedrun_reconcile_duration_seconds", "Time of one reconciliation.")
+            .buckets(vec![0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]);
+        let runs = Opts::new("embedrun_runs", "EmbeddingRuns by phase.");
+        Ok(Self {
+            reconciliations: counters(
+                &registry,
+                "embedrun_reconciliations_total",
+                "Reconciliations by result.",
                 &["result"],
             )?,
-            duration: Histogram::with_opts(
-                HistogramOpts::new("embedrun_reconcile_duration_seconds", "Time of one reconciliation.")
-                    .buckets(vec![0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]),
-            )?,
-            runs: IntGaugeVec::new(Opts::new("embedrun_runs", "EmbeddingRuns by phase."), &["phase"])?,
-            leader: IntGauge::new("embedrun_leader", "1 while this process holds the lease.")?,
-            chunks: IntCounter::new("rag_chunks_total", "Chunks embedded by finished runs.")?,
-            tokens: IntCounter::new("rag_tokens_total", "Tokens embedded by finished runs, over all models.")?,
-            truncated: IntCounter::new("rag_truncated_chunks_total", "Chunks cut by finished runs.")?,
-            skipped: IntCounter::new("rag_skipped_chunks_total", "Chunks without text in finished runs.")?,
-            device_fallbacks: IntCounterVec::new(
-                Opts::new("device_fallback_total", "Shards computed on another device than asked for."),
-                &["reason", "source"],
-            )?,
+            duration: registered(&registry, Histogram::with_opts(duration)?)?,
+            runs: registered(&registry, IntGaugeVec::new(runs, &["phase"])?)?,
+            leader: registered(&registry, IntGauge::new("embedrun_leader", "1 while this process holds the lease.")?)?,
+            results: Results::new(&registry)?,
+            counted: Mutex::default(),
             registry,
-        };
-        let registry = &metrics.registry;
-        registry.register(Box::new(metrics.reconciliations.clone()))?;
-        registry.register(Box::new(metrics.duration.clone()))?;
-        registry.register(Box::new(metrics.runs.clone()))?;
-        registry.register(Box::new(metrics.leader.clone()))?;
-        registry.register(Box::new(metrics.chunks.clone()))?;
-        registry.register(Box::new(metrics.tokens.clone()))?;
-        registry.register(Box::new(metrics.truncated.clone()))?;
-        registry.register(Box::new(metrics.skipped.clone()))?;
-        registry.register(Box::new(metrics.device_fallbacks.clone()))?;
-        Ok(metrics)
+        })
     }
 
     /// One reconciliation ended; `result` is `ok` or the class of the error.
@@ -75,27 +82,28 @@ impl Metrics {
         self.leader.set(i64::from(leads));
     }
 
-    /// Counts the runs by phase.
+    /// Counts the runs by phase; `runs` are all that there are.
     pub fn set_runs<'a>(&self, runs: impl Iterator<Item = &'a EmbeddingRun>) {
         let mut by_phase: BTreeMap<String, i64> = Phase::ALL.iter().map(|phase| (phase.to_string(), 0)).collect();
+        let mut there = HashSet::new();
         for run in runs {
             let phase = run.status.as_ref().and_then(|status| status.phase).unwrap_or(Phase::Pending);
             *by_phase.entry(phase.to_string()).or_default() += 1;
+            there.extend(run.metadata.uid.as_deref());
         }
         for (phase, count) in by_phase {
             self.runs.with_label_values(&[&phase]).set(count);
         }
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| there.contains(uid.as_str()));
     }
 
-    /// The final figures of a run.
-    pub fn record_result(&self, result: &FinalizeResult) {
-        self.chunks.inc_by(result.totals.embedded);
-        self.truncated.inc_by(result.totals.truncated);
-        self.skipped.inc_by(result.totals.skipped);
-        self.tokens.inc_by(result.totals.dense.iter().map(|pass| pass.tokens).sum());
-        self.device_fallbacks
-            .with_label_values(&[FallbackReason::DeviceFallback.to_string().as_str(), "runtime"])
-            .inc_by(result.device_fallbacks);
+    /// Counts the final figures of a revision, once: a reconciliation that still sees the run as it was before its end
+    /// comes here again.
+    pub fn record_result(&self, uid: &str, revision: &str, result: &FinalizeResult) {
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        if counted.insert(uid.to_owned(), revision.to_owned()).as_deref() != Some(revision) {
+            self.results.add(result);
+        }
     }
 
     /// All metrics in the text format.
@@ -103,5 +111,176 @@ impl Metrics {
         let mut buffer = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut buffer)?;
         Ok(String::from_utf8_lossy(&buffer).into_owned())
+    }
+}
+
+impl Results {
+    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let counter = |name: &str, help: &str| registered(registry, IntCounter::new(name, help)?);
+        let fallbacks = |name: &str, help: &str| counters(registry, name, help, &["reason", "source"]);
+        let latency = |name: &str, help: &str| {
+            let options = HistogramOpts::new(name, help).buckets(STAGE_BUCKETS.to_vec());
+            registered(registry, HistogramVec::new(options, &["stage"])?)
+        };
+        let coverage = Opts::new(
+            "rag_sparse_coverage_ratio",
+            "The share of rows whose sparse vector the model made, in the run that finished last.",
+        );
+        Ok(Self {
+            chunks: counter("rag_chunks_total", "Chunks embedded by finished runs.")?,
+            tokens: counter("rag_tokens_total", "Tokens embedded by finished runs, over all dense models.")?,
+            truncated: counter("rag_truncated_chunks_total", "Chunks cut by finished runs.")?,
+            skipped: counter("rag_skipped_chunks_total", "Chunks without text in finished runs.")?,
+            dense_fallbacks: fallbacks("dense_fallback_total", "Times that an optional dense model was left out.")?,
+            sparse_fallbacks: fallbacks("sparse_fallback_total", "Times that the sparse stage did less than asked.")?,
+            rerank_fallbacks: fallbacks("rerank_fallback_total", "Times that the rerank stage did less than asked.")?,
+            device_fallbacks: fallbacks("device_fallback_total", "Shards computed on another device than asked for.")?,
+            // Without labels, and yet not there before a run has had sparse vectors: a zero would be an alarm.
+            sparse_coverage: registered(registry, GaugeVec::new(coverage, &[])?)?,
+            dense_latency: latency("rag_dense_latency_seconds", "Time of the dense passes of a finished run.")?,
+            sparse_latency: latency("rag_sparse_latency_seconds", "Time of the sparse passes of a finished run.")?,
+            rerank_latency: latency("rag_rerank_latency_seconds", "Time of the rerank stage of a finished run.")?,
+        })
+    }
+
+    fn add(&self, result: &FinalizeResult) {
+        let totals = &result.totals;
+        self.chunks.inc_by(totals.embedded);
+        self.truncated.inc_by(totals.truncated);
+        self.skipped.inc_by(totals.skipped);
+        self.tokens.inc_by(totals.dense.iter().map(|pass| pass.tokens).sum());
+        let seconds: u64 = totals.dense.iter().map(|pass| pass.seconds).sum();
+        self.dense_latency.with_label_values(&["dense"]).observe(seconds as f64);
+        add_fallback(&self.dense_fallbacks, result.dense_fallback);
+        if let Some(sparse) = &totals.sparse {
+            add_stage(&self.sparse_latency, "sparse", sparse);
+            add_fallback(&self.sparse_fallbacks, sparse.fallback);
+            if let Some(coverage) = sparse.coverage {
+                self.sparse_coverage.with_label_values::<&str>(&[]).set(f64::from(coverage) / 1000.0);
+            }
+        }
+        if let Some(rerank) = &totals.rerank {
+            add_stage(&self.rerank_latency, "rerank", rerank);
+            add_fallback(&self.rerank_fallbacks, rerank.fallback);
+        }
+        let device = StageFallback {
+            reason: FallbackReason::DeviceFallback,
+            source: FallbackSource::Runtime,
+            count: result.device_fallbacks,
+        };
+        add_fallback(&self.device_fallbacks, Some(device));
+    }
+}
+
+/// The time of a stage that did anything.
+fn add_stage(latency: &HistogramVec, name: &str, stage: &StageResult) {
+    if stage.executed {
+        latency.with_label_values(&[name]).observe(Duration::from_millis(stage.millis).as_secs_f64());
+    }
+}
+
+fn add_fallback(counters: &IntCounterVec, fallback: Option<StageFallback>) {
+    if let Some(StageFallback { reason, source, count }) = fallback {
+        counters.with_label_values(&[reason.to_string(), source.to_string()]).inc_by(count);
+    }
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+    registered(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
+}
+
+fn registered<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> Result<C, prometheus::Error> {
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}
+
+#[cfg(test)]
+mod tests {
+    use crds::contract::{CollectionResult, DenseResult};
+
+    use super::*;
+
+    fn result() -> FinalizeResult {
+        let fallback = |reason, source, count| Some(StageFallback { reason, source, count });
+        let sparse = StageResult {
+            enabled: true,
+            executed: true,
+            fallback: fallback(FallbackReason::OutOfMemory, FallbackSource::Runtime, 2),
+            coverage: Some(975),
+            millis: 2500,
+            ..StageResult::default()
+        };
+        let rerank = StageResult {
+            enabled: true,
+            fallback: fallback(FallbackReason::ModelUnavailable, FallbackSource::Load, 1),
+            ..StageResult::default()
+        };
+        FinalizeResult {
+            totals: CollectionResult {
+                embedded: 25,
+                truncated: 3,
+                dense: vec![DenseResult { dimensions: 384, tokens: 900, seconds: 3 }; 2],
+                sparse: Some(sparse),
+                rerank: Some(rerank),
+                ..CollectionResult::default()
+            },
+            ..FinalizeResult::default()
+        }
+    }
+
+    fn assert_has(metrics: &Metrics, lines: &[&str]) {
+        let text = metrics.render().expect("text");
+        for line in lines {
+            assert!(text.lines().any(|found| found == *line), "no {line:?} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn the_final_figures_of_a_run_are_exported_with_bounded_labels() {
+        let metrics = Metrics::new().expect("metrics");
+        metrics.record_result("uid-1", "r1", &result());
+        assert_has(
+            &metrics,
+            &[
+                "rag_chunks_total 25",
+                "rag_truncated_chunks_total 3",
+                "rag_tokens_total 1800",
+                r#"sparse_fallback_total{reason="OutOfMemory",source="runtime"} 2"#,
+                r#"rerank_fallback_total{reason="ModelUnavailable",source="load"} 1"#,
+                r#"device_fallback_total{reason="DeviceFallback",source="runtime"} 0"#,
+                "rag_sparse_coverage_ratio 0.975",
+                r#"rag_dense_latency_seconds_sum{stage="dense"} 6"#,
+                r#"rag_sparse_latency_seconds_sum{stage="sparse"} 2.5"#,
+                r#"rag_sparse_latency_seconds_count{stage="sparse"} 1"#,
+            ],
+        );
+        let text = metrics.render().expect("text");
+        assert!(!text.contains("rag_rerank_latency_seconds_count{"), "a stage that did not run took no time: {text}");
+    }
+
+    #[test]
+    fn a_run_without_sparse_vectors_has_no_coverage() {
+        let metrics = Metrics::new().expect("metrics");
+        metrics.record_result("uid-1", "r1", &FinalizeResult::default());
+        assert!(!metrics.render().expect("text").contains("rag_sparse_coverage_ratio"));
+    }
+
+    #[test]
+    fn a_revision_is_counted_once_and_the_next_one_again() {
+        let metrics = Metrics::new().expect("metrics");
+        metrics.record_result("uid-1", "r1", &result());
+        metrics.record_result("uid-1", "r1", &result());
+        assert_has(&metrics, &["rag_chunks_total 25"]);
+        metrics.record_result("uid-1", "r2", &result());
+        metrics.record_result("uid-2", "r1", &result());
+        assert_has(&metrics, &["rag_chunks_total 75", r#"rag_sparse_latency_seconds_count{stage="sparse"} 3"#]);
+    }
+
+    #[test]
+    fn a_run_that_is_gone_is_forgotten() {
+        let metrics = Metrics::new().expect("metrics");
+        metrics.record_result("uid-1", "r1", &result());
+        metrics.set_runs([].into_iter());
+        assert!(metrics.counted.lock().expect("the counted revisions").is_empty());
     }
 }

@@ -21,8 +21,9 @@ use candle_core::Device;
 use clap::{Parser, ValueEnum};
 use runner::{
     batch::{TokenBudget, batches},
+    batched::{PassOptions, run},
+    memory::Memory,
     model::{DenseModel, DenseOptions, ModelError, Reranker, SparseModel, SparseOptions},
-    stage::dense::{PassOptions, run},
     text::Tokens,
 };
 use serde::Deserialize;
@@ -82,6 +83,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 batch: TokenBudget(args.batch),
                 tokenizer_threads: NonZeroUsize::MIN,
                 workers,
+                memory: Memory::default(),
                 cancelled: Arc::default(),
             };
             let records = &records;

@@ -84,29 +84,64 @@ pub fn batches(lengths: &[usize], budget: TokenBudget) -> Vec<Vec<usize>> {
     batches
 }
 
+/// Results of a window, one per row, that are put to their places batch by batch.
+pub trait Places: Send {
+    /// How many rows there are.
+    fn count(&self) -> usize;
+
+    /// Takes the `computed` rows of a `batch` of row indices.
+    ///
+    /// # Panics
+    /// If there is not one row of the right width per index.
+    fn put(&mut self, batch: &[usize], computed: Self);
+}
+
+impl Places for Rows {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn put(&mut self, batch: &[usize], computed: Self) {
+        let dimensions = self.dimensions;
+        assert_eq!((batch.len(), dimensions), (computed.len(), computed.dimensions), "one row per row of the batch");
+        for (&row, vector) in batch.iter().zip(computed.iter()) {
+            self.values[row * dimensions..][..dimensions].copy_from_slice(vector);
+        }
+    }
+}
+
+impl<T: Send> Places for Vec<T> {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn put(&mut self, batch: &[usize], computed: Self) {
+        assert_eq!(batch.len(), computed.len(), "one row per row of the batch");
+        for (&row, value) in batch.iter().zip(computed) {
+            self[row] = value;
+        }
+    }
+}
+
 /// Rows of a window that come back batch by batch, each to its place: row N out is row N in.
 #[derive(Debug)]
-pub struct Restored {
-    rows: Rows,
+pub struct Restored<R> {
+    rows: R,
     missing: usize,
 }
 
-impl Restored {
-    /// Of `count` rows, none of which is there yet.
-    pub fn new(count: usize, dimensions: usize) -> Self {
-        Self { rows: Rows::new(dimensions, vec![0.0; count * dimensions]), missing: count }
+impl<R: Places> Restored<R> {
+    /// Takes `rows`, none of which is computed yet.
+    pub fn new(rows: R) -> Self {
+        Self { missing: rows.count(), rows }
     }
 
     /// Takes the `computed` rows of a `batch` of row indices.
     ///
     /// # Panics
     /// If there is not one row of the right width per index.
-    pub fn put(&mut self, batch: &[usize], computed: &Rows) {
-        let dimensions = self.rows.dimensions;
-        assert_eq!((batch.len(), dimensions), (computed.len(), computed.dimensions), "one row per row of the batch");
-        for (&row, vector) in batch.iter().zip(computed.iter()) {
-            self.rows.values[row * dimensions..][..dimensions].copy_from_slice(vector);
-        }
+    pub fn put(&mut self, batch: &[usize], computed: R) {
+        self.rows.put(batch, computed);
         self.missing -= batch.len();
     }
 
@@ -116,7 +151,7 @@ impl Restored {
     }
 
     /// The rows in their order.
-    pub fn into_rows(self) -> Rows {
+    pub fn into_rows(self) -> R {
         self.rows
     }
 }
@@ -164,10 +199,10 @@ mod tests {
         #[test]
         fn restoring_gives_every_row_its_place_back((lengths, budget) in window(), dimensions in 1usize..4) {
             let vector = |row: usize| (0..dimensions).map(move |column| (row * 10 + column) as f32);
-            let mut restored = Restored::new(lengths.len(), dimensions);
+            let mut restored = Restored::new(Rows::new(dimensions, vec![0.0; lengths.len() * dimensions]));
             for batch in batches(&lengths, budget).iter().rev() {
                 prop_assert!(!restored.is_whole());
-                restored.put(batch, &Rows::new(dimensions, batch.iter().flat_map(|&row| vector(row)).collect()));
+                restored.put(batch, Rows::new(dimensions, batch.iter().flat_map(|&row| vector(row)).collect()));
             }
             prop_assert!(restored.is_whole());
             let expected = Rows::new(dimensions, (0..lengths.len()).flat_map(vector).collect());
@@ -183,7 +218,7 @@ mod tests {
     #[test]
     fn an_empty_window_has_no_batches() {
         assert!(batches(&[], TokenBudget(10)).is_empty());
-        assert!(Restored::new(0, 3).is_whole());
+        assert!(Restored::new(Rows::new(3, Vec::new())).is_whole());
     }
 
     #[test]

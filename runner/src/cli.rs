@@ -1,11 +1,11 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use crds::contract::{CONFIG_DIR, CONFIG_KEY};
 
-use crate::{config::VolumeMapping, device::DeviceRequest, log::LogFormat};
+use crate::{config::VolumeMapping, device::DeviceRequest, log::LogFormat, toggles::Flag};
 
 /// Turns collections of text into search-ready vectors.
 #[derive(Debug, Parser)]
@@ -23,6 +23,9 @@ pub struct Cli {
     /// The file that the result is written to as JSON, also when the stage fails.
     #[arg(long, global = true, env = "EMBEDRUN_RESULT_FILE", value_name = "FILE")]
     pub result_file: Option<PathBuf>,
+    /// Where /metrics is served while the process runs, for example 127.0.0.1:9464.
+    #[arg(long, global = true, env = "EMBEDRUN_METRICS_LISTEN", value_name = "ADDRESS")]
+    pub metrics_listen: Option<SocketAddr>,
 }
 
 /// What to do.
@@ -36,6 +39,9 @@ pub enum Command {
     Embed(EmbedArgs),
     /// Stage 3: writes the summaries and points readers to the revision.
     Finalize(ConfigArgs),
+    /// Shows what a run left behind, for people.
+    #[command(subcommand)]
+    Summary(SummaryCommand),
     /// Finds the chunks nearest to a question in the current revision of a collection.
     Search(SearchArgs),
 }
@@ -52,6 +58,9 @@ pub struct RunArgs {
     /// The largest number of chunks in a shard, in place of spec.execution.shardSize.
     #[arg(long, value_name = "CHUNKS", value_parser = clap::value_parser!(u64).range(1..))]
     pub shard_size: Option<u64>,
+    /// A toggle, in place of what the manifest, the environment or a file says; repeatable.
+    #[arg(long = "toggle", value_name = "KEY=VALUE")]
+    pub toggles: Vec<Flag>,
 }
 
 /// A manifest and where its volumes are.
@@ -102,6 +111,16 @@ pub struct EmbedArgs {
     /// Whether a missing GPU is a failure; otherwise the CPU computes and the fallback is recorded.
     #[arg(long, action = ArgAction::Set, default_value_t = true, value_name = "BOOL")]
     pub gpu_required: bool,
+}
+
+/// What to do with a summary.
+#[derive(Debug, Subcommand)]
+pub enum SummaryCommand {
+    /// Shows a processing_summary.json: what was asked, done and fell back, how fast, how good, and where things lie.
+    Show {
+        /// The file.
+        path: PathBuf,
+    },
 }
 
 /// The arguments of `search`.

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, stderr};
 use clap::ValueEnum;
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
-use crate::progress::AboveBars;
+use crate::{progress::AboveBars, telemetry::Collector};
 
 /// The form of the log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -26,8 +26,8 @@ impl LogFormat {
     }
 }
 
-/// Starts the log. A filter that cannot be read is an error that names it.
-pub fn init(format: LogFormat, quiet: bool) -> Result<(), String> {
+/// Starts the log, and sends the spans to the collector where there is one. A filter that cannot be read is an error that names it.
+pub fn init(format: LogFormat, quiet: bool, collector: Option<&Collector>) -> Result<(), String> {
     let default = if quiet { "warn" } else { "info" };
     let filter = match std::env::var(FILTER) {
         Ok(text) => EnvFilter::try_new(&text).map_err(|error| format!("{FILTER}={text}: {error}"))?,
@@ -38,6 +38,8 @@ pub fn init(format: LogFormat, quiet: bool) -> Result<(), String> {
         LogFormat::Json => layer.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed(),
         LogFormat::Text => layer.with_ansi(stderr().is_terminal()).without_time().compact().boxed(),
     };
-    tracing_subscriber::registry().with(layer).with(filter).init();
+    // Spans go to a collector whatever the log is filtered by.
+    let traces = collector.map(Collector::layer);
+    tracing_subscriber::registry().with(layer.with_filter(filter)).with(traces).init();
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The command line → the stages → the exit code.
 
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -11,26 +12,36 @@ use crds::{
     identity::Revision,
 };
 use runner::{
-    cli::{Cli, Command, RunArgs, SearchArgs},
+    cli::{Cli, Command, RunArgs, SearchArgs, SummaryCommand},
     config::{self, ConfigError, LocalVolumes, Manifest},
     device::DeviceRequest,
     error::{Result, StageError},
     interrupt::Interrupt,
     log::{self, LogFormat},
+    metrics,
     pipeline::{self, Failed},
     result,
     search::{self, Query},
     stage::{self, Run},
+    telemetry::{self, Collector},
+    toggles::{Flag, Toggles},
 };
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let format = cli.log_format.unwrap_or_else(LogFormat::detect);
-    if let Err(message) = log::init(format, cli.quiet) {
-        eprintln!("error: {message}");
-        return ExitCode::from(contract::ExitCode::BadConfiguration.code());
-    }
-    let process = Process { format, quiet: cli.quiet, result_file: cli.result_file };
+    let started = Collector::of_environment().and_then(|collector| {
+        log::init(format, cli.quiet, collector.as_ref())?;
+        Ok(collector)
+    });
+    let collector = match started {
+        Ok(collector) => collector,
+        Err(message) => {
+            eprintln!("error: {message}");
+            return ExitCode::from(contract::ExitCode::BadConfiguration.code());
+        }
+    };
+    let process = Process { format, quiet: cli.quiet, result_file: cli.result_file, metrics: cli.metrics_listen };
     let ended = match cli.command {
         Command::Run(args) => process.run(&args),
         Command::Plan(args) => process.stage(&args.config.config, Stage::Plan, None, |run| {
@@ -42,8 +53,12 @@ fn main() -> ExitCode {
         Command::Finalize(args) => {
             process.stage(&args.config, Stage::Finalize, None, |run| stage::finalize(run).map(StageOutcome::Finalized))
         }
+        Command::Summary(SummaryCommand::Show { path }) => show(&path).map_err(|error| process.complain(&error)),
         Command::Search(args) => find(&args).map_err(|error| process.complain(&error)),
     };
+    if let Some(collector) = collector {
+        collector.finish();
+    }
     ended.map_or_else(|code| ExitCode::from(code.code()), |()| ExitCode::SUCCESS)
 }
 
@@ -52,6 +67,7 @@ struct Process {
     format: LogFormat,
     quiet: bool,
     result_file: Option<PathBuf>,
+    metrics: Option<SocketAddr>,
 }
 
 impl Process {
@@ -68,8 +84,8 @@ impl Process {
         let revision = config.revision.clone();
         result::report_panics(self.result_file.clone(), revision.clone(), stage, shard);
         let outcome = self
-            .open(config)
-            .and_then(|run| Ok((work(&run)?, run)))
+            .open(config, &[])
+            .and_then(|run| Ok((run_span(&run, stage).in_scope(|| work(&run))?, run)))
             .map_err(|error| self.fail(&revision, &Failed { stage, shard, error }))?;
         let (outcome, run) = outcome;
         let sentence = result::sentence(&run.config, &outcome);
@@ -91,18 +107,25 @@ impl Process {
         let device = args.device.map_or(asked, |device| device.or(DeviceRequest::Any));
         let shard_size = args.shard_size.unwrap_or(spec.execution.shard_size);
         let run = self
-            .open(config)
+            .open(config, &args.toggles)
             .map_err(|error| self.fail(&revision, &Failed { stage: Stage::Plan, shard: None, error }))?;
-        let outcome = pipeline::run(&run, shard_size, device).map_err(|failed| self.fail(&revision, &failed))?;
+        let span = tracing::debug_span!(telemetry::RUN, revision = %revision);
+        let outcome = span
+            .in_scope(|| pipeline::run(&run, shard_size, device))
+            .map_err(|failed| self.fail(&revision, &failed))?;
         let sentence = result::complete(&run.config, &outcome.result, outcome.already_complete);
         self.succeed(&RunResult::new(revision, StageOutcome::Finalized(outcome.result)), &sentence);
         Ok(())
     }
 
-    fn open(&self, config: RunnerConfig) -> Result<Run> {
+    fn open(&self, config: RunnerConfig, flags: &[Flag]) -> Result<Run> {
+        let toggles = Toggles::of_process(&config, flags)?;
         let interrupt = Interrupt::on_signals()
             .map_err(|error| StageError::new(FailureReason::Internal, "cannot listen for signals").caused_by(error))?;
-        Run::open(config, interrupt, !self.quiet && self.format == LogFormat::Text)
+        if let Some(address) = self.metrics.filter(|_| toggles.features.metrics) {
+            metrics::serve(address)?;
+        }
+        Run::open(config, toggles, interrupt, !self.quiet && self.format == LogFormat::Text)
     }
 
     fn succeed(&self, result: &RunResult, sentence: &str) {
@@ -124,6 +147,19 @@ impl Process {
         }
         code
     }
+}
+
+fn run_span(run: &Run, stage: Stage) -> tracing::Span {
+    tracing::debug_span!(telemetry::RUN, revision = %run.config.revision, stage = %stage)
+}
+
+fn show(path: &Path) -> Result<()> {
+    let invalid = |message: String| StageError::new(FailureReason::InvalidFile, message);
+    let name = path.display().to_string();
+    let bytes = std::fs::read(path).map_err(|error| invalid(format!("cannot read {name}")).caused_by(error))?;
+    let summary = report::read(&bytes, &name).map_err(|error| invalid(error.to_string()))?;
+    result::print(&report::text(&summary));
+    Ok(())
 }
 
 fn find(args: &SearchArgs) -> Result<()> {

@@ -9,7 +9,7 @@ use std::{
 use crds::{
     contract::{
         CollectionResult, Failure, FailureReason, FinalizeResult, PlanResult, RunResult, RunnerConfig, Stage,
-        StageOutcome,
+        StageFallback, StageOutcome, StageResult,
     },
     identity::Revision,
 };
@@ -83,8 +83,26 @@ pub fn complete(config: &RunnerConfig, result: &FinalizeResult, already: bool) -
     if result.device_fallbacks > 0 {
         let _ = writeln!(text, "  {} shard(s) were computed on the CPU for want of a GPU", result.device_fallbacks);
     }
+    for (stage, fallback) in fallbacks(result) {
+        let _ = writeln!(
+            text,
+            "  {stage} did less than was asked: {} ({}), {} time(s)",
+            fallback.reason, fallback.source, fallback.count
+        );
+    }
     let _ = write!(text, "  summary: {}", config.run_summary_uri());
     text
+}
+
+/// The stages that fell back, and why.
+fn fallbacks(result: &FinalizeResult) -> Vec<(&'static str, StageFallback)> {
+    let of_stage = |stage: &Option<StageResult>| stage.as_ref().and_then(|stage| stage.fallback);
+    let stages = [
+        ("dense", result.dense_fallback),
+        ("sparse", of_stage(&result.totals.sparse)),
+        ("rerank", of_stage(&result.totals.rerank)),
+    ];
+    stages.into_iter().filter_map(|(stage, fallback)| Some((stage, fallback?))).collect()
 }
 
 fn counts(config: &RunnerConfig, result: &CollectionResult) -> String {
@@ -95,12 +113,27 @@ fn counts(config: &RunnerConfig, result: &CollectionResult) -> String {
     if result.truncated > 0 {
         let _ = write!(text, ", {} truncated", result.truncated);
     }
-    for (model, dense) in config.dense.iter().zip(&result.dense) {
+    let made = config.dense.iter().zip(&result.dense).filter(|(_, dense)| dense.dimensions > 0);
+    for (model, dense) in made {
         let _ = write!(
             text,
             "; {}: {} dimensions, {} tokens, {} s",
             model.name, dense.dimensions, dense.tokens, dense.seconds
         );
     }
+    if let Some(StageResult { executed: true, coverage: Some(coverage), .. }) = &result.sparse {
+        let _ = write!(text, "; sparse: coverage {}", share(*coverage));
+    }
+    if let Some(StageResult { executed: true, candidates: Some(candidates), millis, .. }) = &result.rerank {
+        let _ = write!(text, "; rerank: {candidates} candidates in {:.1} s", *millis as f64 / 1000.0);
+    }
+    for (metric, value) in &result.quality {
+        let _ = write!(text, "; {metric} {}", share(*value));
+    }
     text
+}
+
+/// Thousandths as a number with three decimals.
+fn share(thousandths: u16) -> String {
+    format!("{}.{:03}", thousandths / 1000, thousandths % 1000)
 }

@@ -1,5 +1,5 @@
 //! What a shard keeps on the local disk while it is embedded, so that memory does not grow with its chunks: the chunks,
-//! and the vectors of each pass. The files have no name and are gone with the process.
+//! and the vectors of each pass, dense and sparse. The files have no name and are gone with the process.
 
 use std::{
     fs::File,
@@ -13,6 +13,7 @@ use crds::contract::FailureReason;
 use crate::{
     batch::Rows,
     error::{Result, StageError, output_error},
+    model::SparseVector,
     source::Chunk,
 };
 
@@ -109,17 +110,17 @@ impl VectorFile {
         self.writer.write_all(&bytes).map_err(written)
     }
 
-    /// No more are added: they can be read, once.
+    /// No more are added: they can be read, as often as needed.
     pub fn finish(self) -> Result<Vectors> {
         let file = self.writer.into_inner().map_err(|error| written(error.into_error()))?;
-        let reader = BufReader::with_capacity(1 << 18, At { file: Arc::new(file), offset: 0 });
-        Ok(Vectors { reader, dimensions: self.dimensions })
+        Ok(Vectors { file: Arc::new(file), dimensions: self.dimensions })
     }
 }
 
-/// Vectors that are read in their order.
+/// Vectors that can be read from the beginning, as often as needed.
+#[derive(Clone)]
 pub struct Vectors {
-    reader: BufReader<At>,
+    file: Arc<File>,
     dimensions: usize,
 }
 
@@ -129,13 +130,101 @@ impl Vectors {
         self.dimensions
     }
 
+    /// The vectors from the first on.
+    pub fn reader(&self) -> VectorReader {
+        let reader = BufReader::with_capacity(1 << 18, At { file: Arc::clone(&self.file), offset: 0 });
+        VectorReader { reader, dimensions: self.dimensions }
+    }
+}
+
+/// Vectors that are read in their order.
+pub struct VectorReader {
+    reader: BufReader<At>,
+    dimensions: usize,
+}
+
+impl VectorReader {
     /// The next `count` vectors.
-    pub fn next(&mut self, count: usize) -> Result<Rows> {
+    pub fn read(&mut self, count: usize) -> Result<Rows> {
         let mut bytes = vec![0; count * self.dimensions * size_of::<f32>()];
         self.reader.read_exact(&mut bytes).map_err(read)?;
         let values = bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
         Ok(Rows::new(self.dimensions, values))
     }
+}
+
+/// Where a sparse vector comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum SparseSource {
+    /// The model.
+    Model,
+    /// The terms of the chunk's metadata.
+    Metadata,
+}
+
+/// Sparse vectors in their order.
+pub struct SparseFile {
+    writer: BufWriter<File>,
+}
+
+impl SparseFile {
+    /// An empty file.
+    pub fn new() -> Result<Self> {
+        Ok(Self { writer: BufWriter::new(create()?) })
+    }
+
+    /// Adds a vector.
+    pub fn push(&mut self, source: SparseSource, vector: &SparseVector) -> Result<()> {
+        let mut bytes = Vec::with_capacity(5 + vector.indices.len() * 8);
+        bytes.push(source as u8);
+        bytes.extend((vector.indices.len() as u32).to_le_bytes());
+        bytes.extend(vector.indices.iter().flat_map(|index| index.to_le_bytes()));
+        bytes.extend(vector.values.iter().flat_map(|value| value.to_le_bytes()));
+        self.writer.write_all(&bytes).map_err(written)
+    }
+
+    /// No more are added: they can be read, as often as needed.
+    pub fn finish(self) -> Result<SparseVectors> {
+        let file = self.writer.into_inner().map_err(|error| written(error.into_error()))?;
+        Ok(SparseVectors { file: Arc::new(file) })
+    }
+}
+
+/// Sparse vectors that can be read from the beginning, as often as needed.
+#[derive(Clone)]
+pub struct SparseVectors {
+    file: Arc<File>,
+}
+
+impl SparseVectors {
+    /// The vectors from the first on.
+    pub fn reader(&self) -> SparseReader {
+        SparseReader(BufReader::with_capacity(1 << 18, At { file: Arc::clone(&self.file), offset: 0 }))
+    }
+}
+
+/// Sparse vectors that are read in their order.
+pub struct SparseReader(BufReader<At>);
+
+impl SparseReader {
+    /// The next vector.
+    pub fn read(&mut self) -> Result<(SparseSource, SparseVector)> {
+        read_sparse(&mut self.0).map_err(read)
+    }
+}
+
+fn read_sparse(reader: &mut impl Read) -> io::Result<(SparseSource, SparseVector)> {
+    let mut head = [0; 5];
+    reader.read_exact(&mut head)?;
+    let source = if head[0] == SparseSource::Model as u8 { SparseSource::Model } else { SparseSource::Metadata };
+    let count = u32::from_le_bytes([head[1], head[2], head[3], head[4]]) as usize;
+    let mut bytes = vec![0; count * 8];
+    reader.read_exact(&mut bytes)?;
+    let (indices, values) = bytes.split_at(count * 4);
+    let indices = indices.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
+    let values = values.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+    Ok((source, SparseVector { indices, values }))
 }
 
 /// A reader with a position of its own.
@@ -197,9 +286,30 @@ mod tests {
         let mut file = VectorFile::new(3)?;
         file.push(&rows(0, 5))?;
         file.push(&rows(5, 2))?;
-        let mut vectors = file.finish()?;
-        assert_eq!((vectors.next(4)?, vectors.next(3)?, vectors.dimensions()), (rows(0, 4), rows(4, 3), 3));
-        assert!(vectors.next(1).is_err());
+        let vectors = file.finish()?;
+        for _ in 0..2 {
+            let mut reader = vectors.reader();
+            assert_eq!((reader.read(4)?, reader.read(3)?, vectors.dimensions()), (rows(0, 4), rows(4, 3), 3));
+            assert!(reader.read(1).is_err());
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn sparse_vectors_are_read_in_their_order() -> Result<()> {
+        let vectors = [
+            (SparseSource::Model, SparseVector { indices: vec![3, 70_000], values: vec![0.5, 2.0] }),
+            (SparseSource::Metadata, SparseVector::default()),
+            (SparseSource::Model, SparseVector { indices: vec![0], values: vec![1.0] }),
+        ];
+        let mut file = SparseFile::new()?;
+        vectors.iter().try_for_each(|(source, vector)| file.push(*source, vector))?;
+        let file = file.finish()?;
+        let mut reader = file.reader();
+        for expected in vectors {
+            assert_eq!(reader.read()?, expected);
+        }
+        assert!(reader.read().is_err());
         Ok(())
     }
 }

@@ -107,7 +107,7 @@ fn current(config: &RunnerConfig, store: &Store, collection: &str) -> Result<Pro
     let bytes = store
         .get(&path)?
         .ok_or_else(|| invalid(FailureReason::SourceNotFound, format!("{} is gone", store.uri_of(&path))))?;
-    serde_json::from_slice(&bytes).map_err(|error| store.error("read", &path, error))
+    report::read(&bytes, &store.uri_of(&path)).map_err(|error| store.error("read", &path, error))
 }
 
 /// The vector of the question, made as those of the chunks were.

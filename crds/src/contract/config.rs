@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     identity::Revision,
     layout,
-    v1alpha1::{Dtype, FieldMapping, Format, Pooling, Precision, Prompts, TogglesSpec},
+    v1alpha1::{Dtype, FieldMapping, Format, FusionSpec, GateSpec, Pooling, Precision, Prompts, TogglesSpec},
 };
 
 /// What a runner executes: the identity of a run, with every place resolved to a path.
@@ -22,6 +22,18 @@ pub struct RunnerConfig {
     pub collections: Vec<CollectionConfig>,
     /// The ensemble, in order.
     pub dense: Vec<DenseConfig>,
+    /// The sparse encoders, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sparse: Vec<SparseConfig>,
+    /// The cross-encoder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reranker: Option<RerankerConfig>,
+    /// How vectors and candidates become one.
+    #[serde(default, skip_serializing_if = "FusionSpec::is_unset")]
+    pub fusion: FusionSpec,
+    /// Queries, candidates and the quality gate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rerank: Option<RerankConfig>,
     /// The switches that the spec sets; what it leaves open, the runner decides and records.
     #[serde(default, skip_serializing_if = "TogglesSpec::is_unset")]
     pub toggles: TogglesSpec,
@@ -96,6 +108,89 @@ pub struct DenseConfig {
     /// The form in which the vectors are stored, where it is not F32.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precision: Option<Precision>,
+    /// The share of the model in the fused vector, relative to the others.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub weight: f64,
+    /// Whether the run goes on without the model when it fails.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
+}
+
+/// A sparse model to embed with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SparseConfig {
+    /// Its name, and the beginning of the names of its columns.
+    pub name: String,
+    /// Its folder; the path of a model of a hub is empty.
+    pub source: Place,
+    /// The longest sequence, where the spec overrides the folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<u32>,
+    /// The number of terms kept per chunk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_k: Option<u32>,
+    /// The weight above which a term is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<f64>,
+    /// Whether the run goes on without the model when it fails.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
+}
+
+/// A cross-encoder.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RerankerConfig {
+    /// Its name.
+    pub name: String,
+    /// Its folder; the path of a model of a hub is empty.
+    pub source: Place,
+    /// The longest pair, where the spec overrides the folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<u32>,
+    /// Whether the run goes on without the model when it cannot be loaded.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
+}
+
+/// Queries, candidates and the quality gate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RerankConfig {
+    /// The file of the queries; without one, collections are probed with their own headings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queries: Option<Place>,
+    /// How many candidates per query the cross-encoder scores.
+    pub candidates: u32,
+    /// How many candidates per query are kept.
+    pub top_k: u32,
+    /// The quality below which readers stay on the previous revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<GateSpec>,
+}
+
+impl RerankConfig {
+    /// How many candidates per query are scored where the spec does not say.
+    pub const CANDIDATES: u32 = 100;
+    /// How many candidates per query are kept where the spec does not say.
+    pub const TOP_K: u32 = 10;
+}
+
+impl Default for RerankConfig {
+    fn default() -> Self {
+        Self { queries: None, candidates: Self::CANDIDATES, top_k: Self::TOP_K, gate: None }
+    }
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+// A reference is what serde asks for; the weight of a model that names none is exactly 1.
+#[allow(clippy::trivially_copy_pass_by_ref, clippy::float_cmp)]
+fn is_one(weight: &f64) -> bool {
+    *weight == 1.0
 }
 
 impl RunnerConfig {
@@ -148,6 +243,45 @@ mod tests {
             .replace("REVISION", config.revision.as_str())
         );
         assert_eq!(config.version, CONTRACT_VERSION);
+        assert_eq!(serde_json::from_str::<RunnerConfig>(&config.to_json()).expect("a configuration"), config);
+    }
+
+    #[test]
+    fn the_bytes_of_the_stages_after_the_dense_passes_are_pinned() {
+        let spec = serde_json::from_value(json!({
+            "collections": [{"name": "handbook", "source": {"hostPath": {"path": "/srv/handbook"}}}],
+            "models": {
+                "dense": [{"name": "bge", "source": "file:///m/bge", "weight": 0.5, "optional": true}],
+                "sparse": [{"name": "splade", "source": "pvc://models/splade", "topK": 64, "threshold": 0.5}],
+                "reranker": {"name": "ce", "source": "pvc://models/ce", "maxTokens": 256, "optional": true}
+            },
+            "toggles": {"rerank": true},
+            "fusion": {"method": "WeightedMean"},
+            "rerank": {
+                "queries": {"configMap": {"name": "queries", "key": "q.jsonl"}},
+                "topK": 5,
+                "gate": {"metric": "ndcg@10", "minimum": 0.35}
+            },
+            "output": {"hostPath": {"path": "/srv/vectors"}}
+        }))
+        .expect("a spec");
+        let run = RunRef { namespace: String::new(), name: "handbook".into() };
+        let config = resolve::resolve(run, &spec, &PodVolumes).expect("a configuration");
+        let compact = serde_json::to_string(&config).expect("JSON");
+        let (_, stages) = compact.split_once(r#""dense":"#).expect("the models");
+        assert_eq!(
+            stages,
+            concat!(
+                r#"[{"name":"bge","source":{"path":"/m/bge","uri":"file:///m/bge"},"weight":0.5,"optional":true}],"#,
+                r#""sparse":[{"name":"splade","source":{"path":"/embedrun/volumes/sparse-0/splade","#,
+                r#""uri":"pvc://models/splade"},"topK":64,"threshold":0.5}],"#,
+                r#""reranker":{"name":"ce","source":{"path":"/embedrun/volumes/reranker/ce","uri":"pvc://models/ce"},"#,
+                r#""maxTokens":256,"optional":true},"fusion":{"method":"WeightedMean"},"#,
+                r#""rerank":{"queries":{"path":"/embedrun/volumes/queries/q.jsonl","uri":"configmap://queries/q.jsonl"},"#,
+                r#""candidates":100,"topK":5,"gate":{"metric":"ndcg@10","minimum":0.35}},"toggles":{"rerank":true},"#,
+                r#""output":{"path":"/embedrun/volumes/output","uri":"file:///srv/vectors"}}"#
+            )
+        );
         assert_eq!(serde_json::from_str::<RunnerConfig>(&config.to_json()).expect("a configuration"), config);
     }
 }

@@ -68,6 +68,8 @@ pub enum FailureReason {
     StoreUnavailable,
     /// Not every shard is committed.
     ShardsMissing,
+    /// The retrieval quality is below what the gate asks for.
+    QualityGate,
     /// The process was told to stop.
     Interrupted,
     /// A defect of the runner.
@@ -84,7 +86,8 @@ impl FailureReason {
             | Self::ModelAccessDenied
             | Self::InvalidModel
             | Self::DeviceUnavailable
-            | Self::OutputNotWritable => ExitCode::BadConfiguration,
+            | Self::OutputNotWritable
+            | Self::QualityGate => ExitCode::BadConfiguration,
             Self::EmptyCollection
             | Self::InvalidFile
             | Self::InvalidRecord

@@ -12,10 +12,13 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use config::{CollectionConfig, DenseConfig, Place, RunRef, RunnerConfig};
+pub use config::{
+    CollectionConfig, DenseConfig, Place, RerankConfig, RerankerConfig, RunRef, RunnerConfig, SparseConfig,
+};
 pub use failure::{ExitCode, Failure, FailureReason};
 pub use result::{
-    CollectionResult, DenseResult, FinalizeResult, MessageError, PlanResult, RunResult, ShardResult, StageOutcome,
+    CollectionResult, DenseResult, FinalizeResult, MessageError, PlanResult, RunResult, ShardResult, StageFallback,
+    StageOutcome, StageResult,
 };
 
 /// The version of this contract. A runner refuses a configuration of another version by name.

@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::{CONTRACT_VERSION, Failure, MESSAGE_LIMIT};
-use crate::{identity::Revision, v1alpha1::FallbackReason};
+use crate::{
+    identity::Revision,
+    v1alpha1::{FallbackReason, FallbackSource},
+};
 
 /// What a stage did, as the container's termination message.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,6 +70,9 @@ pub struct FinalizeResult {
     /// How often a pod computed on another device than asked for.
     #[serde(default)]
     pub device_fallbacks: u64,
+    /// How often a model of the ensemble was left out because it failed, and why; by shard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dense_fallback: Option<StageFallback>,
     /// The collections in the order of the spec, as many as fit into the message.
     pub collections: Vec<CollectionResult>,
     /// How many collections did not fit; the summary has them all.
@@ -89,9 +95,52 @@ pub struct CollectionResult {
     /// The sha256 of the collection's summary, in hexadecimal; empty in the totals.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub summary_sha256: String,
-    /// The dense passes in the order of the spec: width, tokens, seconds.
+    /// The dense passes, one per model in the order of the spec; that of a model that was left out is all zeros.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dense: Vec<DenseResult>,
+    /// The sparse stage; absent where it was not asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sparse: Option<StageResult>,
+    /// The rerank stage; absent where it was not asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rerank: Option<StageResult>,
+    /// The quality of the last list that was made: the name of the metric and its value in thousandths.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quality: Vec<(String, u16)>,
+}
+
+/// What a stage that can fall back gave.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StageResult {
+    /// Whether it was asked for.
+    pub enabled: bool,
+    /// Whether it did anything of what was asked.
+    pub executed: bool,
+    /// Why it did less.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<StageFallback>,
+    /// Of the sparse stage, the share of rows whose vector the model made, in thousandths.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coverage: Option<u16>,
+    /// Of the rerank stage, the candidates that were scored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidates: Option<u64>,
+    /// Time of the stage, in milliseconds; shards that ran side by side are added up.
+    #[serde(default)]
+    pub millis: u64,
+}
+
+/// Why a stage did less than was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StageFallback {
+    /// The reason.
+    pub reason: FallbackReason,
+    /// Where it arose.
+    pub source: FallbackSource,
+    /// How often.
+    pub count: u64,
 }
 
 /// What one dense model gave for one collection.
@@ -190,6 +239,16 @@ mod tests {
     }
 
     fn finalized(collections: usize) -> RunResult {
+        let fallback =
+            StageFallback { reason: FallbackReason::OutOfMemory, source: FallbackSource::Runtime, count: u64::MAX };
+        let stage = StageResult {
+            enabled: true,
+            executed: true,
+            fallback: Some(fallback),
+            coverage: Some(999),
+            candidates: Some(u64::MAX),
+            millis: u64::MAX,
+        };
         let collection = CollectionResult {
             chunks: u64::MAX,
             embedded: u64::MAX,
@@ -197,6 +256,9 @@ mod tests {
             skipped: u64::MAX,
             summary_sha256: "f".repeat(64),
             dense: vec![DenseResult { dimensions: 1024, tokens: u64::MAX, seconds: u64::MAX }; 3],
+            sparse: Some(stage.clone()),
+            rerank: Some(stage),
+            quality: vec![("ndcg@10".into(), 423)],
         };
         RunResult::new(
             revision(),
@@ -204,6 +266,7 @@ mod tests {
                 summary_sha256: "e".repeat(64),
                 totals: CollectionResult { summary_sha256: String::new(), dense: Vec::new(), ..collection.clone() },
                 device_fallbacks: 3,
+                dense_fallback: Some(fallback),
                 collections: vec![collection; collections],
                 omitted: 0,
             }),
@@ -243,6 +306,43 @@ mod tests {
         assert_eq!(
             shard.to_message(),
             r#"{"version":1,"revision":"7f3a91c04d","outcome":{"embedded":{"shard":1,"chunks":10,"alreadyCommitted":false}}}"#
+        );
+    }
+
+    #[test]
+    fn the_bytes_of_a_result_are_pinned() {
+        let sparse =
+            StageResult { enabled: true, executed: true, coverage: Some(1000), millis: 1500, ..StageResult::default() };
+        let fallback =
+            StageFallback { reason: FallbackReason::ModelUnavailable, source: FallbackSource::Load, count: 1 };
+        let rerank = StageResult { enabled: true, fallback: Some(fallback), ..StageResult::default() };
+        let totals = CollectionResult {
+            chunks: 25,
+            embedded: 25,
+            dense: vec![DenseResult { dimensions: 384, tokens: 900, seconds: 3 }],
+            sparse: Some(sparse),
+            rerank: Some(rerank),
+            quality: vec![("ndcg@10".into(), 423)],
+            ..CollectionResult::default()
+        };
+        let result = FinalizeResult {
+            summary_sha256: "aa".into(),
+            totals,
+            dense_fallback: Some(StageFallback { count: 3, ..fallback }),
+            ..FinalizeResult::default()
+        };
+        assert_eq!(
+            RunResult::new(revision(), StageOutcome::Finalized(result)).to_message(),
+            concat!(
+                r#"{"version":1,"revision":"7f3a91c04d","outcome":{"finalized":{"summarySha256":"aa","#,
+                r#""totals":{"chunks":25,"embedded":25,"truncated":0,"skipped":0,"#,
+                r#""dense":[{"dimensions":384,"tokens":900,"seconds":3}],"#,
+                r#""sparse":{"enabled":true,"executed":true,"coverage":1000,"millis":1500},"#,
+                r#""rerank":{"enabled":true,"executed":false,"#,
+                r#""fallback":{"reason":"ModelUnavailable","source":"load","count":1},"millis":0},"#,
+                r#""quality":[["ndcg@10",423]]},"deviceFallbacks":0,"#,
+                r#""denseFallback":{"reason":"ModelUnavailable","source":"load","count":3},"collections":[],"omitted":0}}}"#
+            )
         );
     }
 

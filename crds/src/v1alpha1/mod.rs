@@ -22,8 +22,8 @@ pub use output::{OutputFormat, OutputSpec, QdrantSpec, SecretKeyRef};
 pub use pipeline::{CandidateFusion, FusionMethod, FusionSpec, GateSpec, KeyRef, QueriesSpec, RerankSpec, TogglesSpec};
 pub use spec::{DeletionPolicy, EmbeddingRun, EmbeddingRunSpec, Processing, UpdatePolicy};
 pub use status::{
-    ChunkCounts, CollectionStatus, DenseModelStatus, EmbeddingRunStatus, FallbackReason, HistoryEntry, Outcome, Phase,
-    Progress, StageStatus, SummaryRef,
+    ChunkCounts, CollectionStatus, DenseModelStatus, EmbeddingRunStatus, FallbackReason, FallbackSource, HistoryEntry,
+    Outcome, Phase, Progress, StageStatus, SummaryRef,
 };
 
 /// The label that names the run on every child object.

@@ -14,6 +14,7 @@ const SOURCE: &str = r"^(hf://[^@\s]+@[^@\s]+|pvc://[a-z0-9][-a-z0-9.]*(/.*)?|fi
 /// The encoders and the reranker of a run.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.sparse) || self.sparse.all(s, !self.dense.exists(d, d.name == s.name || d.name in [s.name + '_indices', s.name + '_values', s.name + '_source']))").message("a dense model has the name of a sparse model, or of one of its columns").field_path(".sparse"))]
 pub struct ModelsSpec {
     /// The ensemble, in order; the first is the primary.
     #[schemars(length(min = 1, max = 16))]
@@ -36,7 +37,7 @@ pub struct ModelsSpec {
 pub struct DenseModelSpec {
     /// The name of the model and of its vector column.
     #[schemars(length(min = 1, max = 63), regex(pattern = NAME))]
-    #[x_kube(validation = Rule::new("!(self in ['id', 'text', 'text_hash', 'metadata', 'ordinal'])").message("this name is a column of the output; choose another"))]
+    #[x_kube(validation = Rule::new("!(self in ['id', 'text', 'text_hash', 'metadata', 'ordinal', 'fused'])").message("this name is a column of the output; choose another"))]
     pub name: String,
     /// Where the model is: `hf://repo@revision`, `pvc://claim/path` or `file:///path`.
     #[schemars(
@@ -90,10 +91,14 @@ pub struct SparseModelSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 3, max = 131_072))]
     pub max_tokens: Option<u32>,
-    /// The number of terms kept per chunk.
+    /// The number of terms with the largest weights that are kept per chunk; all when not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65_536))]
     pub top_k: Option<u32>,
+    /// The weight above which a term is kept; 0 when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0))]
+    pub threshold: Option<f64>,
     /// Whether the run goes on without this model when it cannot be loaded; recorded as a fallback.
     #[serde(default)]
     pub optional: bool,
@@ -116,6 +121,9 @@ pub struct RerankerSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 3, max = 131_072))]
     pub max_tokens: Option<u32>,
+    /// Whether the run goes on without this model when it cannot be loaded; recorded as a fallback.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
 }
 
 /// How token vectors become one vector.

@@ -146,3 +146,96 @@ fn default_history_limit() -> u32 {
 fn schemaless(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::validation;
+
+    /// What the rules of the schema say about a run that has `value` at `pointer` of its spec.
+    fn broken(pointer: &str, value: Value) -> Vec<String> {
+        let mut spec = json!({
+            "collections": [{"name": "docs", "source": {"pvc": {"claimName": "docs"}}}],
+            "models": {"dense": [{"name": "minilm", "source": "pvc://models/minilm"}]},
+            "output": {"pvc": {"claimName": "vectors"}}
+        });
+        let (parent, key) = pointer.rsplit_once('/').expect("a pointer");
+        spec.pointer_mut(parent).expect(pointer)[key] = value;
+        let run = EmbeddingRun::new("docs", serde_json::from_value(spec).expect(pointer));
+        match run.validate_cel() {
+            Ok(()) => Vec::new(),
+            Err(errors) => errors.as_slice().iter().map(|error| error.message.clone()).collect(),
+        }
+    }
+
+    fn sparse(name: &str) -> Value {
+        json!({"name": name, "source": "pvc://models/splade"})
+    }
+
+    fn models(dense: &str, sparse_names: &[&str]) -> Value {
+        let sparse: Vec<Value> = sparse_names.iter().map(|name| sparse(name)).collect();
+        json!({"dense": [{"name": dense, "source": "pvc://models/minilm"}], "sparse": sparse})
+    }
+
+    fn queries() -> Value {
+        json!({"configMap": {"name": "queries", "key": "q.jsonl"}})
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused_with_what_to_do() {
+        let cases = [
+            ("/toggles", json!({"rerank": true}), "models.reranker is not given"),
+            ("/toggles", json!({"sparse": true}), "models.sparse is empty"),
+            ("/models", models("m", &["s", "s"]), "sparse model names must be unique"),
+            ("/models", models("s", &["s"]), "the name of a sparse model"),
+            ("/models", models("s_values", &["s"]), "or of one of its columns"),
+            ("/models", models("fused", &[]), "a column of the output"),
+            ("/rerank", json!({"topK": 101}), "topK (default 10) must not exceed candidates (default 100)"),
+            ("/rerank", json!({"candidates": 9}), "topK (default 10) must not exceed candidates (default 100)"),
+            ("/rerank", json!({"gate": {"metric": "mrr", "minimum": 0.5}}), "a gate needs queries"),
+            ("/rerank", json!({"queries": queries(), "gate": {"metric": "mrr"}}), "give minimum or maximumDrop"),
+        ];
+        for (pointer, value, expected) in cases {
+            let broken = broken(pointer, value.clone());
+            assert!(broken.iter().any(|message| message.contains(expected)), "{value}: {broken:?}");
+        }
+    }
+
+    #[test]
+    fn the_examples_break_no_rule_and_ask_for_nothing_that_is_missing() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples");
+        let mut runs = 0;
+        for entry in fs::read_dir(folder).expect("the examples") {
+            let path = entry.expect("an example").path();
+            let name = path.display().to_string();
+            let text = fs::read_to_string(&path).expect(&name);
+            let object: Value = serde_yaml_ng::from_str(&text).expect(&name);
+            if object["kind"] != "EmbeddingRun" {
+                continue;
+            }
+            let run: EmbeddingRun = serde_json::from_value(object).expect(&name);
+            assert!(run.validate_cel().is_ok(), "{name}: {:?}", run.validate_cel());
+            assert_eq!(validation::not_implemented(&run.spec), Vec::<String>::new(), "{name}");
+            runs += 1;
+        }
+        assert!(runs >= 11, "only {runs} examples");
+    }
+
+    #[test]
+    fn what_fits_together_breaks_no_rule() {
+        let cases = [
+            ("/toggles", json!({"rerank": false, "sparse": false})),
+            ("/models", models("m", &["s", "t"])),
+            ("/rerank", json!({"candidates": 10})),
+            ("/rerank", json!({"topK": 100})),
+            ("/rerank", json!({"queries": queries(), "gate": {"metric": "ndcg@10", "maximumDrop": 0.02}})),
+        ];
+        for (pointer, value) in cases {
+            assert_eq!(broken(pointer, value.clone()), Vec::<String>::new(), "{value}");
+        }
+    }
+}

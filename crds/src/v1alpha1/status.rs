@@ -1,6 +1,6 @@
 //! What happened, as the operator reports it. The output store is the truth; this is its index.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
@@ -40,6 +40,9 @@ pub struct EmbeddingRunStatus {
     /// The device stage of the run: whether the accelerator that was asked for was used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<StageStatus>,
+    /// The ensemble: present where an optional model was left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dense: Option<StageStatus>,
     /// The summary of the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<SummaryRef>,
@@ -129,20 +132,42 @@ pub struct StageStatus {
     pub state: String,
     /// Whether the stage was asked for.
     pub enabled: bool,
-    /// Whether the stage did what was asked.
+    /// Whether the stage did anything of what was asked.
     pub executed: bool,
     /// Why it did less.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback_reason: Option<FallbackReason>,
+    /// Where that arose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback_source: Option<FallbackSource>,
     /// How often it did less.
     #[serde(default)]
     pub fallback_count: u64,
+    /// Time of the stage, in seconds; shards that ran side by side are added up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_seconds: Option<String>,
+    /// Of the sparse stage, the share of rows whose vector the model made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coverage: Option<String>,
+    /// Of the rerank stage, the candidates that were scored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidates: Option<u64>,
 }
 
 impl StageStatus {
     /// A stage that was not asked for.
     pub fn disabled() -> Self {
-        Self { state: "Disabled".into(), enabled: false, executed: false, fallback_reason: None, fallback_count: 0 }
+        Self {
+            state: "Disabled".into(),
+            enabled: false,
+            executed: false,
+            fallback_reason: None,
+            fallback_source: None,
+            fallback_count: 0,
+            latency_seconds: None,
+            coverage: None,
+            candidates: None,
+        }
     }
 
     /// A stage that was asked for and has not run yet.
@@ -156,13 +181,13 @@ impl StageStatus {
     }
 
     /// A stage that was asked for and did less.
-    pub fn fell_back(reason: FallbackReason, count: u64) -> Self {
+    pub fn fell_back(reason: FallbackReason, source: FallbackSource, count: u64) -> Self {
         Self {
             state: reason.to_string(),
-            enabled: true,
-            executed: false,
             fallback_reason: Some(reason),
+            fallback_source: Some(source),
             fallback_count: count,
+            ..Self::pending()
         }
     }
 }
@@ -186,9 +211,52 @@ pub enum FallbackReason {
     NoQueries,
 }
 
+impl FallbackReason {
+    /// Every reason.
+    pub const ALL: [Self; 7] = [
+        Self::FeatureDisabled,
+        Self::NoCandidates,
+        Self::ModelUnavailable,
+        Self::DeviceFallback,
+        Self::OutOfMemory,
+        Self::ExecutionFailed,
+        Self::NoQueries,
+    ];
+}
+
 impl fmt::Display for FallbackReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
+    }
+}
+
+/// Where a fallback arose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum FallbackSource {
+    /// In a toggle.
+    Toggle,
+    /// In the input: the chunks or the queries.
+    Input,
+    /// While a model was loaded.
+    Load,
+    /// While a stage ran.
+    Runtime,
+}
+
+impl FallbackSource {
+    /// Every source.
+    pub const ALL: [Self; 4] = [Self::Toggle, Self::Input, Self::Load, Self::Runtime];
+}
+
+impl fmt::Display for FallbackSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Toggle => "toggle",
+            Self::Input => "input",
+            Self::Load => "load",
+            Self::Runtime => "runtime",
+        })
     }
 }
 
@@ -213,6 +281,15 @@ pub struct CollectionStatus {
     /// The dense passes, in the order of the spec.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dense: Vec<DenseModelStatus>,
+    /// The sparse stage; absent where it was not asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sparse: Option<StageStatus>,
+    /// The rerank stage; absent where it was not asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rerank: Option<StageStatus>,
+    /// The quality of the last list that was made, by metric; only where judgements are given.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub quality: BTreeMap<String, String>,
     /// The summary of the collection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<SummaryRef>,

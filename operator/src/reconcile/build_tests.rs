@@ -134,6 +134,61 @@ fn a_stage_sees_no_volume_that_it_does_not_use() {
     assert_eq!(writable, ["tmp", "output"]);
 }
 
+/// A run with a model of every kind and queries.
+fn retrieval() -> EmbeddingRun {
+    run(json!({
+        "models": {
+            "sparse": [{"name": "splade", "source": "pvc://models/splade"}],
+            "reranker": {"name": "ce", "source": "pvc://rerankers/ce"}
+        },
+        "rerank": {"queries": {"configMap": {"name": "questions", "key": "q.jsonl"}}}
+    }))
+}
+
+#[test]
+fn sparse_models_reranker_and_queries_are_mounted_where_they_are_used() {
+    let run = retrieval();
+    let names = |stage| -> Vec<String> {
+        pod(&run, stage).volumes.expect("volumes").into_iter().map(|volume| volume.name).collect()
+    };
+    assert_eq!(names(Stage::Plan), ["config", "tmp", "source-0", "source-1", "queries", "output"]);
+    assert_eq!(
+        names(Stage::Embed),
+        ["config", "tmp", "source-0", "source-1", "dense-0", "sparse-0", "queries", "output"]
+    );
+    assert_eq!(names(Stage::Finalize), ["config", "tmp", "reranker", "queries", "output"]);
+}
+
+#[test]
+fn queries_are_files_that_pods_only_read() {
+    let run = retrieval();
+    let volumes = pod(&run, Stage::Finalize).volumes.expect("volumes");
+    let queries = volumes.into_iter().find(|volume| volume.name == "queries").expect("a volume");
+    assert_eq!(queries.config_map.expect("a ConfigMap").name, "questions");
+    let mounts = container(&run, Stage::Finalize).volume_mounts.expect("mounts");
+    for name in ["queries", "reranker"] {
+        let mount = mounts.iter().find(|mount| mount.name == name).expect(name);
+        assert_eq!((mount.read_only, mount.mount_path.clone()), (Some(true), format!("/embedrun/volumes/{name}")));
+    }
+    let config = built(&run, Stage::Plan).config.data.expect("data")["run.json"].clone();
+    let config: RunnerConfig = serde_json::from_str(&config).expect("a configuration");
+    let queries = config.rerank.and_then(|rerank| rerank.queries).expect("queries");
+    assert_eq!(queries.path, "/embedrun/volumes/queries/q.jsonl");
+    assert_eq!(config.reranker.expect("a reranker").source.path, "/embedrun/volumes/reranker/ce");
+    assert_eq!(config.sparse[0].source.path, "/embedrun/volumes/sparse-0/splade");
+}
+
+#[test]
+fn a_reranker_of_a_hub_is_fetched_by_the_finalize_pod_alone() {
+    let reranker = json!({"reranker": {"name": "ce", "source": "hf://cross-encoder/ms-marco-MiniLM-L12-v2@main"}});
+    let run = run(json!({"models": reranker}));
+    let has_home = |stage| {
+        let env = container(&run, stage).env.expect("variables");
+        env.iter().any(|variable| variable.name == "HF_HOME")
+    };
+    assert_eq!([Stage::Plan, Stage::Embed, Stage::Finalize].map(has_home), [false, false, true]);
+}
+
 #[test]
 fn a_model_of_a_hub_is_fetched_to_a_volume_of_the_embed_pods() {
     let models = json!({"dense": [{"name": "minilm", "source": "hf://sentence-transformers/all-MiniLM-L6-v2@main"}]});

@@ -37,7 +37,7 @@ pub enum Decision {
     /// A Job is at work.
     Track(Stage),
     /// The revision is complete.
-    Succeed(FinalizeResult, Success),
+    Succeed(Box<FinalizeResult>, Success),
     /// The revision has failed.
     Fail(RunFailure),
     /// The revision had ended before; only its leftovers are looked after.
@@ -132,7 +132,7 @@ fn unusable(run: &EmbeddingRun) -> Option<Blocked> {
         return Some(Blocked { reason: reason::NOT_IMPLEMENTED, message });
     }
     let invalid = |message: String| Some(Blocked { reason: reason::INVALID_SPEC, message });
-    if let Err(error) = resolve::dense_sources(&run.spec) {
+    if let Err(error) = resolve::models(&run.spec) {
         return invalid(error.to_string());
     }
     match build::parse_template(&run.spec) {
@@ -172,7 +172,7 @@ fn advance(run: &EmbeddingRun, revision: &Revision, world: &World, now: Timestam
             JobPhase::Live => track(run, finalize, now),
             JobPhase::Failed { .. } => Decision::Fail(failure(finalize)),
             JobPhase::Complete => match finalize.result.outcome() {
-                Some(StageOutcome::Finalized(result)) => Decision::Succeed(result.clone(), Success::Computed),
+                Some(StageOutcome::Finalized(result)) => Decision::Succeed(Box::new(result.clone()), Success::Computed),
                 _ => without_result(finalize),
             },
         };
@@ -192,7 +192,7 @@ fn advance(run: &EmbeddingRun, revision: &Revision, world: &World, now: Timestam
         JobPhase::Failed { .. } => Decision::Fail(failure(plan)),
         JobPhase::Complete => match plan.result.outcome() {
             Some(StageOutcome::Planned(PlanResult { complete: Some(result), .. })) => {
-                Decision::Succeed(result.clone(), Success::AlreadyUpToDate)
+                Decision::Succeed(Box::new(result.clone()), Success::AlreadyUpToDate)
             }
             Some(StageOutcome::Planned(planned)) => {
                 let step = Step { stage: Stage::Embed, completions: planned.shards, chunks: planned.chunks };
@@ -223,11 +223,8 @@ fn unexpected(job: &JobState, why: &str) -> Decision {
 
 fn create(run: &EmbeddingRun, world: &World, step: Step) -> Decision {
     if !world.missing.is_empty() {
-        let names: Vec<String> = world
-            .missing
-            .iter()
-            .map(|missing| format!("{} names {} {:?}, which does not exist", missing.field, missing.kind, missing.name))
-            .collect();
+        let names: Vec<String> =
+            world.missing.iter().map(|missing| format!("{missing}, which does not exist")).collect();
         let namespace = run.metadata.namespace.as_deref().unwrap_or_default();
         let message = format!("{} in namespace {namespace}; the run goes on once it does", names.join("; "));
         return Decision::Wait(Blocked { reason: reason::VOLUME_NOT_FOUND, message });

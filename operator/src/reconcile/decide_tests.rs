@@ -43,7 +43,10 @@ fn a_new_run_is_planned_then_embedded_then_finalized() {
     let embedded = vec![planned(&run), job(&run, Stage::Embed, JobPhase::Complete)];
     assert_eq!(decided(&run, embedded), step(Stage::Finalize, 1, 0));
     let result = FinalizeResult::default();
-    assert_eq!(decided(&run, vec![finalized(&run, result.clone())]), Decision::Succeed(result, Success::Computed));
+    assert_eq!(
+        decided(&run, vec![finalized(&run, result.clone())]),
+        Decision::Succeed(Box::new(result), Success::Computed)
+    );
 }
 
 #[test]
@@ -52,10 +55,10 @@ fn a_revision_that_the_store_already_holds_ends_without_an_embed_job() {
     let held = FinalizeResult { summary_sha256: "abc".into(), ..FinalizeResult::default() };
     let outcome = StageOutcome::Planned(PlanResult { shards: 3, chunks: 25, complete: Some(held.clone()) });
     let plan = JobState {
-        result: JobResult::Read(RunResult::new(revision(&run), outcome)),
+        result: JobResult::Read(Box::new(RunResult::new(revision(&run), outcome))),
         ..job(&run, Stage::Plan, JobPhase::Complete)
     };
-    assert_eq!(decided(&run, vec![plan]), Decision::Succeed(held, Success::AlreadyUpToDate));
+    assert_eq!(decided(&run, vec![plan]), Decision::Succeed(Box::new(held), Success::AlreadyUpToDate));
 }
 
 #[test]
@@ -204,6 +207,7 @@ fn a_missing_claim_holds_the_next_job_back_and_not_the_one_at_work() {
         field: "spec.collections[0].source.pvc".into(),
         kind: "PersistentVolumeClaim",
         name: "chunks".into(),
+        key: None,
     };
     let with = |jobs| World { missing: vec![missing.clone()], ..world(jobs) };
     let decision = decide(&run, &with(vec![]), now());
@@ -214,6 +218,53 @@ fn a_missing_claim_holds_the_next_job_back_and_not_the_one_at_work() {
     );
     let live = vec![job(&run, Stage::Plan, JobPhase::Live)];
     assert_eq!(decide(&run, &with(live), now()), Decision::Track(Stage::Plan));
+}
+
+#[test]
+fn a_missing_key_of_the_queries_is_waited_for_by_name() {
+    let run = run(json!({}));
+    let missing = vec![MissingVolume {
+        field: "spec.rerank.queries.configMap".into(),
+        kind: "ConfigMap",
+        name: "queries".into(),
+        key: Some("q.jsonl".into()),
+    }];
+    let decision = decide(&run, &World { missing, ..World::default() }, now());
+    assert!(matches!(&decision, Decision::Wait(blocked) if blocked.reason == "VolumeNotFound"), "{decision:?}");
+    assert_eq!(
+        message(&decision),
+        "spec.rerank.queries.configMap names key \"q.jsonl\" of ConfigMap \"queries\", which does not exist in \
+         namespace search; the run goes on once it does"
+    );
+}
+
+#[test]
+fn a_source_of_any_model_that_cannot_be_read_is_rejected_by_its_field() {
+    for (models, field) in [
+        (json!({"sparse": [{"name": "s", "source": "splade"}]}), "spec.models.sparse[0].source"),
+        (json!({"reranker": {"name": "r", "source": "pvc://models/../x"}}), "spec.models.reranker.source"),
+    ] {
+        let decision = decided(&run(json!({"models": models})), vec![]);
+        assert!(matches!(&decision, Decision::Reject(blocked) if blocked.reason == "InvalidSpec"), "{decision:?}");
+        assert!(message(&decision).starts_with(field), "{decision:?}");
+    }
+}
+
+#[test]
+fn a_gate_that_is_not_met_fails_the_run_in_its_own_words() {
+    let run = run(json!({}));
+    let gate = Failure {
+        stage: Stage::Finalize,
+        reason: FailureReason::QualityGate,
+        message: "collection handbook: ndcg@10 is 0.312, spec.rerank.gate.minimum asks for 0.35".into(),
+        shard: None,
+    };
+    let finalize = JobState {
+        failures: vec![gate.clone()],
+        ..job(&run, Stage::Finalize, failed("PodFailurePolicy", "Container runner exited with code 2"))
+    };
+    let expected = RunFailure { stage: Stage::Finalize, reason: "QualityGate".into(), message: gate.message };
+    assert_eq!(decided(&run, vec![finalize]), Decision::Fail(expected));
 }
 
 #[test]

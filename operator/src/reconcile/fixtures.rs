@@ -90,7 +90,7 @@ pub(super) fn job(run: &EmbeddingRun, stage: Stage, phase: JobPhase) -> JobState
 pub(super) fn planned(run: &EmbeddingRun) -> JobState {
     let outcome = StageOutcome::Planned(PlanResult { shards: 3, chunks: 25, complete: None });
     JobState {
-        result: JobResult::Read(RunResult::new(revision(run), outcome)),
+        result: JobResult::Read(Box::new(RunResult::new(revision(run), outcome))),
         ..job(run, Stage::Plan, JobPhase::Complete)
     }
 }
@@ -98,7 +98,7 @@ pub(super) fn planned(run: &EmbeddingRun) -> JobState {
 /// A complete finalize Job.
 pub(super) fn finalized(run: &EmbeddingRun, result: FinalizeResult) -> JobState {
     JobState {
-        result: JobResult::Read(RunResult::new(revision(run), StageOutcome::Finalized(result))),
+        result: JobResult::Read(Box::new(RunResult::new(revision(run), StageOutcome::Finalized(result)))),
         ..job(run, Stage::Finalize, JobPhase::Complete)
     }
 }

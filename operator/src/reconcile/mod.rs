@@ -8,6 +8,7 @@ pub mod decide;
 pub mod names;
 pub mod observe;
 pub mod record;
+pub mod stages;
 pub mod status;
 pub mod world;
 

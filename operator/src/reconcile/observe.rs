@@ -77,31 +77,52 @@ fn foreign(job: &Job, run: &EmbeddingRun) -> ForeignJob {
     ForeignJob { name: job.name_any(), leaving }
 }
 
-/// The claims and ConfigMaps that the run mounts and that do not exist.
+/// The claims, ConfigMaps and keys of ConfigMaps that the run mounts and that do not exist.
 async fn missing(client: &Client, run: &EmbeddingRun, namespace: &str) -> Result<Vec<MissingVolume>, Error> {
-    let Ok(models) = resolve::dense_sources(&run.spec) else {
+    let Ok(models) = resolve::models(&run.spec) else {
         return Ok(Vec::new());
     };
     let mut missing = Vec::new();
     for volume in resolve::volumes(&run.spec, &models) {
-        let (kind, name, exists) = match volume.volume {
+        let absent = |kind, name: &str, key: Option<&str>| MissingVolume {
+            field: volume.field.clone(),
+            kind,
+            name: name.to_owned(),
+            key: key.map(str::to_owned),
+        };
+        match volume.volume {
             Volume::Claim(name) => {
                 let api = Api::<PersistentVolumeClaim>::namespaced(client.clone(), namespace);
                 let found = api.get_metadata_opt(name).await.tried(|| format!("read claim {namespace}/{name}"))?;
-                ("PersistentVolumeClaim", name, found.is_some())
+                if found.is_none() {
+                    missing.push(absent("PersistentVolumeClaim", name, None));
+                }
             }
-            Volume::ConfigMap(name) => {
-                let api = Api::<ConfigMap>::namespaced(client.clone(), namespace);
-                let found = api.get_metadata_opt(name).await.tried(|| format!("read ConfigMap {namespace}/{name}"))?;
-                ("ConfigMap", name, found.is_some())
-            }
-            Volume::HostPath(_) => continue,
-        };
-        if !exists {
-            missing.push(MissingVolume { field: volume.field, kind, name: name.to_owned() });
+            Volume::ConfigMap(name) => match keys(client, namespace, name, volume.key.is_some()).await? {
+                None => missing.push(absent("ConfigMap", name, None)),
+                Some(keys) => {
+                    let lacking = volume.key.filter(|key| !keys.iter().any(|found| found == key));
+                    missing.extend(lacking.map(|key| absent("ConfigMap", name, Some(key))));
+                }
+            },
+            Volume::HostPath(_) => {}
         }
     }
     Ok(missing)
+}
+
+/// The keys of a ConfigMap, if it exists. Where nobody asks for `names` its metadata is enough: a source may be large.
+async fn keys(client: &Client, namespace: &str, name: &str, names: bool) -> Result<Option<Vec<String>>, Error> {
+    let api = Api::<ConfigMap>::namespaced(client.clone(), namespace);
+    let what = || format!("read ConfigMap {namespace}/{name}");
+    if !names {
+        return Ok(api.get_metadata_opt(name).await.tried(what)?.map(|_| Vec::new()));
+    }
+    let found = api.get_opt(name).await.tried(what)?;
+    Ok(found.map(|map| {
+        let (text, binary) = (map.data.unwrap_or_default(), map.binary_data.unwrap_or_default());
+        text.into_keys().chain(binary.into_keys()).collect()
+    }))
 }
 
 /// Why the Job controller could not make a pod, from its latest event.
@@ -207,7 +228,7 @@ fn result(pods: &[&Pod], revision: &Revision) -> JobResult {
         return JobResult::Gone;
     };
     match RunResult::from_message(&message) {
-        Ok(result) if result.revision == *revision => JobResult::Read(result),
+        Ok(result) if result.revision == *revision => JobResult::Read(Box::new(result)),
         Ok(result) => JobResult::Unreadable(format!("the result is of revision {}", result.revision)),
         Err(error) => JobResult::Unreadable(error.to_string()),
     }

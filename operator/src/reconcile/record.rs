@@ -7,7 +7,10 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{apply::Applied, decide::Decision};
+use super::{
+    apply::Applied,
+    decide::{Decision, Success},
+};
 use crate::{
     context::Context,
     error::{Error, Tried},
@@ -39,8 +42,10 @@ pub async fn record(
         .patch_status(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(patch))
         .await
         .tried(|| format!("write the status of {namespace}/{name}"))?;
-    if let Decision::Succeed(result, _) = decision {
-        context.metrics.record_result(result);
+    // What the store already held was counted when it was computed.
+    if let Decision::Succeed(result, Success::Computed) = decision {
+        let revision = status.revision.as_deref().unwrap_or_default();
+        context.metrics.record_result(&run.uid().unwrap_or_default(), revision, result);
     }
     if let Some(event) = events::news(run.status.as_ref(), &status, decision)
         && let Err(error) = context.recorder.publish(&event, &run.object_ref(&())).await

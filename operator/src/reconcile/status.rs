@@ -6,7 +6,7 @@ use crds::{
     layout, resolve,
     v1alpha1::{
         ChunkCounts, CollectionStatus, ConditionType, DenseModelStatus, EmbeddingRun, EmbeddingRunStatus, HistoryEntry,
-        Outcome, Phase, Progress, StageStatus, SummaryRef, reason,
+        Outcome, Phase, Progress, SummaryRef, reason,
     },
 };
 use k8s_openapi::{
@@ -16,6 +16,7 @@ use k8s_openapi::{
 
 use super::{
     decide::{Blocked, Decision, RunFailure, Success},
+    stages::{self, Stages},
     world::World,
 };
 
@@ -98,13 +99,11 @@ impl Draft {
         self.status = EmbeddingRunStatus {
             observed_generation: self.generation,
             revision: Some(revision.as_str().into()),
-            rerank: Some(StageStatus::disabled()),
-            sparse: Some(StageStatus::disabled()),
-            device: Some(if run.spec.gpu.count > 0 { StageStatus::pending() } else { StageStatus::disabled() }),
             history: std::mem::take(&mut self.status.history),
             conditions: std::mem::take(&mut self.status.conditions),
             ..EmbeddingRunStatus::default()
         };
+        Stages::asked(&run.spec).write_to(&mut self.status);
         for kind in
             [ConditionType::Complete, ConditionType::Failed, ConditionType::Degraded, ConditionType::ResultRecorded]
         {
@@ -228,28 +227,21 @@ impl Draft {
         self.not_suspended();
         self.condition(ConditionType::Complete, true, reason, &message);
         self.condition(ConditionType::Failed, false, reason, &message);
-        match result.device_fallback() {
-            Some(fallback) => {
-                let message = format!(
-                    "{fallback}: {} shards were computed on the CPU, spec.gpu asked for {}",
-                    result.device_fallbacks, run.spec.gpu.resource_name
-                );
-                self.condition(ConditionType::Degraded, true, &fallback.to_string(), &message);
+        let stages = Stages::ended(&run.spec, result);
+        match stages.degradation(&run.spec) {
+            Some(fallen) => {
+                self.condition(ConditionType::Degraded, true, &fallen.reason.to_string(), &fallen.message);
             }
             None => {
                 self.condition(ConditionType::Degraded, false, reason::NO_FALLBACK, "every stage did what was asked");
             }
         }
+        stages.write_to(&mut self.status);
         self.condition(ConditionType::ResultRecorded, true, reason, "the result is in this status");
         self.kstatus(true, false, false, reason, &message);
     }
 
     fn results(&mut self, run: &EmbeddingRun, revision: &Revision, result: &FinalizeResult) {
-        self.status.device = Some(match result.device_fallback() {
-            Some(reason) => StageStatus::fell_back(reason, result.device_fallbacks),
-            None if run.spec.gpu.count > 0 => StageStatus::executed(),
-            None => StageStatus::disabled(),
-        });
         let output = resolve::output_uri(&run.spec).unwrap_or_default();
         let summary = |path: String, sha256: &str| SummaryRef {
             uri: format!("{}/{path}", output.trim_end_matches('/')),
@@ -262,6 +254,9 @@ impl Draft {
                 name: collection.name.clone(),
                 chunks: chunk_counts(counts),
                 dense: dense(run, counts),
+                sparse: counts.sparse.as_ref().map(stages::stage_status),
+                rerank: counts.rerank.as_ref().map(stages::stage_status),
+                quality: stages::quality(&counts.quality),
                 summary: Some(summary(layout::collection_summary(revision, &collection.name), &counts.summary_sha256)),
             })
             .collect();
@@ -335,8 +330,9 @@ fn chunk_counts(counts: &CollectionResult) -> ChunkCounts {
     }
 }
 
+/// The passes of the ensemble; a model that was left out has none.
 fn dense(run: &EmbeddingRun, counts: &CollectionResult) -> Vec<DenseModelStatus> {
-    let told = run.spec.models.dense.iter().zip(&counts.dense);
+    let told = run.spec.models.dense.iter().zip(&counts.dense).filter(|(_, pass)| pass.dimensions > 0);
     told.map(|(model, pass)| DenseModelStatus {
         model: model.name.clone(),
         dimensions: pass.dimensions,

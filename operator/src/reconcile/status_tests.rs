@@ -1,6 +1,9 @@
 //! Statuses that follow from decisions.
 
-use crds::contract::DenseResult;
+use crds::{
+    contract::{DenseResult, MESSAGE_LIMIT, RunResult, StageFallback, StageResult},
+    v1alpha1::{FallbackReason, FallbackSource, StageStatus},
+};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -30,14 +33,60 @@ fn result() -> FinalizeResult {
         skipped: 1,
         summary_sha256: "c1".into(),
         dense: vec![DenseResult { dimensions: 384, tokens: 900, seconds: 3 }; 2],
+        ..CollectionResult::default()
     };
     FinalizeResult {
         summary_sha256: "aa".into(),
         totals: CollectionResult { chunks: 25, embedded: 25, ..CollectionResult::default() },
-        device_fallbacks: 0,
         collections: vec![counts.clone(), CollectionResult { summary_sha256: "c2".into(), ..counts }],
-        omitted: 0,
+        ..FinalizeResult::default()
     }
+}
+
+/// A run that asks for every stage.
+fn retrieval(change: serde_json::Value) -> EmbeddingRun {
+    let mut spec = json!({
+        "models": {
+            "sparse": [{"name": "splade", "source": "pvc://models/splade"}],
+            "reranker": {"name": "ce", "source": "pvc://models/ce"}
+        },
+        "gpu": {"required": false}
+    });
+    for (key, value) in change.as_object().expect("fields") {
+        spec[key] = value.clone();
+    }
+    run(spec)
+}
+
+fn fallback(reason: FallbackReason, source: FallbackSource, count: u64) -> StageFallback {
+    StageFallback { reason, source, count }
+}
+
+fn sparse() -> StageResult {
+    StageResult { enabled: true, executed: true, coverage: Some(1000), millis: 2050, ..StageResult::default() }
+}
+
+fn rerank() -> StageResult {
+    StageResult { enabled: true, executed: true, candidates: Some(20), millis: 12_007, ..StageResult::default() }
+}
+
+/// What the stages of a run gave, in the totals and in its first collection.
+fn staged(sparse: Option<StageResult>, rerank: Option<StageResult>) -> FinalizeResult {
+    let mut result = result();
+    for counts in [&mut result.totals, &mut result.collections[0]] {
+        counts.sparse.clone_from(&sparse);
+        counts.rerank.clone_from(&rerank);
+        counts.quality = vec![("mrr".into(), 1000), ("ndcg@10".into(), 423), ("recall@10".into(), 7)];
+    }
+    result
+}
+
+fn succeeded(run: &EmbeddingRun, result: FinalizeResult) -> EmbeddingRunStatus {
+    after(run, &world(vec![]), &Decision::Succeed(Box::new(result), Success::Computed))
+}
+
+fn states(status: &EmbeddingRunStatus) -> [&str; 2] {
+    [&status.sparse, &status.rerank].map(|stage| stage.as_ref().map_or("", |stage| stage.state.as_str()))
 }
 
 fn after(run: &EmbeddingRun, world: &World, decision: &Decision) -> EmbeddingRunStatus {
@@ -68,7 +117,7 @@ fn a_pod_that_waits_is_told_in_the_message() {
 fn success_carries_the_figures_and_where_the_summaries_lie() {
     let run = run(json!({"gpu": {"count": 0}}));
     let jobs = world(vec![planned(&run), finalized(&run, result())]);
-    let status = after(&run, &jobs, &Decision::Succeed(result(), Success::Computed));
+    let status = after(&run, &jobs, &Decision::Succeed(Box::new(result()), Success::Computed));
     assert_eq!(holds(&status), ["Accepted", "Admitted", "Complete", "Ready", "ResultRecorded"]);
     let uri = format!("pvc://vectors/out/runs/{}/processing_summary.json", revision(&run));
     assert_eq!(status.summary, Some(SummaryRef { uri, sha256: "aa".into() }));
@@ -84,10 +133,148 @@ fn success_carries_the_figures_and_where_the_summaries_lie() {
 fn a_device_fallback_is_degraded_and_not_silent() {
     let run = run(json!({"gpu": {"required": false}}));
     let result = FinalizeResult { device_fallbacks: 3, ..result() };
-    let status = after(&run, &world(vec![]), &Decision::Succeed(result, Success::Computed));
+    let status = after(&run, &world(vec![]), &Decision::Succeed(Box::new(result), Success::Computed));
     assert_eq!(condition(&status, "Degraded").status, "True");
     assert_eq!(condition(&status, "Degraded").reason, "DeviceFallback");
     assert_eq!(status.device.map(|device| (device.state, device.fallback_count)), Some(("DeviceFallback".into(), 3)));
+}
+
+#[test]
+fn a_stage_is_pending_where_its_model_is_given_and_no_toggle_says_no() {
+    let at_work = |run: &EmbeddingRun| after(run, &world(vec![]), &Decision::Track(Stage::Embed));
+    assert_eq!(states(&at_work(&run(json!({})))), ["Disabled", "Disabled"]);
+    assert_eq!(states(&at_work(&retrieval(json!({})))), ["Pending", "Pending"]);
+    let off = retrieval(json!({"toggles": {"sparse": false, "rerank": true}}));
+    assert_eq!(states(&at_work(&off)), ["Disabled", "Pending"]);
+}
+
+#[test]
+fn stages_that_did_what_was_asked_carry_their_figures() {
+    let run = retrieval(json!({"gpu": {"count": 0}}));
+    let status = succeeded(&run, staged(Some(sparse()), Some(rerank())));
+    assert_eq!(condition(&status, "Degraded").status, "False");
+    let sparse = StageStatus {
+        coverage: Some("1.000".into()),
+        latency_seconds: Some("2.050".into()),
+        ..StageStatus::executed()
+    };
+    let rerank =
+        StageStatus { candidates: Some(20), latency_seconds: Some("12.007".into()), ..StageStatus::executed() };
+    assert_eq!((status.sparse.as_ref(), status.rerank.as_ref()), (Some(&sparse), Some(&rerank)));
+    let [first, second] = &status.collections[..] else { panic!("{:?}", status.collections) };
+    assert_eq!((first.sparse.as_ref(), first.rerank.as_ref()), (Some(&sparse), Some(&rerank)));
+    let quality = [("mrr", "1.000"), ("ndcg@10", "0.423"), ("recall@10", "0.007")];
+    assert_eq!(first.quality, quality.map(|(metric, value)| (metric.into(), value.into())).into());
+    assert_eq!((second.sparse.as_ref(), second.rerank.as_ref(), second.quality.len()), (None, None, 0));
+    assert_eq!(status.dense, None);
+}
+
+#[test]
+fn every_fallback_is_told_and_the_first_one_is_the_reason() {
+    use FallbackReason::{ExecutionFailed, ModelUnavailable, OutOfMemory};
+    use FallbackSource::{Load, Runtime};
+    let partly = StageResult { coverage: Some(975), fallback: Some(fallback(OutOfMemory, Runtime, 4)), ..sparse() };
+    let broken = StageResult {
+        enabled: true,
+        fallback: Some(fallback(ExecutionFailed, Runtime, 1)),
+        millis: 3,
+        ..StageResult::default()
+    };
+    let result = FinalizeResult {
+        dense_fallback: Some(fallback(ModelUnavailable, Load, 2)),
+        device_fallbacks: 3,
+        ..staged(Some(partly), Some(broken))
+    };
+    let status = succeeded(&retrieval(json!({})), result);
+    let degraded = condition(&status, "Degraded");
+    assert_eq!((degraded.status.as_str(), degraded.reason.as_str()), ("True", "ModelUnavailable"));
+    assert_eq!(
+        degraded.message,
+        "dense ModelUnavailable (load) ×2; sparse OutOfMemory (runtime) ×4; rerank ExecutionFailed (runtime) ×1; \
+         device DeviceFallback (runtime) ×3: computed on the CPU, spec.gpu asks for nvidia.com/gpu"
+    );
+    let stage = |stage: &Option<StageStatus>| {
+        let stage = stage.as_ref().expect("a stage");
+        (stage.state.clone(), stage.executed, stage.fallback_source, stage.fallback_count)
+    };
+    assert_eq!(stage(&status.dense), ("ModelUnavailable".into(), true, Some(Load), 2));
+    assert_eq!(stage(&status.sparse), ("OutOfMemory".into(), true, Some(Runtime), 4));
+    assert_eq!(status.sparse.as_ref().and_then(|sparse| sparse.coverage.as_deref()), Some("0.975"));
+    assert_eq!(stage(&status.rerank), ("ExecutionFailed".into(), false, Some(Runtime), 1));
+    assert_eq!(stage(&status.device), ("DeviceFallback".into(), false, Some(Runtime), 3));
+}
+
+#[test]
+fn a_stage_that_a_toggle_outside_of_the_spec_switched_off_is_degraded() {
+    let off = StageResult {
+        fallback: Some(fallback(FallbackReason::FeatureDisabled, FallbackSource::Toggle, 1)),
+        ..StageResult::default()
+    };
+    let status = succeeded(&retrieval(json!({"gpu": {"count": 0}})), staged(Some(sparse()), Some(off)));
+    assert_eq!(states(&status), ["Executed", "FeatureDisabled"]);
+    assert_eq!(status.rerank.as_ref().map(|rerank| (rerank.enabled, rerank.executed)), Some((false, false)));
+    let degraded = condition(&status, "Degraded");
+    assert_eq!((degraded.status.as_str(), degraded.reason.as_str()), ("True", "FeatureDisabled"));
+    assert_eq!(degraded.message, "rerank FeatureDisabled (toggle) ×1");
+}
+
+#[test]
+fn a_model_that_was_left_out_has_no_figures_and_lends_its_name_to_no_other() {
+    let mut result = result();
+    result.collections[0].dense[0] = DenseResult::default();
+    let status = succeeded(&run(json!({})), result);
+    let models: Vec<&str> = status.collections[0].dense.iter().map(|pass| pass.model.as_str()).collect();
+    assert_eq!(models, ["bge"]);
+}
+
+#[test]
+fn an_operator_that_starts_anew_keeps_what_the_stages_did() {
+    let mut run = retrieval(json!({}));
+    let off = StageResult {
+        fallback: Some(fallback(FallbackReason::NoQueries, FallbackSource::Input, 1)),
+        ..StageResult { enabled: true, ..StageResult::default() }
+    };
+    let status = succeeded(&run, staged(Some(sparse()), Some(off)));
+    let stored = serde_json::to_value(&status).expect("JSON");
+    run.status = Some(serde_json::from_value(stored).expect("a status"));
+    assert_eq!(after(&run, &world(vec![]), &Decision::Keep(Leftovers::default())), status);
+    assert_eq!(condition(&status, "Degraded").reason, "NoQueries");
+}
+
+#[test]
+fn a_result_of_64_collections_fits_into_the_message_and_loses_no_fallback() {
+    let collections: Vec<_> =
+        (0..64).map(|index| json!({"name": format!("c{index}"), "source": {"configMap": {"name": "notes"}}})).collect();
+    let run = retrieval(json!({"collections": collections}));
+    let partly = StageResult {
+        coverage: Some(975),
+        fallback: Some(fallback(FallbackReason::OutOfMemory, FallbackSource::Runtime, 4)),
+        ..sparse()
+    };
+    let mut result = staged(Some(partly), Some(rerank()));
+    result.collections = vec![result.collections[0].clone(); 64];
+    let message = RunResult::new(revision(&run), StageOutcome::Finalized(result)).to_message();
+    assert!(message.len() < MESSAGE_LIMIT, "{}", message.len());
+    let outcome = RunResult::from_message(&message).expect("a result").outcome;
+    let StageOutcome::Finalized(told) = outcome else { panic!("{message}") };
+    let status = succeeded(&run, told);
+    assert_eq!(states(&status), ["OutOfMemory", "Executed"]);
+    assert_eq!(condition(&status, "Degraded").reason, "OutOfMemory");
+    assert!(!status.collections.is_empty() && status.collections.len() < 64, "{}", status.collections.len());
+    assert!(status.collections.iter().all(|collection| collection.quality["ndcg@10"] == "0.423"));
+}
+
+#[test]
+fn a_gate_that_is_not_met_is_a_failure_with_its_own_reason_and_message() {
+    let message = "collection handbook: ndcg@10 is 0.312, spec.rerank.gate.minimum asks for 0.35";
+    let failure = RunFailure { stage: Stage::Finalize, reason: "QualityGate".into(), message: message.into() };
+    let status = after(&retrieval(json!({})), &world(vec![]), &Decision::Fail(failure));
+    assert_eq!((status.phase, status.outcome), (Some(Phase::Failed), Some(Outcome::Failed)));
+    for kind in ["Failed", "Ready", "Stalled"] {
+        let condition = condition(&status, kind);
+        assert_eq!(condition.reason, "QualityGate", "{kind}");
+        assert_eq!(condition.message, format!("finalize failed: {message}"), "{kind}");
+    }
 }
 
 #[test]
@@ -103,7 +290,7 @@ fn a_failure_is_stalled_with_its_reason_everywhere() {
 #[test]
 fn a_rejected_spec_keeps_the_results_of_the_revision_before() {
     let mut run = run(json!({}));
-    let done = after(&run, &world(vec![]), &Decision::Succeed(result(), Success::Computed));
+    let done = after(&run, &world(vec![]), &Decision::Succeed(Box::new(result()), Success::Computed));
     run.status = Some(done.clone());
     run.metadata.generation = Some(8);
     let blocked = Blocked { reason: reason::NOT_IMPLEMENTED, message: "not implemented yet: spec.queue".into() };
@@ -117,7 +304,7 @@ fn a_rejected_spec_keeps_the_results_of_the_revision_before() {
 #[test]
 fn a_spec_put_back_to_a_finished_revision_is_ready_again() {
     let mut run = run(json!({}));
-    run.status = Some(after(&run, &world(vec![]), &Decision::Succeed(result(), Success::Computed)));
+    run.status = Some(after(&run, &world(vec![]), &Decision::Succeed(Box::new(result()), Success::Computed)));
     let blocked = Blocked { reason: reason::NOT_IMPLEMENTED, message: "…".into() };
     run.status = Some(after(&run, &world(vec![]), &Decision::Reject(blocked)));
     let status = after(&run, &world(vec![]), &Decision::Keep(Leftovers::default()));

@@ -1,5 +1,7 @@
 //! What the operator saw, read once at the start of a reconciliation. Decisions look at nothing else.
 
+use std::fmt;
+
 use crds::{
     contract::{Failure, RunResult, Stage, StageOutcome},
     identity::Revision,
@@ -81,7 +83,7 @@ pub enum JobResult {
     /// A message that is no result of this contract.
     Unreadable(String),
     /// Its result.
-    Read(RunResult),
+    Read(Box<RunResult>),
 }
 
 impl JobResult {
@@ -112,6 +114,18 @@ pub struct MissingVolume {
     pub kind: &'static str,
     /// Its name.
     pub name: String,
+    /// The key that a ConfigMap lacks; none where the whole object does not exist.
+    pub key: Option<String>,
+}
+
+impl fmt::Display for MissingVolume {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} names ", self.field)?;
+        if let Some(key) = &self.key {
+            write!(f, "key {key:?} of ")?;
+        }
+        write!(f, "{} {:?}", self.kind, self.name)
+    }
 }
 
 impl World {

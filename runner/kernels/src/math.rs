@@ -10,6 +10,13 @@ use pulp::{Simd, WithSimd};
 
 use crate::{Activation, arch};
 
+/// `value`, but what is no number in `x` stays none: the instructions for a minimum and a maximum drop it, and a model
+/// that overflows must not go on as if it had not.
+#[inline(always)]
+pub fn unless_nan<S: Simd>(simd: S, x: S::f32s, value: S::f32s) -> S::f32s {
+    simd.select_f32s(simd.equal_f32s(x, x), value, x)
+}
+
 /// eˣ: x = n⋅ln 2 + r, eʳ by a polynomial, 2ⁿ by adding n to the exponent. Below -87 the result is eˉ⁸⁷, above 88 e⁸⁸.
 #[inline(always)]
 pub fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
@@ -19,6 +26,7 @@ pub fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     const LN_2_LOW: f32 = -2.121_944_4e-4;
     const POLYNOMIAL: [f32; 5] = [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5e-1];
 
+    let given = x;
     let x = simd.max_f32s(simd.min_f32s(x, simd.splat_f32s(88.0)), simd.splat_f32s(-87.0));
     let shifted = simd.mul_add_f32s(x, simd.splat_f32s(std::f32::consts::LOG2_E), simd.splat_f32s(ROUND));
     let n = simd.sub_f32s(shifted, simd.splat_f32s(ROUND));
@@ -31,7 +39,8 @@ pub fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let squared = simd.mul_f32s(r, r);
     let fraction = simd.add_f32s(simd.mul_add_f32s(p, squared, r), simd.splat_f32s(1.0));
     let exponent = simd.wrapping_dyn_shl_u32s(simd.transmute_u32s_f32s(shifted), simd.splat_u32s(23));
-    simd.transmute_f32s_u32s(simd.add_u32s(simd.transmute_u32s_f32s(fraction), exponent))
+    let power = simd.transmute_f32s_u32s(simd.add_u32s(simd.transmute_u32s_f32s(fraction), exponent));
+    unless_nan(simd, given, power)
 }
 
 /// The error function, x⋅P(x²)/Q(x²), which is ±1 to the last bit beyond ±4.
@@ -84,7 +93,7 @@ pub fn activate<S: Simd>(simd: S, activation: Activation, x: S::f32s) -> S::f32s
             simd.mul_add_f32s(half, tanh, half)
         }
         Activation::Silu => simd.mul_f32s(x, sigmoid(simd, x)),
-        Activation::Relu => simd.max_f32s(x, simd.splat_f32s(0.0)),
+        Activation::Relu => unless_nan(simd, x, simd.max_f32s(x, simd.splat_f32s(0.0))),
         Activation::Tanh => tanh(simd, x),
         Activation::Sigmoid => sigmoid(simd, x),
         Activation::Identity => x,
@@ -249,6 +258,30 @@ mod tests {
                 |x| activate(simd, self.1, x),
             );
             values
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_stays_none() {
+        let values = [0.5, f32::NAN, -3.0, f32::NAN, 7.0, 0.0, 1.0, 2.0, f32::NAN];
+        let is_nan = |values: &[f32]| values.iter().map(|value| value.is_nan()).collect::<Vec<_>>();
+        for activation in [
+            Activation::Identity,
+            Activation::Gelu,
+            Activation::GeluTanh,
+            Activation::Silu,
+            Activation::Relu,
+            Activation::Tanh,
+            Activation::Sigmoid,
+        ] {
+            assert_eq!(is_nan(&arch().dispatch(Map(&values, activation))), is_nan(&values), "{activation:?}");
+        }
+        assert_eq!(is_nan(&arch().dispatch(Exp(&values))), is_nan(&values));
+        let other = [f32::NAN, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0];
+        for (one, other) in [(values, other), (other, values)] {
+            let mut row = one;
+            crate::rows::maximum(&mut row, &other);
+            assert_eq!(is_nan(&row), [true, true, false, true, false, false, false, false, true]);
         }
     }
 

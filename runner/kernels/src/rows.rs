@@ -4,7 +4,7 @@ use pulp::{Simd, WithSimd};
 
 use crate::{
     arch,
-    math::{map, sum, zip},
+    math::{map, sum, unless_nan, zip},
 };
 
 /// `row` += `scale` ⋅ `other`.
@@ -46,7 +46,7 @@ pub fn multiply(row: &mut [f32], other: &[f32]) {
     arch().dispatch(Multiply(row, other));
 }
 
-/// `row` = max(`row`, `other`), element by element.
+/// `row` = max(`row`, `other`), element by element; no number where one of them is none.
 pub fn maximum(row: &mut [f32], other: &[f32]) {
     struct Maximum<'a>(&'a mut [f32], &'a [f32]);
     impl WithSimd for Maximum<'_> {
@@ -58,7 +58,7 @@ pub fn maximum(row: &mut [f32], other: &[f32]) {
                 self.0,
                 self.1,
                 #[inline(always)]
-                |x, y| simd.max_f32s(x, y),
+                |x, y| unless_nan(simd, y, unless_nan(simd, x, simd.max_f32s(x, y))),
             );
         }
     }

@@ -40,7 +40,7 @@ impl Manifest {
             return Err(invalid(format!("{file}: metadata.name is missing")));
         }
         // Says more than the pattern of the schema.
-        resolve::dense_sources(&run.spec).map_err(|error| invalid(format!("{file}: {error}")))?;
+        resolve::models(&run.spec).map_err(|error| invalid(format!("{file}: {error}")))?;
         let mut broken = schema::violations(&run);
         if broken.is_empty()
             && let Err(errors) = run.validate_cel()
@@ -193,9 +193,12 @@ impl Volumes for LocalVolumes {
         let field = match purpose {
             Purpose::Source(index) => format!("spec.collections[{index}].source"),
             Purpose::DenseModel(index) => format!("spec.models.dense[{index}].source"),
+            Purpose::SparseModel(index) => format!("spec.models.sparse[{index}].source"),
+            Purpose::Reranker => "spec.models.reranker.source".into(),
+            Purpose::Queries => "spec.rerank.queries".into(),
             Purpose::Output => "spec.output".into(),
         };
-        if self.sources_unused && matches!(purpose, Purpose::Source(_)) {
+        if self.sources_unused && !matches!(purpose, Purpose::DenseModel(_) | Purpose::Output) {
             return Ok(found.cloned().unwrap_or_default());
         }
         let message = format!("no folder is given for {what}: add --volume {option}=FOLDER");

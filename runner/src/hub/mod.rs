@@ -20,7 +20,7 @@ use std::{
 };
 
 use crds::{
-    contract::{DenseConfig, Place},
+    contract::{Place, RunnerConfig},
     v1alpha1::ModelSource,
 };
 
@@ -45,12 +45,20 @@ pub fn folder(model: &str, source: &Place, interrupt: &Interrupt) -> Result<Path
 
 /// The commits that the revisions of hub models name now, by the name of the model. Finds out, with a few small
 /// requests and before any weights are fetched, that a model cannot be had.
-pub fn commits(models: &[DenseConfig], interrupt: &Interrupt) -> Result<BTreeMap<String, String>> {
+pub fn commits(config: &RunnerConfig, interrupt: &Interrupt) -> Result<BTreeMap<String, String>> {
+    let dense = config.dense.iter().map(|model| (&model.name, &model.source, model.optional));
+    let sparse = config.sparse.iter().map(|model| (&model.name, &model.source, model.optional));
+    let reranker = config.reranker.iter().map(|model| (&model.name, &model.source, model.optional));
     let mut commits = BTreeMap::new();
-    for DenseConfig { name, source, .. } in models {
-        if let Some(wanted) = Wanted::of(name, source) {
-            let commit = wanted.settings().and_then(|settings| wanted.check(&settings, interrupt))?;
-            commits.insert(name.clone(), commit);
+    for (name, source, optional) in dense.chain(sparse).chain(reranker) {
+        let Some(wanted) = Wanted::of(name, source) else { continue };
+        match wanted.settings().and_then(|settings| wanted.check(&settings, interrupt)) {
+            Ok(commit) => {
+                commits.insert(name.clone(), commit);
+            }
+            // Whoever uses it records the fallback.
+            Err(error) if optional => tracing::warn!(model = name, "an optional model cannot be had: {error}"),
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(commits)

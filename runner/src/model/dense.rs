@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     batch::Rows,
+    batched::RowModel,
     ops::{Kept, Pooling, l2_normalize},
     text::{SpecialTokens, Tokenizer, Tokens},
 };
@@ -260,6 +261,34 @@ impl DenseModel {
             vectors = l2_normalize(&vectors)?;
         }
         vectors.to_dtype(DType::F32)?.flatten_all()?.to_vec1()
+    }
+}
+
+impl<T: AsRef<str> + Send + Sync> RowModel<T> for DenseModel {
+    type Rows = Rows;
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn bytes_per_token(&self) -> u64 {
+        self.encoder.bytes_per_token()
+    }
+
+    fn size(text: &T) -> usize {
+        text.as_ref().len()
+    }
+
+    fn encode_items(&self, texts: &[T], threads: NonZeroUsize) -> Result<Vec<Tokens>, ModelError> {
+        self.encode_batch(texts, Side::Document, threads)
+    }
+
+    fn compute(&self, rows: &[&Tokens]) -> Result<Rows, ModelError> {
+        self.embed(rows)
+    }
+
+    fn empty(&self, count: usize) -> Rows {
+        Rows::new(self.dimensions, vec![0.0; count * self.dimensions])
     }
 }
 

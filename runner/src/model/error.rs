@@ -324,6 +324,11 @@ impl ModelError {
         if is_out_of_memory(&source) { Self::OutOfMemory { model, source } } else { Self::Compute { model, source } }
     }
 
+    /// A batch that would not fit under the memory ceiling.
+    pub fn over_ceiling(model: &str, message: String) -> Self {
+        Self::OutOfMemory { model: model.to_owned(), source: Box::new(candle_core::Error::Msg(message)) }
+    }
+
     /// A configuration that asks for what is not computed.
     pub(super) fn unsupported(model: &str, file: &Path, field: &'static str, found: &str, supported: &[&str]) -> Self {
         Self::Unsupported {

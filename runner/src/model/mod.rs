@@ -10,14 +10,16 @@ mod folder;
 mod head;
 mod reranker;
 mod sparse;
+mod terms;
 pub mod transformer;
 mod weights;
 
 pub use self::{
     dense::{DenseModel, DenseOptions, Side},
     error::ModelError,
-    reranker::{Reranker, Score},
-    sparse::{SparseModel, SparseOptions, SparseVector},
+    reranker::{Pair, Reranker, Score},
+    sparse::{SparseModel, SparseOptions, SparseRow, SparseVector},
+    terms::MetadataTerms,
     weights::Weights,
 };
 pub use crate::ops::Pooling;

@@ -1,6 +1,10 @@
 //! A cross-encoder: pairs of query and document to one score each.
 
-use std::path::{Path, PathBuf};
+use std::{
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use candle_core::{DType, Device, Tensor};
 
@@ -13,6 +17,7 @@ use super::{
     transformer::{Encoder, TokenBatch},
 };
 use crate::{
+    batched::RowModel,
     ops::{Activation, activate},
     text::{Tokenizer, Tokens},
 };
@@ -122,6 +127,46 @@ impl Reranker {
         let logits = self.head.forward(&hidden, &batch.sequences)?.to_dtype(DType::F32)?;
         let scores = activate(&logits, self.activation)?;
         Ok((logits.to_vec1()?, scores.to_vec1()?))
+    }
+}
+
+/// A query and a document that are scored together.
+#[derive(Clone, Debug)]
+pub struct Pair {
+    /// The query.
+    pub query: Arc<str>,
+    /// The document.
+    pub document: Arc<str>,
+}
+
+impl RowModel<Pair> for Reranker {
+    type Rows = Vec<Score>;
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn bytes_per_token(&self) -> u64 {
+        self.encoder.bytes_per_token()
+    }
+
+    fn size(pair: &Pair) -> usize {
+        pair.query.len() + pair.document.len()
+    }
+
+    fn encode_items(&self, pairs: &[Pair], _: NonZeroUsize) -> Result<Vec<Tokens>, ModelError> {
+        let encode = |(row, pair): (usize, &Pair)| {
+            self.encode(&pair.query, &pair.document).map_err(|error| error.at_row(|_| row))
+        };
+        pairs.iter().enumerate().map(encode).collect()
+    }
+
+    fn compute(&self, rows: &[&Tokens]) -> Result<Vec<Score>, ModelError> {
+        self.score(rows)
+    }
+
+    fn empty(&self, count: usize) -> Vec<Score> {
+        vec![Score { logit: 0.0, score: 0.0 }; count]
     }
 }
 

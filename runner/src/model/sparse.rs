@@ -1,8 +1,9 @@
 //! A sparse encoder (SPLADE): texts to weights of vocabulary entries.
 
-use std::path::Path;
+use std::{num::NonZeroUsize, path::Path};
 
 use candle_core::{DType, Device};
+use crds::v1alpha1::FallbackReason;
 
 use super::{
     ModelError, Weights,
@@ -13,6 +14,7 @@ use super::{
     transformer::{Encoder, TokenBatch},
 };
 use crate::{
+    batched::RowModel,
     ops::Kept,
     text::{Tokenizer, Tokens},
 };
@@ -26,6 +28,8 @@ pub struct SparseOptions {
     pub top_k: Option<usize>,
     /// Entries whose weight is not above this are left out.
     pub threshold: f32,
+    /// Whether a pass goes on without the rows that cannot be made.
+    pub tolerant: bool,
 }
 
 /// The entries of a vocabulary that have a weight, by ascending id.
@@ -41,8 +45,12 @@ impl SparseVector {
     /// The entries of `weights` (one per vocabulary entry) above the `threshold`, and of those the `top_k` largest; of
     /// equal weights the lower id comes first.
     pub fn of_weights(weights: &[f32], threshold: f32, top_k: Option<usize>) -> Self {
-        let mut entries: Vec<(u32, f32)> =
-            (0..).zip(weights.iter().copied()).filter(|(_, weight)| *weight > threshold).collect();
+        Self::of_entries((0..).zip(weights.iter().copied()), threshold, top_k)
+    }
+
+    /// As [`SparseVector::of_weights`], of the entries that have one, by ascending id.
+    pub fn of_entries(entries: impl Iterator<Item = (u32, f32)>, threshold: f32, top_k: Option<usize>) -> Self {
+        let mut entries: Vec<(u32, f32)> = entries.filter(|(_, weight)| *weight > threshold).collect();
         if let Some(top_k) = top_k.filter(|top_k| *top_k < entries.len()) {
             entries.sort_by(|(_, one), (_, other)| other.total_cmp(one));
             entries.truncate(top_k);
@@ -98,6 +106,11 @@ impl SparseModel {
         &self.digest
     }
 
+    /// What was asked for.
+    pub fn options(&self) -> SparseOptions {
+        self.options
+    }
+
     /// The model's tokenizer; its ids are the indices of the vectors.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
@@ -125,10 +138,16 @@ impl SparseModel {
             return Ok(Vec::new());
         }
         let batch = TokenBatch::new(rows);
-        let hidden = self.encoder.forward(&batch, Kept::All);
-        let weights = hidden
-            .and_then(|hidden| self.head.forward(&hidden, &batch.sequences)?.flatten_all()?.to_vec1::<f32>())
-            .map_err(|source| ModelError::device(&self.name, source))?;
+        let device = |source| ModelError::device(&self.name, source);
+        let hidden = self.encoder.forward(&batch, Kept::All).map_err(device)?;
+        // A maximum over tokens does not show what is no number, so it is looked for before.
+        let finite: Vec<u32> =
+            hidden.sum(1).and_then(|sums| sums.abs()?.lt(f32::MAX)?.to_dtype(DType::U32)?.to_vec1()).map_err(device)?;
+        if let Some(row) = batch.sequences.ranges().position(|range| finite[range].contains(&0)) {
+            return Err(ModelError::NotFinite { model: self.name.clone(), row });
+        }
+        let weights = self.head.forward(&hidden, &batch.sequences);
+        let weights = weights.and_then(|weights| weights.flatten_all()?.to_vec1::<f32>()).map_err(device)?;
         let rows = weights.chunks_exact(self.encoder.vocabulary).enumerate().map(|(row, weights)| {
             if weights.iter().all(|weight| weight.is_finite()) {
                 Ok(SparseVector::of_weights(weights, self.options.threshold, self.options.top_k))
@@ -137,6 +156,52 @@ impl SparseModel {
             }
         });
         rows.collect()
+    }
+}
+
+/// A row of a sparse pass.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SparseRow {
+    /// What the model made.
+    Vector(SparseVector),
+    /// The model could not make one, and why.
+    Missing(FallbackReason, String),
+}
+
+impl<T: AsRef<str> + Send + Sync> RowModel<T> for SparseModel {
+    type Rows = Vec<SparseRow>;
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn bytes_per_token(&self) -> u64 {
+        // The weights of a whole vocabulary, twice, for every text of at least eight tokens.
+        self.encoder.bytes_per_token() + self.encoder.vocabulary as u64
+    }
+
+    fn size(text: &T) -> usize {
+        text.as_ref().len()
+    }
+
+    fn encode_items(&self, texts: &[T], threads: NonZeroUsize) -> Result<Vec<Tokens>, ModelError> {
+        self.tokenizer.encode_batch(texts, threads).map_err(|source| ModelError::tokenizer(&self.name, source))
+    }
+
+    fn compute(&self, rows: &[&Tokens]) -> Result<Self::Rows, ModelError> {
+        Ok(self.embed(rows)?.into_iter().map(SparseRow::Vector).collect())
+    }
+
+    fn empty(&self, count: usize) -> Self::Rows {
+        vec![SparseRow::Vector(SparseVector::default()); count]
+    }
+
+    fn stand_in(&self, error: &ModelError) -> Option<Self::Rows> {
+        let reason = match error {
+            ModelError::OutOfMemory { .. } => FallbackReason::OutOfMemory,
+            _ => FallbackReason::ExecutionFailed,
+        };
+        self.options.tolerant.then(|| vec![SparseRow::Missing(reason, error.to_string())])
     }
 }
 

@@ -54,6 +54,12 @@ pub struct Encoder {
 }
 
 impl Encoder {
+    /// Bytes that a token takes while it is computed, about: hidden states before and after a step, queries, keys,
+    /// values and the result of attention, in f32.
+    pub fn bytes_per_token(&self) -> u64 {
+        10 * size_of::<f32>() as u64 * self.hidden_size as u64
+    }
+
     /// The hidden states after the last layer, `[kept tokens, hidden]`.
     pub fn forward(&self, batch: &TokenBatch, kept: Kept) -> Result<Tensor> {
         let mut x = self.embeddings.forward(batch)?;

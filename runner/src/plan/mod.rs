@@ -3,6 +3,7 @@
 //! Everything is read once: chunks are counted, sliced into shards, and ids that stand twice are found. Memory holds
 //! 16 bytes per chunk for that, and no text.
 
+mod headings;
 mod slicer;
 
 use std::{
@@ -11,7 +12,7 @@ use std::{
 };
 
 use crds::{
-    contract::{CollectionConfig, DenseConfig, FailureReason, RunnerConfig},
+    contract::{CollectionConfig, FailureReason, Place, RunnerConfig},
     identity::Revision,
 };
 use jiff::Timestamp;
@@ -26,6 +27,7 @@ use crate::{
     source::{Chunk, Found, Source},
 };
 
+use headings::Headings;
 pub use slicer::SliceDigest;
 use slicer::Slicer;
 
@@ -54,6 +56,9 @@ pub struct Plan {
     /// The commits of the models of a hub, by the name of the model: a branch may move while shards are embedded.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub commits: BTreeMap<String, String>,
+    /// The sha256 of the file of queries, in hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queries_sha256: Option<String>,
     /// The collections, in the order of the spec.
     pub collections: Vec<PlannedCollection>,
     /// The shards; a shard's index is its place in this list.
@@ -75,6 +80,9 @@ pub struct PlannedCollection {
     /// Files that no format is known for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ignored_files: Vec<String>,
+    /// Headings that the collection is probed with, where no queries are given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headings: Vec<String>,
 }
 
 /// What was found in a file.
@@ -128,6 +136,7 @@ impl Plan {
             shard_size,
             seconds: 0.0,
             commits: BTreeMap::new(),
+            queries_sha256: None,
             collections: Vec::with_capacity(config.collections.len()),
             shards: Vec::new(),
         };
@@ -183,13 +192,9 @@ impl Plan {
         self.collections.iter().find(|collection| collection.name == name)
     }
 
-    /// The models of a run, each at the commit that was planned.
-    pub fn models(&self, config: &RunnerConfig) -> Vec<DenseConfig> {
-        let pinned = |model: &DenseConfig| match self.commits.get(&model.name) {
-            Some(commit) => DenseConfig { source: hub::pinned(&model.source, commit), ..model.clone() },
-            None => model.clone(),
-        };
-        config.dense.iter().map(pinned).collect()
+    /// Where a model is: one of a hub at the commit that was planned.
+    pub fn pinned(&self, model: &str, source: &Place) -> Place {
+        self.commits.get(model).map_or_else(|| source.clone(), |commit| hub::pinned(source, commit))
     }
 
     /// The shards of a collection with their indices.
@@ -209,6 +214,7 @@ fn plan_collection(
     let listing = source.list()?;
     let mut slicer = Slicer::new(&collection.name, shard_size);
     let mut ids = HashSet::new();
+    let mut headings = Headings::default();
     let mut files = Vec::with_capacity(listing.files.len());
     for (index, path) in listing.files.iter().enumerate() {
         let mut file = PlannedFile { path: path.clone(), chunks: 0, skipped: 0 };
@@ -226,6 +232,7 @@ fn plan_collection(
                     }
                     file.chunks += 1;
                     slicer.push(position, &chunk);
+                    headings.see(&chunk.metadata);
                     progress.advance(1);
                 }
             }
@@ -247,7 +254,14 @@ fn plan_collection(
         return Err(empty(collection, files.len(), skipped, &listing.ignored));
     }
     shards.extend(slicer.finish());
-    Ok(PlannedCollection { name: collection.name.clone(), chunks, skipped, files, ignored_files: listing.ignored })
+    Ok(PlannedCollection {
+        name: collection.name.clone(),
+        chunks,
+        skipped,
+        files,
+        ignored_files: listing.ignored,
+        headings: headings.finish(),
+    })
 }
 
 fn short_hash(id: &str) -> [u8; 16] {

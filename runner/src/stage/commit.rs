@@ -1,8 +1,14 @@
 //! The commit marker of a shard: written last and at most once, it names the attempt that counts.
 
-use crds::{contract::FailureReason, identity::Revision, layout, summary::DensePass};
+use crds::{
+    contract::FailureReason,
+    identity::Revision,
+    layout,
+    summary::{DensePass, FusionRun, ModelFallback, SparsePass},
+};
 use serde::{Deserialize, Serialize};
 
+use super::{candidates::CandidateFile, turn::Trace};
 use crate::{
     device::DeviceUse,
     error::{Result, StageError},
@@ -29,8 +35,22 @@ pub struct Commit {
     pub sha256: String,
     /// Records without text that were left out.
     pub skipped: u64,
-    /// The passes, in the order of the spec.
+    /// The dense passes, in the order of the spec.
     pub dense: Vec<DensePass>,
+    /// Optional dense models that were left out.
+    pub dense_fallbacks: Vec<ModelFallback>,
+    /// The sparse passes, in the order of the spec.
+    pub sparse: Vec<SparsePass>,
+    /// What the sparse models could not do.
+    pub sparse_fallbacks: Vec<ModelFallback>,
+    /// The fused vector.
+    pub fusion: Option<FusionRun>,
+    /// The candidates of the queries; none where there are no queries.
+    pub candidates: Option<CandidateFile>,
+    /// How long finding them took.
+    pub retrieve_seconds: f64,
+    /// What is on record about the models' turns.
+    pub trace: Trace,
     /// The device.
     pub device: DeviceUse,
     /// How long writing took.
@@ -43,7 +63,7 @@ pub struct Commit {
 
 impl Commit {
     /// The version of the file that this runner writes and reads.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
 
     /// The marker of a shard, if it is committed.
     pub fn load(store: &Store, revision: &Revision, collection: &str, shard: u32) -> Result<Option<Self>> {

@@ -1,281 +1,223 @@
-//! The dense pass: one model over texts, tokenized ahead of the workers, in token-budget batches, back in input order.
-//!
-//! One thread reads and tokenizes windows of texts; workers take the batches of the windows from one queue, each
-//! computing alone, and none waits for the end of a window; the caller's thread puts the rows back in order and hands
-//! whole windows on. Queues are short: memory does not grow with the number of texts.
+//! The dense stage: one model over the chunks of a shard and over the queries, loaded, run, described.
 
-use std::{
-    collections::VecDeque,
-    num::NonZeroUsize,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
-    },
-    thread,
-    time::Instant,
+use std::num::NonZeroUsize;
+
+use candle_core::{DType, Device};
+use crds::{
+    contract::{DenseConfig, FailureReason},
+    summary::{DensePass, Fallback, LengthBucket, ModelFallback},
+    v1alpha1::{self, Dtype, FallbackReason, FallbackSource, Precision},
 };
 
+use super::{
+    Run,
+    export::VectorColumn,
+    turn::{Trace, Turn},
+};
 use crate::{
-    batch::{self, Restored, Rows, TokenBudget},
-    model::{DenseModel, ModelError, Side},
-    text::Tokens,
+    batch::Rows,
+    batched::{PassError, PassRecord},
+    error::{Result, StageError},
+    hub,
+    interrupt::Interrupt,
+    metrics::METRICS,
+    model::{DenseModel, DenseOptions, ModelError, Pooling, Side},
+    precision,
+    progress::Progress,
+    scratch::{Chunks, VectorFile},
+    text::TextError,
 };
 
-/// Windows that are tokenized before the workers ask for them.
-const WINDOWS_AHEAD: usize = 1;
-/// Bytes of text after which a window is full, however few texts it has.
-const WINDOW_BYTES: usize = 4 << 20;
+/// Queries that are embedded together.
+const QUERY_BATCH: usize = 16;
 
-/// How a pass works; nothing here changes a vector beyond rounding.
-#[derive(Clone, Debug)]
-pub struct PassOptions {
-    /// Texts that are sorted by length together and held in memory at a time.
-    pub window: NonZeroUsize,
-    /// Tokens of one batch.
-    pub batch: TokenBudget,
-    /// Threads that tokenize a window.
-    pub tokenizer_threads: NonZeroUsize,
-    /// Threads that compute batches, each one at a time.
-    pub workers: NonZeroUsize,
-    /// Stops the pass between two batches once it is true.
-    pub cancelled: Arc<AtomicBool>,
+/// What a model of the ensemble gave for a shard.
+pub struct DenseOutput {
+    /// Its column.
+    pub column: VectorColumn,
+    /// Its weight in the fused vector.
+    pub weight: f64,
+    /// A vector per query.
+    pub queries: Rows,
+    /// What was done.
+    pub record: DensePass,
 }
 
-/// What a pass has done so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Chunks embedded.
-    pub chunks: u64,
-    /// Tokens embedded, special tokens included.
-    pub tokens: u64,
+/// One pass: the model is gone when it is over. An optional model that fails is a fallback in place of the output.
+pub fn pass(
+    run: &Run,
+    config: &DenseConfig,
+    chunks: &Chunks,
+    queries: &[&str],
+    device: &Device,
+    shard: u32,
+    progress: &Progress,
+) -> Result<(Result<DenseOutput, ModelFallback>, Trace)> {
+    let mut turn = Turn::begin(run, "dense", &config.name, Some(shard), device);
+    let before = progress.position();
+    let model = match load(config, device, &run.interrupt) {
+        Ok(model) => model,
+        Err(error) => {
+            let fallback = fall_back(config, error, FallbackSource::Load)?;
+            return Ok((Err(fallback), turn.end(None)));
+        }
+    };
+    let mut vectors = VectorFile::new(model.dimensions())?;
+    let texts = chunks.iter().map(|chunk| chunk.map(|chunk| chunk.text));
+    let passed = turn.run(&model, texts, |done| progress.set(before + done), |rows| vectors.push(&rows));
+    let passed =
+        passed.map_err(|error| named(error, chunks)).and_then(|record| Ok((embed_queries(&model, queries)?, record)));
+    let (queries, record) = match passed {
+        Ok(done) => done,
+        Err(error) => {
+            progress.set(before + chunks.count());
+            let fallback = fall_back(config, error, FallbackSource::Runtime)?;
+            return Ok((Err(fallback), turn.end(None)));
+        }
+    };
+    let described = describe(config, &model, &record);
+    drop(model);
+    let trace = turn.end(Some(&record));
+    let column = VectorColumn {
+        name: config.name.clone(),
+        vectors: vectors.finish()?,
+        precision: config.precision.unwrap_or_default(),
+    };
+    Ok((Ok(DenseOutput { column, weight: config.weight, queries, record: described }), trace))
 }
 
-/// What a pass did.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PassRecord {
-    /// The model's name.
-    pub model: String,
-    /// The width of the vectors.
-    pub dimensions: usize,
-    /// Chunks embedded.
-    pub chunks: u64,
-    /// Tokens embedded, special tokens included.
-    pub tokens: u64,
-    /// Chunks that were longer than the model takes.
-    pub truncated_chunks: u64,
-    /// Tokens cut from them.
-    pub tokens_lost: u64,
-    /// Batches computed.
-    pub batches: u64,
-    /// How long the pass took, in seconds.
-    pub seconds: f64,
-}
-
-/// Why a pass ended early. `E` is the error of the source and of the sink.
-#[derive(Debug, thiserror::Error)]
-pub enum PassError<E> {
-    /// The model failed; a row in the error is the row among all texts of the pass.
-    #[error(transparent)]
-    Model(#[from] ModelError),
-    /// The texts cannot be read.
-    #[error("the texts cannot be read")]
-    Source(#[source] E),
-    /// The sink did not take the rows.
-    #[error("the vectors cannot be taken")]
-    Sink(#[source] E),
-    /// The pass was told to stop.
-    #[error("cancelled")]
-    Cancelled,
-}
-
-/// Runs `model` over `texts`. The `sink` gets the vectors window by window in input order, with the row of each
-/// window's first text; `progress` is called after every batch.
+/// The fallback that a failed optional model is.
 ///
 /// # Errors
-/// If the source, the model or the sink fails, or the pass is cancelled. Windows that the sink got before that are
-/// whole.
-pub fn run<T, E>(
-    model: &DenseModel,
-    texts: impl Iterator<Item = Result<T, E>> + Send,
-    options: &PassOptions,
-    mut progress: impl FnMut(Progress),
-    mut sink: impl FnMut(usize, Rows) -> Result<(), E>,
-) -> Result<PassRecord, PassError<E>>
-where
-    T: AsRef<str> + Send + Sync,
-    E: Send,
-{
-    let started = Instant::now();
-    let mut done = Progress::default();
-    let (mut truncated_chunks, mut tokens_lost, mut batches) = (0, 0, 0);
-    thread::scope(|scope| {
-        let (messages, inbox) = channel();
-        let (jobs, queue) = sync_channel::<Job>(options.workers.get());
-        let queue = Arc::new(Mutex::new(queue));
-        for _ in 0..options.workers.get() {
-            let (queue, messages) = (Arc::clone(&queue), messages.clone());
-            scope.spawn(move || work(model, &queue, &messages));
+/// The failure itself, where the model is required, or where it is none of the model's.
+fn fall_back(config: &DenseConfig, error: StageError, source: FallbackSource) -> Result<ModelFallback> {
+    match fallback_reason(&error).filter(|_| config.optional) {
+        Some(reason) => {
+            tracing::warn!(model = config.name, %reason, "left out: {}", error.sentence());
+            METRICS.fallback("dense", reason, source, 1);
+            let fallback = Fallback { reason, source, count: 1 };
+            Ok(ModelFallback { model: config.name.clone(), fallback, message: error.sentence() })
         }
-        // Only workers hold the queue: when they are gone, nobody waits to fill it.
-        drop(queue);
-        scope.spawn(move || {
-            let (ahead, windows) = sync_channel(WINDOWS_AHEAD);
-            thread::scope(|scope| {
-                scope.spawn(move || tokenize(model, texts, options, &ahead));
-                dispatch(windows, options.batch, &jobs, &messages);
-            });
-        });
-
-        let mut open: VecDeque<(Arc<Window>, Restored)> = VecDeque::new();
-        for message in inbox {
-            match message {
-                Message::Opened(window) => {
-                    truncated_chunks += window.rows.iter().filter(|tokens| tokens.lost > 0).count() as u64;
-                    tokens_lost += window.rows.iter().map(|tokens| tokens.lost as u64).sum::<u64>();
-                    let restored = Restored::new(window.rows.len(), model.dimensions());
-                    open.push_back((window, restored));
-                }
-                Message::Computed(job, rows) => {
-                    if options.cancelled.load(Ordering::Relaxed) {
-                        return Err(PassError::Cancelled);
-                    }
-                    let rows = rows?;
-                    let (_, restored) = open
-                        .iter_mut()
-                        .find(|(window, _)| window.first == job.window.first)
-                        .expect("a window is opened before its batches are computed");
-                    restored.put(&job.rows, &rows);
-                    batches += 1;
-                    done.chunks += job.rows.len() as u64;
-                    done.tokens += job.tokens().map(|tokens| tokens.ids.len() as u64).sum::<u64>();
-                    progress(done);
-                }
-                Message::Failed(error) => return Err(error),
-            }
-            while open.front().is_some_and(|(_, restored)| restored.is_whole()) {
-                if let Some((window, restored)) = open.pop_front() {
-                    sink(window.first, restored.into_rows()).map_err(PassError::Sink)?;
-                }
-            }
-        }
-        Ok(())
-    })?;
-    Ok(PassRecord {
-        model: model.name().to_owned(),
-        dimensions: model.dimensions(),
-        chunks: done.chunks,
-        tokens: done.tokens,
-        truncated_chunks,
-        tokens_lost,
-        batches,
-        seconds: started.elapsed().as_secs_f64(),
-    })
-}
-
-/// Encoded texts that are batched together.
-struct Window {
-    /// The row of the first among all texts of the pass.
-    first: usize,
-    rows: Vec<Tokens>,
-}
-
-/// A batch of a window: indices of its rows.
-struct Job {
-    window: Arc<Window>,
-    rows: Vec<usize>,
-}
-
-impl Job {
-    fn tokens(&self) -> impl Iterator<Item = &Tokens> {
-        self.rows.iter().map(|&row| &self.window.rows[row])
+        None => Err(error),
     }
 }
 
-/// What the caller's thread hears.
-enum Message<E> {
-    /// A window, before any of its batches.
-    Opened(Arc<Window>),
-    /// A batch, computed or failed.
-    Computed(Job, Result<Rows, ModelError>),
-    /// The end, before its time.
-    Failed(PassError<E>),
-}
-
-/// Computes batches until there are none, or nobody wants them.
-fn work<E>(model: &DenseModel, queue: &Mutex<Receiver<Job>>, messages: &Sender<Message<E>>) {
-    loop {
-        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(job) = job else { return };
-        let rows = model.embed(&job.tokens().collect::<Vec<_>>());
-        let rows = rows.map_err(|error| error.at_row(|row| job.window.first + job.rows[row]));
-        if messages.send(Message::Computed(job, rows)).is_err() {
-            return;
+/// The reason of the fallback when a model fails so; none where another attempt may succeed, or where the configuration,
+/// the disk or the user is the cause.
+pub fn fallback_reason(error: &StageError) -> Option<FallbackReason> {
+    match error.reason {
+        FailureReason::ModelNotFound
+        | FailureReason::ModelAccessDenied
+        | FailureReason::HubUnavailable
+        | FailureReason::InvalidModel => Some(FallbackReason::ModelUnavailable),
+        FailureReason::OutOfMemory => Some(FallbackReason::OutOfMemory),
+        FailureReason::InvalidVector | FailureReason::InvalidRecord | FailureReason::Internal => {
+            Some(FallbackReason::ExecutionFailed)
         }
+        _ => None,
     }
 }
 
-/// Cuts windows into batches and queues them. When it ends early, so does the thread that waits to send a window.
-fn dispatch<E>(
-    windows: Receiver<Result<Window, PassError<E>>>,
-    budget: TokenBudget,
-    jobs: &SyncSender<Job>,
-    messages: &Sender<Message<E>>,
-) {
-    for window in windows {
-        let window = match window {
-            Ok(window) => Arc::new(window),
-            Err(error) => {
-                // What was queued before is not needed any more, and neither is an answer.
-                let _ = messages.send(Message::Failed(error));
-                return;
-            }
-        };
-        if messages.send(Message::Opened(Arc::clone(&window))).is_err() {
-            return;
+/// Loads a model as the run wants it, from a hub where it is there.
+pub fn load(config: &DenseConfig, device: &Device, interrupt: &Interrupt) -> Result<DenseModel> {
+    let pooling = config.pooling.map(|pooling| match pooling {
+        v1alpha1::Pooling::Cls => Pooling::Cls,
+        v1alpha1::Pooling::Mean => Pooling::Mean,
+        v1alpha1::Pooling::LastToken => Pooling::LastToken,
+        v1alpha1::Pooling::Max => Pooling::Max,
+        v1alpha1::Pooling::WeightedMean => Pooling::WeightedMean,
+    });
+    let prompts = config.prompts.clone().unwrap_or_default();
+    let options = DenseOptions {
+        pooling,
+        max_tokens: config.max_tokens.map(|tokens| tokens as usize),
+        dimensions: config.dimensions.map(|dimensions| dimensions as usize),
+        document_prompt: prompts.document,
+        query_prompt: prompts.query,
+        dtype: match config.dtype.unwrap_or(Dtype::F32) {
+            Dtype::F32 => DType::F32,
+            Dtype::F16 => DType::F16,
+            Dtype::Bf16 => DType::BF16,
+        },
+        ..DenseOptions::default()
+    };
+    let folder = hub::folder(&config.name, &config.source, interrupt)?;
+    let model = DenseModel::load(&config.name, &folder, &options, device)?;
+    if config.precision == Some(Precision::Binary) && !model.dimensions().is_multiple_of(8) {
+        let message = format!(
+            "model {}: precision Binary packs eight dimensions to a byte, but its vectors have {}; set dimensions to a \
+             multiple of 8",
+            config.name,
+            model.dimensions()
+        );
+        return Err(StageError::new(FailureReason::InvalidConfiguration, message));
+    }
+    Ok(model)
+}
+
+/// A vector per query, made as the model makes those of questions.
+fn embed_queries(model: &DenseModel, queries: &[&str]) -> Result<Rows> {
+    let mut values = Vec::with_capacity(queries.len() * model.dimensions());
+    for queries in queries.chunks(QUERY_BATCH) {
+        let tokens = model.encode_batch(queries, Side::Query, NonZeroUsize::MIN)?;
+        values.extend(model.embed(&tokens.iter().collect::<Vec<_>>())?.into_values());
+    }
+    Ok(Rows::new(model.dimensions(), values))
+}
+
+/// The error of a pass over chunks; that of one text has the id of its chunk.
+pub fn named(error: PassError<StageError>, chunks: &Chunks) -> StageError {
+    let error = match error {
+        PassError::Model(error) => error,
+        PassError::Cancelled => return Interrupt::error(),
+        PassError::Source(error) | PassError::Sink(error) => return error,
+    };
+    match error {
+        ModelError::NotFinite { row, .. }
+        | ModelError::Tokenizer { source: TextError::Encode { row, .. } | TextError::NoTokens { row }, .. } => {
+            let chunk = chunks.id(row).map_or_else(|| format!("chunk {row}"), |id| format!("chunk {id:?}"));
+            StageError::new(error.reason(), format!("{chunk} cannot be embedded")).caused_by(error)
         }
-        let lengths: Vec<usize> = window.rows.iter().map(|tokens| tokens.ids.len()).collect();
-        for rows in batch::batches(&lengths, budget) {
-            if jobs.send(Job { window: Arc::clone(&window), rows }).is_err() {
-                return;
-            }
-        }
+        other => other.into(),
     }
 }
 
-/// Sends the texts on, encoded, until they end, one fails, or nobody takes them any more.
-fn tokenize<T: AsRef<str> + Send + Sync, E>(
-    model: &DenseModel,
-    mut texts: impl Iterator<Item = Result<T, E>>,
-    options: &PassOptions,
-    ahead: &SyncSender<Result<Window, PassError<E>>>,
-) {
-    let mut first = 0;
-    loop {
-        let window = match read(&mut texts, options.window.get()) {
-            Ok(texts) if texts.is_empty() => return,
-            Ok(texts) => model
-                .encode_batch(&texts, Side::Document, options.tokenizer_threads)
-                .map(|rows| Window { first, rows })
-                .map_err(|error| PassError::Model(error.at_row(|row| first + row))),
-            Err(error) => Err(PassError::Source(error)),
-        };
-        let count = window.as_ref().map_or(0, |window| window.rows.len());
-        if ahead.send(window).is_err() || count == 0 {
-            return;
-        }
-        first += count;
-    }
+/// The lengths of a pass as the summary has them.
+fn buckets(record: &PassRecord) -> Vec<LengthBucket> {
+    record.lengths.iter().map(|(up_to, chunks)| LengthBucket { up_to: *up_to, chunks: *chunks }).collect()
 }
 
-/// The texts of the next window; none when there are no more.
-fn read<T: AsRef<str>, E>(texts: &mut impl Iterator<Item = Result<T, E>>, most: usize) -> Result<Vec<T>, E> {
-    let mut window = Vec::new();
-    let mut bytes = 0;
-    while window.len() < most && bytes < WINDOW_BYTES {
-        let Some(text) = texts.next().transpose()? else { break };
-        bytes += text.as_ref().len();
-        window.push(text);
+/// What the summary says about a pass.
+fn describe(config: &DenseConfig, model: &DenseModel, record: &PassRecord) -> DensePass {
+    let precision = config.precision.unwrap_or_default();
+    let dtype = match config.dtype.unwrap_or(Dtype::F32) {
+        Dtype::F32 => "F32",
+        Dtype::F16 => "F16",
+        Dtype::Bf16 => "BF16",
+    };
+    DensePass {
+        model: config.name.clone(),
+        source: config.source.uri.clone(),
+        weights_sha256: model.digest().to_owned(),
+        pooling: model.pooling().to_string(),
+        max_tokens: u32::try_from(model.max_tokens()).unwrap_or(u32::MAX),
+        dimensions: model.dimensions() as u32,
+        dtype: dtype.to_owned(),
+        precision: format!("{precision:?}"),
+        quantization: match precision {
+            Precision::F32 | Precision::F16 => None,
+            Precision::Int8 => Some(precision::INT8.to_owned()),
+            Precision::Binary => Some(precision::BINARY.to_owned()),
+        },
+        document_prompt: model.prompt(Side::Document).map(ToOwned::to_owned),
+        chunks: record.items,
+        tokens: record.tokens,
+        truncated_chunks: record.truncated,
+        tokens_lost: record.tokens_lost,
+        batches: record.batches,
+        seconds: record.seconds,
+        peak_bytes: record.peak_bytes,
+        mitigations: record.mitigations,
+        token_lengths: buckets(record),
     }
-    Ok(window)
 }

@@ -1,4 +1,4 @@
-//! The embed stage: one shard, read → one pass per model → written → committed.
+//! The embed stage: one shard, read → one pass per model → fused → candidates of the queries → written → committed.
 //!
 //! A row of the output holds the vectors of all models, and a model is gone before the next one is loaded: the chunks of
 //! the shard and the vectors of its passes wait in temporary files, so that memory does not grow with the shard.
@@ -10,27 +10,39 @@ use std::{
 
 use candle_core::Device;
 use crds::{
-    contract::{CollectionConfig, DenseConfig, FailureReason, ShardResult},
+    contract::{CollectionConfig, DenseConfig, FailureReason, ShardResult, SparseConfig},
     layout,
-    summary::DensePass,
+    summary::{DensePass, FusedModel, FusionRun, ModelFallback},
+    v1alpha1::{FallbackSource, Precision},
 };
 
 use super::{
     Run,
+    candidates::{self, CandidateFile, Fused},
     commit::Commit,
+    dense::{self, DenseOutput},
     export::{self, VectorColumn},
-    pass, plan,
+    plan,
+    sparse::{self, SparseOutput},
+    turn::Trace,
 };
 use crate::{
+    batch::Rows,
     device::{self, DeviceRequest},
     error::{Result, StageError},
+    fusion::{self, VectorFusion},
+    metrics::METRICS,
     plan::{Plan, PlannedCollection, Shard, SliceDigest, some_of},
     progress::Progress,
-    scratch::{ChunkFile, Chunks, VectorFile},
+    queries::Queries,
+    scratch::{ChunkFile, Chunks, VectorFile, VectorReader},
     source::{Found, Source},
     store::PutNew,
     telemetry::{self, timed},
 };
+
+/// Rows that are fused at a time.
+const FUSED_ROWS: u64 = 1024;
 
 /// Embeds one shard of the plan, unless it is committed already.
 pub fn embed(run: &Run, index: u32, request: DeviceRequest) -> Result<ShardResult> {
@@ -48,13 +60,38 @@ pub fn embed(run: &Run, index: u32, request: DeviceRequest) -> Result<ShardResul
     let (device, device_use) = device::open(request)?;
     let chunks = read(run, collection, planned, shard, index)?;
     tracing::info!(shard = index, chunks = chunks.count(), device = device_use.used, "embedding");
-    let (mut columns, dense) = passes(run, &plan.models(&run.config), &chunks, &device, index)?;
+    let queries = asked(run, &plan, planned)?;
+    let (outputs, trace) = passes(run, &plan, &chunks, &queries.texts(), &device, index)?;
     run.interrupt.check()?;
-    let file = layout::shard_data(revision, &shard.collection, index, &attempt());
+    let attempt = attempt();
+    let fused = fuse(run, &chunks, &outputs.dense)?;
+    let (candidates, retrieve_seconds) = timed(tracing::info_span!(telemetry::RETRIEVE, shard = index), || {
+        retrieve(run, shard, index, &attempt, &chunks, &outputs, fused.as_ref(), queries.queries.len())
+    });
+    let candidates = candidates?;
+    let file = layout::shard_data(revision, &shard.collection, index, &attempt);
+    let columns = export::Columns {
+        dense: outputs
+            .dense
+            .iter()
+            .map(|output| &output.column)
+            .chain(fused.as_ref().map(|fused| &fused.column))
+            .collect(),
+        sparse: outputs.sparse.iter().filter_map(|output| output.column.as_ref()).collect(),
+    };
     let (written, export_seconds) = timed(tracing::info_span!(telemetry::EXPORT, shard = index), || {
-        export::write(&run.store, &file, shard.first_chunk, &chunks, &mut columns)
+        export::write(&run.store, &file, shard.first_chunk, &chunks, &columns)
     });
     let written = written?;
+    METRICS.export(&device_use.used, export_seconds, written.bytes);
+    if let Some(reason) = device_use.fallback {
+        METRICS.fallback("device", reason, FallbackSource::Load, 1);
+    }
+    let sparse_rows = outputs.sparse.len() as u64 * chunks.count();
+    if sparse_rows > 0 {
+        let live: u64 = outputs.sparse.iter().flat_map(|output| &output.record).map(|record| record.model_chunks).sum();
+        METRICS.coverage(live as f64 / sparse_rows as f64);
+    }
     let commit = Commit {
         version: Commit::VERSION,
         shard: index,
@@ -64,7 +101,14 @@ pub fn embed(run: &Run, index: u32, request: DeviceRequest) -> Result<ShardResul
         bytes: written.bytes,
         sha256: written.sha256,
         skipped: shard.skipped,
-        dense,
+        dense: outputs.dense.into_iter().map(|output| output.record).collect(),
+        dense_fallbacks: outputs.dense_fallbacks,
+        sparse_fallbacks: outputs.sparse.iter().flat_map(|output| output.fallbacks.clone()).collect(),
+        sparse: outputs.sparse.into_iter().filter_map(|output| output.record).collect(),
+        fusion: fused.map(|fused| fused.record),
+        candidates,
+        retrieve_seconds,
+        trace,
         device: device_use,
         export_seconds,
         committed_at: jiff::Timestamp::now().to_string(),
@@ -143,53 +187,165 @@ fn read(
     chunks.finish()
 }
 
+/// The queries whose candidates are wanted; none where nothing is done with any.
+fn asked(run: &Run, plan: &Plan, planned: &PlannedCollection) -> Result<Queries> {
+    if !run.wants_candidates() {
+        return Ok(Queries::default());
+    }
+    Queries::of(plan, planned, run.config.rerank.as_ref().and_then(|rerank| rerank.queries.as_ref()))
+}
+
+/// What the models of a shard gave.
+struct Outputs {
+    dense: Vec<DenseOutput>,
+    dense_fallbacks: Vec<ModelFallback>,
+    sparse: Vec<SparseOutput>,
+}
+
 /// One pass per model, one after the other: a model is gone before the next one is loaded.
 fn passes(
     run: &Run,
-    models: &[DenseConfig],
+    plan: &Plan,
     chunks: &Chunks,
+    queries: &[&str],
     device: &Device,
     index: u32,
-) -> Result<(Vec<VectorColumn>, Vec<DensePass>)> {
-    let progress = Progress::bar(run.watched, &format!("shard {index}"), chunks.count() * models.len() as u64);
-    let mut columns = Vec::with_capacity(models.len());
-    let mut records = Vec::with_capacity(models.len());
-    for model in models {
+) -> Result<(Outputs, Trace)> {
+    let sparse_models = run.toggles.sparse_models(&run.config);
+    let mut trace = Trace::default();
+    let mut outputs = Outputs { dense: Vec::new(), dense_fallbacks: Vec::new(), sparse: Vec::new() };
+    for model in &run.config.dense {
+        let model = &DenseConfig { source: plan.pinned(&model.name, &model.source), ..model.clone() };
+        let progress = Progress::bar(run.watched, &format!("shard {index} {}", model.name), chunks.count());
         let span = tracing::info_span!(telemetry::DENSE, shard = index, model = model.name);
-        let (passed, seconds) = timed(span, || pass(run, model, chunks, device, &progress));
-        let (column, record) = passed?;
-        let record = DensePass { seconds, ..record };
-        tracing::info!(
-            shard = index,
-            model = record.model,
-            chunks = record.chunks,
-            tokens = record.tokens,
-            truncated = record.truncated_chunks,
-            seconds,
-            "pass done"
-        );
-        columns.push(column);
-        records.push(record);
+        let (passed, seconds) = timed(span, || dense::pass(run, model, chunks, queries, device, index, &progress));
+        progress.finish();
+        let (passed, of_pass) = passed?;
+        trace.extend(of_pass);
+        match passed {
+            Err(fallback) => outputs.dense_fallbacks.push(fallback),
+            Ok(output) => {
+                let record = DensePass { seconds, ..output.record };
+                tracing::info!(
+                    shard = index,
+                    model = record.model,
+                    chunks = record.chunks,
+                    tokens = record.tokens,
+                    truncated = record.truncated_chunks,
+                    seconds,
+                    "pass done"
+                );
+                outputs.dense.push(DenseOutput { record, ..output });
+            }
+        }
     }
-    progress.finish();
-    Ok((columns, records))
+    for model in sparse_models {
+        let model = &SparseConfig { source: plan.pinned(&model.name, &model.source), ..model.clone() };
+        let progress = Progress::bar(run.watched, &format!("shard {index} {}", model.name), chunks.count());
+        let span = tracing::info_span!(telemetry::SPARSE, shard = index, model = model.name);
+        let (passed, seconds) = timed(span, || sparse::pass(run, model, chunks, queries, device, index, &progress));
+        progress.finish();
+        let (mut output, of_pass) = passed?;
+        trace.extend(of_pass);
+        if let Some(record) = &mut output.record {
+            record.seconds = seconds;
+            tracing::info!(
+                shard = index,
+                model = record.model,
+                chunks = record.chunks,
+                of_metadata = record.metadata_chunks,
+                seconds,
+                "sparse pass done"
+            );
+        }
+        outputs.sparse.push(output);
+    }
+    if outputs.dense.is_empty() && outputs.sparse.iter().all(|output| output.queries.is_none()) {
+        let failed: Vec<String> = outputs
+            .dense_fallbacks
+            .iter()
+            .map(|fallback| format!("{} ({})", fallback.model, fallback.message))
+            .collect();
+        let message = format!("no model could be used, though all are optional: {}", some_of(&failed));
+        return Err(StageError::new(FailureReason::InvalidModel, message));
+    }
+    Ok((outputs, trace))
 }
 
-fn pass(
+/// What the dense models together gave for a shard.
+struct FusedOutput {
+    fusion: VectorFusion,
+    column: VectorColumn,
+    record: FusionRun,
+}
+
+/// The fused vector of every chunk, as a further column.
+fn fuse(run: &Run, chunks: &Chunks, dense: &[DenseOutput]) -> Result<Option<FusedOutput>> {
+    let models: Vec<(f64, usize)> =
+        dense.iter().map(|output| (output.weight, output.column.vectors.dimensions())).collect();
+    let Some(fusion) = VectorFusion::of(run.config.fusion.method, &models) else { return Ok(None) };
+    let dimensions = fusion.dimensions();
+    if dimensions > fusion::MOST_DIMENSIONS {
+        let message = format!(
+            "spec.fusion: the fused vector would have {dimensions} dimensions, vector databases take at most {}; cut the \
+             models' dimensions, choose WeightedMean or None",
+            fusion::MOST_DIMENSIONS
+        );
+        return Err(StageError::new(FailureReason::InvalidConfiguration, message));
+    }
+    let (vectors, seconds) = timed(tracing::info_span!(telemetry::FUSION), || -> Result<_> {
+        let mut readers: Vec<VectorReader> = dense.iter().map(|output| output.column.vectors.reader()).collect();
+        let mut file = VectorFile::new(dimensions)?;
+        let mut left = chunks.count();
+        while left > 0 {
+            run.interrupt.check()?;
+            let count = left.min(FUSED_ROWS) as usize;
+            let rows: Vec<Rows> = readers.iter_mut().map(|reader| reader.read(count)).collect::<Result<_>>()?;
+            file.push(&fusion.fuse(&rows))?;
+            left -= count as u64;
+        }
+        file.finish()
+    });
+    let share = |(output, share): (&DenseOutput, &f64)| FusedModel { model: output.column.name.clone(), share: *share };
+    let record = FusionRun {
+        column: fusion::COLUMN.into(),
+        method: format!("{:?}", fusion.method()),
+        models: dense.iter().zip(fusion.shares()).map(share).collect(),
+        dimensions: dimensions as u32,
+        seconds,
+    };
+    let column = VectorColumn { name: fusion::COLUMN.into(), vectors: vectors?, precision: Precision::F32 };
+    Ok(Some(FusedOutput { fusion, column, record }))
+}
+
+/// Finds and writes the candidates of the queries.
+#[allow(clippy::too_many_arguments)]
+fn retrieve(
     run: &Run,
-    config: &DenseConfig,
+    shard: &Shard,
+    index: u32,
+    attempt: &str,
     chunks: &Chunks,
-    device: &Device,
-    progress: &Progress,
-) -> Result<(VectorColumn, DensePass)> {
-    let model = pass::load(config, device, &run.interrupt)?;
-    let before = progress.position();
-    let done = |chunks| progress.set(before + chunks);
-    let mut vectors = VectorFile::new(model.dimensions())?;
-    let record = pass::run(&model, chunks, &run.interrupt, done, |rows| vectors.push(&rows))?;
-    let described = pass::describe(config, &model, &record);
-    let precision = config.precision.unwrap_or_default();
-    Ok((VectorColumn { name: config.name.clone(), vectors: vectors.finish()?, precision }, described))
+    outputs: &Outputs,
+    fused: Option<&FusedOutput>,
+    queries: usize,
+) -> Result<Option<CandidateFile>> {
+    if queries == 0 {
+        return Ok(None);
+    }
+    let fused = fused.map(|fused| Fused { fusion: &fused.fusion, vectors: &fused.column.vectors });
+    let most = run.config.rerank.clone().unwrap_or_default().candidates as usize;
+    let found = candidates::find(
+        chunks,
+        shard.first_chunk,
+        &outputs.dense,
+        fused.as_ref(),
+        &outputs.sparse,
+        most,
+        &run.interrupt,
+    )?;
+    let path = layout::shard_candidates(&run.config.revision, &shard.collection, index, attempt);
+    candidates::write(&run.store, &path, &found).map(Some)
 }
 
 /// A name that no other attempt at the shard has.
@@ -205,6 +361,9 @@ fn conclude(run: &Run, commit: &Commit) -> Result<bool> {
         Ok(PutNew::Written) => commit.file.clone(),
         Ok(PutNew::Existed) => {
             run.store.delete(&commit.file)?;
+            if let Some(candidates) = &commit.candidates {
+                run.store.delete(&candidates.path)?;
+            }
             return Ok(true);
         }
         Err(error) => {
@@ -213,9 +372,11 @@ fn conclude(run: &Run, commit: &Commit) -> Result<bool> {
             return Err(error);
         }
     };
+    let candidates = commit.candidates.as_ref().map(|file| file.path.as_str());
     let marker = layout::shard_commit(&run.config.revision, &commit.collection, commit.shard);
     let folder = layout::shard(&run.config.revision, &commit.collection, commit.shard);
-    if let Err(error) = run.store.keep_only(&folder, &[&file, &marker]) {
+    let keep: Vec<&str> = [file.as_str(), marker.as_str()].into_iter().chain(candidates).collect();
+    if let Err(error) = run.store.keep_only(&folder, &keep) {
         tracing::warn!(shard = commit.shard, "leftovers of an earlier attempt stay: {}", error.sentence());
     }
     Ok(false)

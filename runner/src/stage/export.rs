@@ -1,13 +1,16 @@
 //! The vectors of a shard as Parquet: `id`, `ordinal` (the chunk's number in its collection), `text`, `text_hash`
 //! (sha256, hexadecimal), `metadata` (JSON), and per model a fixed-size list that has the model's name, of the type that
-//! its precision says; for Int8 also a column of scales.
+//! its precision says; for Int8 also a column of scales. A sparse model has three columns: `NAME_indices` and
+//! `NAME_values`, lists of the same length, and `NAME_source`, `model` or `metadata`. The fused vector is a column of its
+//! own.
 
 use std::{error::Error, io, sync::Arc};
 
 use arrow_array::{
-    ArrayRef, FixedSizeListArray, Float16Array, Float32Array, Int8Array, RecordBatch, StringArray, UInt8Array,
-    UInt64Array,
+    ArrayRef, FixedSizeListArray, Float16Array, Float32Array, Int8Array, ListArray, RecordBatch, StringArray,
+    UInt8Array, UInt32Array, UInt64Array,
 };
+use arrow_buffer::OffsetBuffer;
 use arrow_schema::{ArrowError, DataType, Field, Schema};
 use crds::{contract::FailureReason, v1alpha1::Precision};
 use parquet::{
@@ -19,11 +22,12 @@ use parquet::{
 };
 use sha2::{Digest, Sha256};
 
+use super::sparse::SparseColumn;
 use crate::{
     batch::Rows,
     error::{Result, StageError},
     precision,
-    scratch::{Chunks, Vectors},
+    scratch::{Chunks, SparseReader, SparseSource, VectorReader, Vectors},
     source::Chunk,
     store::{Store, Written},
 };
@@ -80,18 +84,21 @@ impl VectorColumn {
     }
 }
 
+/// The columns of a file.
+pub struct Columns<'a> {
+    /// The dense models, in the order of the spec, then the fused vector.
+    pub dense: Vec<&'a VectorColumn>,
+    /// The sparse models, in the order of the spec.
+    pub sparse: Vec<&'a SparseColumn>,
+}
+
 /// Writes the file; it appears whole or not at all.
-pub fn write(
-    store: &Store,
-    path: &str,
-    first_ordinal: u64,
-    chunks: &Chunks,
-    columns: &mut [VectorColumn],
-) -> Result<Written> {
+pub fn write(store: &Store, path: &str, first_ordinal: u64, chunks: &Chunks, columns: &Columns<'_>) -> Result<Written> {
     let upload = store.upload(path)?;
     let write = || -> Result<Written, Failed> {
         let schema = schema(columns);
         let mut writer = ArrowWriter::try_new(upload, Arc::clone(&schema), Some(properties(columns)))?;
+        let mut readers = Readers::of(columns);
         let mut chunks = chunks.iter();
         let mut ordinal = first_ordinal;
         loop {
@@ -99,7 +106,7 @@ pub fn write(
             if group.is_empty() {
                 return Ok(writer.into_inner()?.finish()?);
             }
-            writer.write(&batch(&schema, ordinal, &group, columns)?)?;
+            writer.write(&batch(&schema, ordinal, &group, columns, &mut readers)?)?;
             writer.flush()?;
             ordinal += group.len() as u64;
         }
@@ -147,7 +154,7 @@ fn encoding(store: &Store, path: &str, error: impl Error + Send + Sync + 'static
     StageError::new(FailureReason::Internal, format!("cannot encode {}", store.uri_of(path))).caused_by(error)
 }
 
-fn schema(columns: &[VectorColumn]) -> Arc<Schema> {
+fn schema(columns: &Columns<'_>) -> Arc<Schema> {
     let text = |name: &str| Field::new(name, DataType::Utf8, false);
     let mut fields = vec![
         text("id"),
@@ -156,23 +163,33 @@ fn schema(columns: &[VectorColumn]) -> Arc<Schema> {
         text("text_hash"),
         text("metadata"),
     ];
-    for column in columns {
+    for column in &columns.dense {
         let list = DataType::FixedSizeList(column.element(), column.stored().1 as i32);
         fields.push(Field::new(&column.name, list, false));
         if column.precision == Precision::Int8 {
             fields.push(Field::new(column.scale_name(), DataType::Float32, false));
         }
     }
+    for column in &columns.sparse {
+        fields.push(Field::new(column.part("indices"), DataType::List(entry(DataType::UInt32)), false));
+        fields.push(Field::new(column.part("values"), DataType::List(entry(DataType::Float32)), false));
+        fields.push(text(&column.part("source")));
+    }
     Arc::new(Schema::new(fields))
 }
 
+/// The values of a list.
+fn entry(of: DataType) -> Arc<Field> {
+    Arc::new(Field::new(ELEMENT, of, false))
+}
+
 /// Text is compressed; the numbers of a vector neither repeat nor compress, and have no useful minimum.
-fn properties(columns: &[VectorColumn]) -> WriterProperties {
+fn properties(columns: &Columns<'_>) -> WriterProperties {
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_dictionary_enabled(false)
         .set_created_by(format!("embedrun {}", env!("CARGO_PKG_VERSION")));
-    for column in columns {
+    for column in &columns.dense {
         let path = ColumnPath::new(vec![column.name.clone(), "list".into(), ELEMENT.into()]);
         properties = properties
             .set_column_compression(path.clone(), Compression::UNCOMPRESSED)
@@ -181,11 +198,52 @@ fn properties(columns: &[VectorColumn]) -> WriterProperties {
     properties.build()
 }
 
+/// The readers of all columns, each at the next row.
+struct Readers {
+    dense: Vec<VectorReader>,
+    sparse: Vec<SparseReader>,
+}
+
+impl Readers {
+    fn of(columns: &Columns<'_>) -> Self {
+        Self {
+            dense: columns.dense.iter().map(|column| column.vectors.reader()).collect(),
+            sparse: columns.sparse.iter().map(|column| column.vectors.reader()).collect(),
+        }
+    }
+}
+
+/// The three arrays of the next `count` sparse vectors.
+fn sparse_arrays(reader: &mut SparseReader, count: usize) -> Result<[ArrayRef; 3], Failed> {
+    let (mut indices, mut values) = (Vec::new(), Vec::new());
+    let mut lengths = Vec::with_capacity(count);
+    let mut sources = Vec::with_capacity(count);
+    for _ in 0..count {
+        let (source, vector) = reader.read()?;
+        lengths.push(vector.indices.len());
+        indices.extend(vector.indices);
+        values.extend(vector.values);
+        sources.push(match source {
+            SparseSource::Model => "model",
+            SparseSource::Metadata => "metadata",
+        });
+    }
+    let offsets = OffsetBuffer::from_lengths(lengths);
+    let indices: ArrayRef = Arc::new(UInt32Array::from(indices));
+    let values: ArrayRef = Arc::new(Float32Array::from(values));
+    Ok([
+        Arc::new(ListArray::try_new(entry(DataType::UInt32), offsets.clone(), indices, None)?),
+        Arc::new(ListArray::try_new(entry(DataType::Float32), offsets, values, None)?),
+        Arc::new(StringArray::from(sources)),
+    ])
+}
+
 fn batch(
     schema: &Arc<Schema>,
     first_ordinal: u64,
     chunks: &[Chunk],
-    columns: &mut [VectorColumn],
+    columns: &Columns<'_>,
+    readers: &mut Readers,
 ) -> Result<RecordBatch, Failed> {
     let hash = |chunk: &Chunk| hex::encode(Sha256::digest(chunk.text.as_bytes()));
     let mut arrays: Vec<ArrayRef> = vec![
@@ -195,9 +253,11 @@ fn batch(
         Arc::new(StringArray::from_iter_values(chunks.iter().map(hash))),
         Arc::new(StringArray::from_iter_values(chunks.iter().map(|chunk| &chunk.metadata))),
     ];
-    for column in columns {
-        let rows = column.vectors.next(chunks.len())?;
-        arrays.extend(column.arrays(&rows)?);
+    for (column, reader) in columns.dense.iter().zip(&mut readers.dense) {
+        arrays.extend(column.arrays(&reader.read(chunks.len())?)?);
+    }
+    for reader in &mut readers.sparse {
+        arrays.extend(sparse_arrays(reader, chunks.len())?);
     }
     Ok(RecordBatch::try_new(Arc::clone(schema), arrays)?)
 }

@@ -1,20 +1,25 @@
 //! The stages of a run, each a process of its own in a cluster: plan → embed, once per shard → finalize.
 
+mod candidates;
 mod commit;
-pub mod dense;
+mod dense;
 mod embed;
 mod export;
 mod finalize;
-mod pass;
 mod plan;
 mod publish;
+mod rankings;
+mod rerank;
+mod sparse;
+mod turn;
 
 pub use commit::Commit;
+pub use dense::load as load_model;
 pub use embed::embed;
 pub use finalize::finalize;
-pub use pass::load as load_model;
 pub use plan::plan;
 pub use publish::Stored;
+pub use rerank::Reranked;
 
 use crds::contract::RunnerConfig;
 
@@ -22,6 +27,7 @@ use crate::{
     error::Result,
     interrupt::Interrupt,
     store::{self, Access, Store},
+    toggles::Toggles,
 };
 
 /// What every stage works with.
@@ -31,6 +37,8 @@ pub struct Run {
     pub config: RunnerConfig,
     /// Where the results go.
     pub store: Store,
+    /// Which stages run, and how.
+    pub toggles: Toggles,
     /// Whether the process was told to stop.
     pub interrupt: Interrupt,
     /// Whether a person watches the progress.
@@ -39,8 +47,14 @@ pub struct Run {
 
 impl Run {
     /// Opens the output of a run.
-    pub fn open(config: RunnerConfig, interrupt: Interrupt, watched: bool) -> Result<Self> {
+    pub fn open(config: RunnerConfig, toggles: Toggles, interrupt: Interrupt, watched: bool) -> Result<Self> {
         let store = store::open(&config.output, Access::Write)?;
-        Ok(Self { config, store, interrupt, watched })
+        Ok(Self { config, store, toggles, interrupt, watched })
+    }
+
+    /// Whether anything is done with the candidates of queries: a reranker orders them, or judgements measure them.
+    pub fn wants_candidates(&self) -> bool {
+        let queries = self.config.rerank.as_ref().is_some_and(|rerank| rerank.queries.is_some());
+        queries || (self.toggles.features.rerank && self.config.reranker.is_some())
     }
 }

@@ -1,13 +1,18 @@
 //! The plan stage: what is complete stays, what is planned stays planned, else the sources are read and sliced.
 
-use crds::{contract::PlanResult, layout};
+use crds::{
+    contract::{FailureReason, PlanResult},
+    layout,
+};
 
 use super::{Run, publish};
 use crate::{
-    error::Result,
+    error::{Result, StageError},
     hub,
     plan::Plan,
     progress::Progress,
+    quality::Metric,
+    queries::QueryFile,
     store::{PutNew, Store},
     telemetry::{self, timed},
 };
@@ -44,12 +49,13 @@ pub(super) fn load(run: &Run) -> Result<Option<Plan>> {
 
 fn write(run: &Run, shard_size: u64) -> Result<Plan> {
     // Before everything is read, and long before a shard takes an accelerator.
-    let commits = hub::commits(&run.config.dense, &run.interrupt)?;
+    let commits = hub::commits(&run.config, &run.interrupt)?;
+    let queries_sha256 = queries(run)?;
     let progress = Progress::counter(run.watched, "planning");
     let (plan, seconds) =
         timed(tracing::info_span!(telemetry::PLAN), || Plan::build(&run.config, shard_size, &run.interrupt, &progress));
     progress.finish();
-    let plan = Plan { seconds, commits, ..plan? };
+    let plan = Plan { seconds, commits, queries_sha256, ..plan? };
     let path = layout::plan(&run.config.revision);
     match run.store.put_new(&path, plan.to_json())? {
         PutNew::Written => {
@@ -59,6 +65,21 @@ fn write(run: &Run, shard_size: u64) -> Result<Plan> {
         // Another attempt was faster; its plan counts.
         PutNew::Existed => Ok(load(run)?.unwrap_or(plan)),
     }
+}
+
+/// Reads and checks the queries; the answer is the sha256 of their file.
+fn queries(run: &Run) -> Result<Option<String>> {
+    let Some(rerank) = &run.config.rerank else { return Ok(None) };
+    let file = rerank.queries.as_ref().map(QueryFile::read).transpose()?;
+    if let Some(gate) = &rerank.gate {
+        let invalid = |message| StageError::new(FailureReason::InvalidConfiguration, message);
+        gate.metric.parse::<Metric>().map_err(|error| invalid(format!("spec.rerank.gate.metric: {error}")))?;
+        if !file.as_ref().is_some_and(QueryFile::has_judgements) {
+            let message = "spec.rerank.gate needs judgements: give queries with relevant chunks, or leave the gate out";
+            return Err(invalid(message.to_owned()));
+        }
+    }
+    Ok(file.map(|file| file.sha256))
 }
 
 /// Finds out that the output cannot be written before anything is computed for it.

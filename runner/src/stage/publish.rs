@@ -3,7 +3,7 @@
 use crds::{
     contract::{FailureReason, FinalizeResult},
     layout,
-    summary::ProcessingSummary,
+    summary::{GateOutcome, ProcessingSummary},
 };
 use sha2::{Digest, Sha256};
 
@@ -35,10 +35,8 @@ pub fn read(run: &Run, path: &str) -> Result<Option<Stored>> {
     let Some(bytes) = run.store.get(path)? else {
         return Ok(None);
     };
-    let summary = serde_json::from_slice(&bytes).map_err(|error| {
-        let message = format!("{} is no summary", run.store.uri_of(path));
-        StageError::new(FailureReason::StoreUnavailable, message).caused_by(error)
-    })?;
+    let summary = report::read(&bytes, &run.store.uri_of(path))
+        .map_err(|error| StageError::new(FailureReason::InvalidConfiguration, error.to_string()))?;
     Ok(Some(Stored { summary, sha256: hex::encode(Sha256::digest(&bytes)) }))
 }
 
@@ -60,7 +58,45 @@ pub fn stored_result(run: &Run) -> Result<Option<FinalizeResult>> {
         })?;
         collections.push(stored);
     }
-    Ok(Some(summary::result(&whole, &collections)))
+    if let Some(error) = gate_failure(run, &whole.summary, &collections) {
+        return Err(error);
+    }
+    Ok(Some(summary::result(&run.config, &whole, &collections)))
+}
+
+/// The failure of a revision that the gate keeps readers from.
+pub fn gate_failure(run: &Run, whole: &ProcessingSummary, collections: &[Stored]) -> Option<StageError> {
+    let refused = |gate: &&GateOutcome| !gate.passed;
+    whole.gate.as_ref().filter(refused)?;
+    let said: Vec<String> = collections
+        .iter()
+        .filter_map(|stored| {
+            let gate = stored.summary.gate.as_ref().filter(refused)?;
+            let minimum = gate.minimum.map(|minimum| format!(", at least {minimum} is asked for"));
+            let previous = gate.previous.zip(gate.maximum_drop);
+            let previous =
+                previous.map(|(previous, drop)| format!(", {previous:.4} before and a drop of {drop} allowed"));
+            Some(format!(
+                "collection {}: {} is {:.4}{}{}",
+                stored.summary.collection.as_deref().unwrap_or_default(),
+                gate.metric,
+                gate.value,
+                minimum.unwrap_or_default(),
+                previous.unwrap_or_default()
+            ))
+        })
+        .collect();
+    let said = if said.is_empty() {
+        "no collection has a chunk that a query calls relevant, so nothing could be measured".to_owned()
+    } else {
+        said.join("; ")
+    };
+    let message = format!(
+        "{said}; readers stay on the revision that they use, the artifacts are in {}; see {}",
+        run.store.uri_of(&layout::revision(&run.config.revision)),
+        run.config.run_summary_uri()
+    );
+    Some(StageError::new(FailureReason::QualityGate, message))
 }
 
 /// Points readers to this revision.

@@ -282,7 +282,7 @@ fn a_manifest_is_checked_before_anything_is_touched() {
     let cases = [
         ("  gpu: {count: 0}", "  gpus: {count: 0}", "run.yaml: the API has no field spec.gpus"),
         ("{name: tiny,", "{name: metadata,", "spec.models.dense[0].name: this name is a column of the output"),
-        ("  gpu:", "  rerank: {topK: 3}\n  gpu:", "run.yaml: not implemented yet: spec.rerank"),
+        ("  gpu:", "  queue: {name: batch}\n  gpu:", "run.yaml: not implemented yet: spec.queue"),
         ("count: 0", "count: none", "spec.gpu.count"),
         ("kind: EmbeddingRun", "kind: Pod", "\"Pod\""),
     ];

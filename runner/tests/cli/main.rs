@@ -7,5 +7,7 @@ mod bad_input;
 mod bad_text;
 mod faults;
 mod full_path;
+mod pipeline;
 mod stored_forms;
+mod telemetry;
 mod world;

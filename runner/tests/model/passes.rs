@@ -11,8 +11,9 @@ use std::{
 use crds::contract::FailureReason;
 use runner::{
     batch::{Rows, TokenBudget},
+    batched::{PassError, PassOptions, PassRecord, Progress, run},
+    memory::Memory,
     model::DenseModel,
-    stage::dense::{PassError, PassOptions, PassRecord, Progress, run},
     text::Tokens,
 };
 
@@ -39,6 +40,7 @@ fn pass(
         batch: TokenBudget(40),
         tokenizer_threads: NonZeroUsize::MIN,
         workers: NonZeroUsize::MIN,
+        memory: Memory::default(),
         cancelled: Arc::clone(cancelled),
     };
     let mut values = Vec::new();
@@ -55,7 +57,7 @@ fn vectors_come_in_the_order_of_the_texts_with_any_window() {
     let model = Folder::new().load();
     for window in [1, 2, 3, 7, 100] {
         let (vectors, record) = pass(&model, &TEXTS, window, |_| (), &Arc::default()).expect("a pass");
-        assert_eq!((vectors.len(), record.chunks), (TEXTS.len(), TEXTS.len() as u64));
+        assert_eq!((vectors.len(), record.items), (TEXTS.len(), TEXTS.len() as u64));
         for (row, text) in TEXTS.iter().enumerate() {
             let tokens = model.tokenizer().encode(text).expect("tokens");
             let similarity = cosine(vectors.row(row), model.embed(&[&tokens]).expect("a vector").row(0));
@@ -70,20 +72,22 @@ fn the_record_counts_what_was_done() {
     let mut reports = Vec::new();
     let (_, record) = pass(&model, &TEXTS, 3, |done| reports.push(done), &Arc::default()).expect("a pass");
     let encoded: Vec<Tokens> = TEXTS.iter().map(|text| model.tokenizer().encode(text).expect("tokens")).collect();
-    assert_eq!(record.model, "tiny");
-    assert_eq!(record.dimensions, tiny::DIMENSIONS);
     assert_eq!(record.tokens, encoded.iter().map(|tokens| tokens.ids.len() as u64).sum::<u64>());
     // 45 letters and two special tokens, where 32 are allowed.
-    assert_eq!((record.truncated_chunks, record.tokens_lost), (1, 15));
+    assert_eq!((record.truncated, record.tokens_lost), (1, 15));
     assert_eq!(record.batches, reports.len() as u64);
-    assert!(reports.is_sorted_by_key(|done| done.chunks));
-    assert_eq!(reports.last(), Some(&Progress { chunks: record.chunks, tokens: record.tokens }));
+    assert!(reports.is_sorted_by_key(|done| done.items));
+    assert!(reports.last().is_some_and(|last| (last.items, last.tokens) == (record.items, record.tokens)));
+    assert!(reports.iter().all(|done| done.batch_seconds > 0.0 && done.batch_seconds <= record.seconds));
+    // Tokens before the cut: special tokens alone, one letter, …; 47 of the long one.
+    assert_eq!(record.lengths.values().sum::<u64>(), record.items);
+    assert_eq!(record.lengths.get(&64), Some(&1), "{:?}", record.lengths);
 }
 
 #[test]
 fn no_texts_are_a_pass_of_nothing() {
     let (vectors, record) = pass(&Folder::new().load(), &[], 3, |_| (), &Arc::default()).expect("a pass");
-    assert_eq!((vectors.len(), record.chunks, record.batches), (0, 0, 0));
+    assert_eq!((vectors.len(), record.items, record.batches), (0, 0, 0));
 }
 
 #[test]
@@ -106,6 +110,7 @@ fn a_sink_that_fails_ends_the_pass_with_its_error() {
         batch: TokenBudget(40),
         tokenizer_threads: NonZeroUsize::MIN,
         workers: NonZeroUsize::MIN,
+        memory: Memory::default(),
         cancelled: Arc::default(),
     };
     let endless = std::iter::repeat_with(|| Ok("a"));
@@ -126,4 +131,71 @@ fn a_vector_that_is_not_finite_is_an_error_that_names_its_row() {
     let PassError::Model(error) = error else { panic!("{error}") };
     assert_eq!(error.reason(), FailureReason::InvalidVector);
     assert_names(&error.to_string(), &["model tiny", "row 2"]);
+}
+
+/// A pass over texts of 32 tokens each under a ceiling of so many bytes above what is in use.
+fn under_ceiling(room: u64) -> Result<(Rows, PassRecord), PassError<&'static str>> {
+    let model = Folder::new().load();
+    let options = PassOptions {
+        window: NonZeroUsize::new(100).expect("a window"),
+        batch: TokenBudget(320),
+        tokenizer_threads: NonZeroUsize::MIN,
+        workers: NonZeroUsize::MIN,
+        memory: Memory::of_process(Some(Memory::of_process(None).used() + room)),
+        cancelled: Arc::default(),
+    };
+    let texts: Vec<String> = (0..60).map(|n| format!("{} {n}", "x".repeat(40))).collect();
+    let mut values = Vec::new();
+    let record = run(
+        &model,
+        texts.iter().map(Ok),
+        &options,
+        |_| (),
+        |_, rows| {
+            values.extend(rows.into_values());
+            Ok(())
+        },
+    )?;
+    Ok((Rows::new(model.dimensions(), values), record))
+}
+
+#[test]
+fn under_a_ceiling_batches_are_split_and_the_vectors_are_the_same() {
+    let (all, free) = under_ceiling(1 << 40).expect("a pass");
+    assert_eq!((free.mitigations, free.batches), (0, 6));
+    // Other tests allocate beside this one; 640 bytes a token, so that 320 tokens never fit and 32 mostly do.
+    let mut least = None;
+    for room in [60_000, 120_000, 180_000, 1 << 20, 8 << 20, 64 << 20] {
+        match under_ceiling(room) {
+            Ok((vectors, record)) if record.mitigations > 0 => {
+                assert_eq!(record.items, 60);
+                for (one, other) in all.iter().zip(vectors.iter()) {
+                    assert!(cosine(one, other) >= SAME);
+                }
+                assert_eq!(record.mitigation_events[0].tokens_before, 320);
+                assert!(record.mitigation_events[0].tokens_after < 320);
+                least = Some(room);
+                break;
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+    assert!(least.is_some(), "no ceiling splits a batch");
+}
+
+#[test]
+fn a_ceiling_that_not_even_one_text_fits_under_is_out_of_memory() {
+    let model = Folder::new().load();
+    let options = PassOptions {
+        window: NonZeroUsize::MIN,
+        batch: TokenBudget(40),
+        tokenizer_threads: NonZeroUsize::MIN,
+        workers: NonZeroUsize::MIN,
+        memory: Memory::of_process(Some(1)),
+        cancelled: Arc::default(),
+    };
+    let error =
+        run(&model, std::iter::once(Ok::<_, &str>("a")), &options, |_| (), |_, _| Ok(())).expect_err("too little");
+    let PassError::Model(error) = error else { panic!("{error}") };
+    assert_eq!(error.reason(), FailureReason::OutOfMemory);
 }

@@ -2,21 +2,18 @@
 
 use std::{fs, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use crds::v1alpha1::{ConditionType, Phase};
 use harness::Cluster;
 use k8s_openapi::api::{
     batch::v1::Job,
     core::v1::{ConfigMap, Pod},
 };
-use kube::{
-    Api, ResourceExt,
-    api::{DeleteParams, ListParams},
-};
+use kube::{Api, ResourceExt, api::ListParams};
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::setup::{LIMIT, Place, SYSTEM, condition, records};
+use crate::setup::{LIMIT, Place, condition, records, restart_operator};
 
 /// The Jobs of the namespace: name and unique id.
 async fn jobs(place: &Place<'_>) -> Result<Vec<(String, Option<String>)>> {
@@ -82,10 +79,7 @@ pub(crate) async fn a_restarted_operator_loses_nothing(cluster: &Cluster) -> Res
     place.status("restart", "the embed Job", |status| status.phase == Some(Phase::Embedding)).await?;
     let before = jobs(&place).await?;
 
-    let operators: Api<Pod> = Api::namespaced(cluster.client(), SYSTEM);
-    let all = ListParams::default().labels("app.kubernetes.io/component=operator");
-    let old = operators.list(&all).await?.items.first().map(ResourceExt::name_any).context("an operator")?;
-    operators.delete(&old, &DeleteParams::default()).await?;
+    restart_operator(cluster).await?;
     // The work goes on while nobody watches.
     place.release().await?;
 

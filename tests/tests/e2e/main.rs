@@ -4,6 +4,7 @@ mod chart;
 mod failures;
 mod lifecycle;
 mod rejections;
+mod retrieval;
 mod setup;
 mod vectors;
 
@@ -22,6 +23,11 @@ use lifecycle::{
     a_second_apply_does_nothing, a_suspended_run_goes_on_and_its_jobs_expire,
 };
 use rejections::{every_example_applies, fields_that_are_not_implemented_are_named, rules_reject_at_apply};
+use retrieval::{
+    a_gate_that_is_not_met_keeps_readers_where_they_are, an_optional_model_of_the_ensemble_is_left_out_and_told,
+    an_optional_reranker_that_is_missing_degrades_the_run, every_stage_tells_what_it_did_and_a_restart_changes_nothing,
+    missing_queries_hold_the_run_until_they_exist,
+};
 use vectors::two_collections_in_three_shards_become_vectors;
 
 fn main() -> ExitCode {
@@ -38,6 +44,11 @@ fn main() -> ExitCode {
             bad_input_fails_with_its_reason,
             a_missing_claim_holds_the_run_until_it_exists,
             pods_that_the_namespace_refuses_are_told,
+            every_stage_tells_what_it_did_and_a_restart_changes_nothing,
+            an_optional_reranker_that_is_missing_degrades_the_run,
+            an_optional_model_of_the_ensemble_is_left_out_and_told,
+            a_gate_that_is_not_met_keeps_readers_where_they_are,
+            missing_queries_hold_the_run_until_they_exist,
             rules_reject_at_apply,
             fields_that_are_not_implemented_are_named,
             every_example_applies,

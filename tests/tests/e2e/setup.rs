@@ -10,10 +10,10 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use crds::v1alpha1::{ConditionType, EmbeddingRun, EmbeddingRunStatus, Phase};
 use harness::{Cluster, ClusterOptions, Image, Namespace, PodSecurity};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{
-    Api,
-    api::{Patch, PatchParams, PostParams},
+    Api, ResourceExt,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -58,6 +58,15 @@ pub(crate) fn options() -> Result<ClusterOptions> {
 /// Installs the chart, once for all tests, and returns the port of the operator's metrics.
 pub(crate) async fn operator(cluster: &Cluster) -> Result<u16> {
     OPERATOR.get_or_try_init(|| install(cluster)).await.copied()
+}
+
+/// Deletes the pod of the operator, whose Deployment makes another one, and returns the name of the old one.
+pub(crate) async fn restart_operator(cluster: &Cluster) -> Result<String> {
+    let operators: Api<Pod> = Api::namespaced(cluster.client(), SYSTEM);
+    let all = ListParams::default().labels("app.kubernetes.io/component=operator");
+    let old = operators.list(&all).await?.items.first().map(ResourceExt::name_any).context("an operator")?;
+    operators.delete(&old, &DeleteParams::default()).await?;
+    Ok(old)
 }
 
 /// A port of this machine, whose network the pods of the local kubelet share.

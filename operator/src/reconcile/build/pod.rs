@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crds::{
     contract::{CONFIG_DIR, CONFIG_KEY, CONTAINER, RESULT_PATH, Stage},
     identity::Revision,
-    resolve::{self, PodVolumes, Purpose, ResolveError, Volume as VolumeSource, VolumeUse},
+    resolve::{self, ModelUse, PodVolumes, Purpose, ResolveError, Volume as VolumeSource, VolumeUse},
     v1alpha1::{EmbeddingRun, ModelSource},
 };
 use k8s_openapi::{
@@ -36,11 +36,13 @@ pub(super) fn template(
     settings: &Settings,
 ) -> Result<PodTemplateSpec, ResolveError> {
     let labels = names::stage_labels(&name(run), revision, step.stage);
-    let models = resolve::dense_sources(&run.spec)?;
+    let models = resolve::models(&run.spec)?;
     let uses: Vec<VolumeUse<'_>> =
         resolve::volumes(&run.spec, &models).into_iter().filter(|volume| needs(step.stage, volume.purpose)).collect();
     let mut spec = pod(run, revision, step.stage, settings, &uses);
-    if step.stage == Stage::Embed && models.iter().any(|model| matches!(model, ModelSource::Hub { .. })) {
+    let fetches =
+        |model: &ModelUse| matches!(model.source, ModelSource::Hub { .. }) && needs(step.stage, model.purpose);
+    if models.iter().any(fetches) {
         add_hub_home(&mut spec);
     }
     let mut template = PodTemplateSpec {
@@ -62,12 +64,14 @@ fn keep_promises(template: &mut PodTemplateSpec, labels: BTreeMap<String, String
     spec.restart_policy = Some("Never".into());
 }
 
-/// Which volumes a stage sees: no more than it uses.
+/// Which volumes and models a stage sees: no more than it uses.
 fn needs(stage: Stage, purpose: Purpose) -> bool {
     match purpose {
         Purpose::Source(_) => stage != Stage::Finalize,
-        Purpose::DenseModel(_) => stage == Stage::Embed,
-        Purpose::Output => true,
+        Purpose::DenseModel(_) | Purpose::SparseModel(_) => stage == Stage::Embed,
+        Purpose::Reranker => stage == Stage::Finalize,
+        // The plan checks the queries, the shards find their candidates, the end reranks and judges them.
+        Purpose::Queries | Purpose::Output => true,
     }
 }
 

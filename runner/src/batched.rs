@@ -1,0 +1,392 @@
+//! A model over many items: tokenized ahead of the workers, in token-budget batches, back in input order.
+//!
+//! One thread reads and tokenizes windows of items; workers take the batches of the windows from one queue, each
+//! computing alone, and none waits for the end of a window; the caller's thread puts the rows back in order and hands
+//! whole windows on. Queues are short: memory does not grow with the number of items. When memory runs out, the batch is
+//! computed in halves and the next ones are smaller.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    num::NonZeroUsize,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
+    },
+    thread,
+    time::Instant,
+};
+
+use crate::{
+    batch::{self, Places, Restored, TokenBudget},
+    memory::{AdaptiveBudget, Limits, Memory, Mitigation},
+    model::ModelError,
+    text::Tokens,
+};
+
+/// Windows that are tokenized before the workers ask for them.
+const WINDOWS_AHEAD: usize = 1;
+/// Bytes of text after which a window is full, however few items it has.
+const WINDOW_BYTES: usize = 4 << 20;
+
+/// A model that computes rows from items of type `I`.
+pub trait RowModel<I>: Sync {
+    /// The rows of a batch or a window.
+    type Rows: Places;
+
+    /// The name that the model was loaded under.
+    fn name(&self) -> &str;
+
+    /// Bytes that a token takes while its batch is computed, about.
+    fn bytes_per_token(&self) -> u64;
+
+    /// The bytes of an item's text.
+    fn size(item: &I) -> usize;
+
+    /// The tokens of items in their order, with up to `threads` threads.
+    ///
+    /// # Errors
+    /// If an item cannot be encoded; the error names its row.
+    fn encode_items(&self, items: &[I], threads: NonZeroUsize) -> Result<Vec<Tokens>, ModelError>;
+
+    /// One batch: row N out is row N in.
+    ///
+    /// # Errors
+    /// If the device fails or a row is not finite; the error names its row.
+    fn compute(&self, rows: &[&Tokens]) -> Result<Self::Rows, ModelError>;
+
+    /// Rows that are not computed yet.
+    fn empty(&self, count: usize) -> Self::Rows;
+
+    /// What stands for a row that cannot be computed, where the pass goes on without it.
+    fn stand_in(&self, _: &ModelError) -> Option<Self::Rows> {
+        None
+    }
+}
+
+/// How a pass works; nothing here changes a row beyond rounding.
+#[derive(Clone, Debug)]
+pub struct PassOptions {
+    /// Items that are sorted by length together and held in memory at a time.
+    pub window: NonZeroUsize,
+    /// Tokens of one batch, when memory is no matter.
+    pub batch: TokenBudget,
+    /// Threads that tokenize a window.
+    pub tokenizer_threads: NonZeroUsize,
+    /// Threads that compute batches, each one at a time.
+    pub workers: NonZeroUsize,
+    /// What the pass has to stay under.
+    pub memory: Memory,
+    /// Stops the pass between two batches once it is true.
+    pub cancelled: Arc<AtomicBool>,
+}
+
+/// What a pass has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Progress {
+    /// Items done.
+    pub items: u64,
+    /// Tokens computed, special tokens included.
+    pub tokens: u64,
+    /// How long the last batch took, in seconds.
+    pub batch_seconds: f64,
+}
+
+/// What a pass did.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PassRecord {
+    /// Items done.
+    pub items: u64,
+    /// Tokens computed, special tokens included.
+    pub tokens: u64,
+    /// Items that were longer than the model takes.
+    pub truncated: u64,
+    /// Tokens cut from them.
+    pub tokens_lost: u64,
+    /// Batches computed.
+    pub batches: u64,
+    /// How long the pass took, in seconds.
+    pub seconds: f64,
+    /// How many items had how many tokens before any were cut: the upper end of a bucket, a power of two, and a count.
+    pub lengths: BTreeMap<u32, u64>,
+    /// The largest memory in use, in bytes.
+    pub peak_bytes: u64,
+    /// How often something was done about pressure on memory.
+    pub mitigations: u64,
+    /// The first of what was done.
+    pub mitigation_events: Vec<Mitigation>,
+}
+
+/// Why a pass ended early. `E` is the error of the source and of the sink.
+#[derive(Debug, thiserror::Error)]
+pub enum PassError<E> {
+    /// The model failed; a row in the error is the row among all items of the pass.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The items cannot be read.
+    #[error("the texts cannot be read")]
+    Source(#[source] E),
+    /// The sink did not take the rows.
+    #[error("the vectors cannot be taken")]
+    Sink(#[source] E),
+    /// The pass was told to stop.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+/// Runs `model` over `items`. The `sink` gets the rows window by window in input order, with the number of each
+/// window's first item; `progress` is called after every batch.
+///
+/// # Errors
+/// If the source, the model or the sink fails, or the pass is cancelled. Windows that the sink got before that are
+/// whole.
+pub fn run<M, I, E>(
+    model: &M,
+    items: impl Iterator<Item = Result<I, E>> + Send,
+    options: &PassOptions,
+    mut progress: impl FnMut(Progress),
+    mut sink: impl FnMut(usize, M::Rows) -> Result<(), E>,
+) -> Result<PassRecord, PassError<E>>
+where
+    M: RowModel<I>,
+    I: Send + Sync,
+    E: Send,
+{
+    let started = Instant::now();
+    let limits = Limits { largest: options.batch.0, bytes_per_token: model.bytes_per_token() };
+    let budget = AdaptiveBudget::new(options.memory, limits);
+    let mut record = PassRecord::default();
+    thread::scope(|scope| {
+        let (messages, inbox) = channel();
+        let (jobs, queue) = sync_channel::<Job>(options.workers.get());
+        let queue = Arc::new(Mutex::new(queue));
+        let budget = &budget;
+        for _ in 0..options.workers.get() {
+            let (queue, messages) = (Arc::clone(&queue), messages.clone());
+            scope.spawn(move || work(model, &queue, budget, &messages));
+        }
+        // Only workers hold the queue: when they are gone, nobody waits to fill it.
+        drop(queue);
+        scope.spawn(move || {
+            let (ahead, windows) = sync_channel(WINDOWS_AHEAD);
+            thread::scope(|scope| {
+                scope.spawn(move || tokenize(model, items, options, &ahead));
+                dispatch(windows, budget, &jobs, &messages);
+            });
+        });
+
+        let mut open: VecDeque<(Arc<Window>, Restored<M::Rows>)> = VecDeque::new();
+        for message in inbox {
+            match message {
+                Message::Opened(window) => {
+                    record.count(&window.rows);
+                    let restored = Restored::new(model.empty(window.rows.len()));
+                    open.push_back((window, restored));
+                }
+                Message::Computed(job, rows, batch_seconds) => {
+                    if options.cancelled.load(Ordering::Relaxed) {
+                        return Err(PassError::Cancelled);
+                    }
+                    let rows = rows?;
+                    let (_, restored) = open
+                        .iter_mut()
+                        .find(|(window, _)| window.first == job.window.first)
+                        .expect("a window is opened before its batches are computed");
+                    restored.put(&job.rows, rows);
+                    record.batches += 1;
+                    record.items += job.rows.len() as u64;
+                    record.tokens += count(&job.tokens().collect::<Vec<_>>()) as u64;
+                    progress(Progress { items: record.items, tokens: record.tokens, batch_seconds });
+                }
+                Message::Failed(error) => return Err(error),
+            }
+            while open.front().is_some_and(|(_, restored)| restored.is_whole()) {
+                if let Some((window, restored)) = open.pop_front() {
+                    sink(window.first, restored.into_rows()).map_err(PassError::Sink)?;
+                }
+            }
+        }
+        Ok(())
+    })?;
+    (record.mitigations, record.mitigation_events) = budget.mitigations();
+    record.peak_bytes = budget.peak();
+    record.seconds = started.elapsed().as_secs_f64();
+    Ok(record)
+}
+
+impl PassRecord {
+    /// Adds another pass of the same model.
+    pub fn add(&mut self, other: &Self) {
+        self.items += other.items;
+        self.tokens += other.tokens;
+        self.truncated += other.truncated;
+        self.tokens_lost += other.tokens_lost;
+        self.batches += other.batches;
+        self.seconds += other.seconds;
+        for (up_to, count) in &other.lengths {
+            *self.lengths.entry(*up_to).or_default() += count;
+        }
+        self.peak_bytes = self.peak_bytes.max(other.peak_bytes);
+        self.mitigations += other.mitigations;
+        self.mitigation_events.extend_from_slice(&other.mitigation_events);
+    }
+
+    fn count(&mut self, rows: &[Tokens]) {
+        for tokens in rows {
+            self.truncated += u64::from(tokens.lost > 0);
+            self.tokens_lost += tokens.lost as u64;
+            let length = u32::try_from(tokens.ids.len() + tokens.lost).unwrap_or(u32::MAX >> 1);
+            *self.lengths.entry(length.next_power_of_two()).or_default() += 1;
+        }
+    }
+}
+
+/// Encoded items that are batched together.
+struct Window {
+    /// The number of the first among all items of the pass.
+    first: usize,
+    rows: Vec<Tokens>,
+}
+
+/// A batch of a window: indices of its rows.
+struct Job {
+    window: Arc<Window>,
+    rows: Vec<usize>,
+}
+
+impl Job {
+    fn tokens(&self) -> impl Iterator<Item = &Tokens> {
+        self.rows.iter().map(|&row| &self.window.rows[row])
+    }
+}
+
+/// What the caller's thread hears. `R` are the rows, `E` is the error of the source.
+enum Message<R, E> {
+    /// A window, before any of its batches.
+    Opened(Arc<Window>),
+    /// A batch, computed or failed, and how long that took in seconds.
+    Computed(Job, Result<R, ModelError>, f64),
+    /// The end, before its time.
+    Failed(PassError<E>),
+}
+
+/// Computes batches until there are none, or nobody wants them.
+fn work<M: RowModel<I>, I, E>(
+    model: &M,
+    queue: &Mutex<Receiver<Job>>,
+    budget: &AdaptiveBudget,
+    messages: &Sender<Message<M::Rows, E>>,
+) {
+    loop {
+        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(job) = job else { return };
+        let started = Instant::now();
+        let rows = compute(model, &job.tokens().collect::<Vec<_>>(), budget);
+        let rows = rows.map_err(|error| error.at_row(|row| job.window.first + job.rows[row]));
+        if messages.send(Message::Computed(job, rows, started.elapsed().as_secs_f64())).is_err() {
+            return;
+        }
+    }
+}
+
+/// One batch; where memory runs out, or where a row can be stood in for, in halves.
+fn compute<M: RowModel<I>, I>(model: &M, rows: &[&Tokens], budget: &AdaptiveBudget) -> Result<M::Rows, ModelError> {
+    let tokens = count(rows);
+    let error = match budget.admit(tokens) {
+        Ok(()) => {
+            let computed = model.compute(rows);
+            budget.release(tokens, computed.is_ok());
+            match computed {
+                Ok(computed) => return Ok(computed),
+                Err(error) => error,
+            }
+        }
+        Err(message) => ModelError::over_ceiling(model.name(), message),
+    };
+    let out_of_memory = matches!(error, ModelError::OutOfMemory { .. });
+    let stand_in = model.stand_in(&error);
+    if rows.len() < 2 {
+        return stand_in.ok_or(error);
+    }
+    if out_of_memory {
+        budget.split();
+    } else if stand_in.is_none() {
+        return Err(error);
+    }
+    let (first, second) = rows.split_at(rows.len() / 2);
+    let mut whole = model.empty(rows.len());
+    let indices: Vec<usize> = (0..rows.len()).collect();
+    whole.put(&indices[..first.len()], compute(model, first, budget)?);
+    let second = compute(model, second, budget).map_err(|error| error.at_row(|row| row + first.len()))?;
+    whole.put(&indices[first.len()..], second);
+    Ok(whole)
+}
+
+fn count(rows: &[&Tokens]) -> usize {
+    rows.iter().map(|tokens| tokens.ids.len()).sum()
+}
+
+/// Cuts windows into batches and queues them. When it ends early, so does the thread that waits to send a window.
+fn dispatch<R, E>(
+    windows: Receiver<Result<Window, PassError<E>>>,
+    budget: &AdaptiveBudget,
+    jobs: &SyncSender<Job>,
+    messages: &Sender<Message<R, E>>,
+) {
+    for window in windows {
+        let window = match window {
+            Ok(window) => Arc::new(window),
+            Err(error) => {
+                // What was queued before is not needed any more, and neither is an answer.
+                let _ = messages.send(Message::Failed(error));
+                return;
+            }
+        };
+        if messages.send(Message::Opened(Arc::clone(&window))).is_err() {
+            return;
+        }
+        let lengths: Vec<usize> = window.rows.iter().map(|tokens| tokens.ids.len()).collect();
+        for rows in batch::batches(&lengths, TokenBudget(budget.tokens())) {
+            if jobs.send(Job { window: Arc::clone(&window), rows }).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Sends the items on, encoded, until they end, one fails, or nobody takes them any more.
+fn tokenize<M: RowModel<I>, I: Send + Sync, E>(
+    model: &M,
+    mut items: impl Iterator<Item = Result<I, E>>,
+    options: &PassOptions,
+    ahead: &SyncSender<Result<Window, PassError<E>>>,
+) {
+    let mut first = 0;
+    loop {
+        let window = match read::<M, I, E>(&mut items, options.window.get()) {
+            Ok(items) if items.is_empty() => return,
+            Ok(items) => model
+                .encode_items(&items, options.tokenizer_threads)
+                .map(|rows| Window { first, rows })
+                .map_err(|error| PassError::Model(error.at_row(|row| first + row))),
+            Err(error) => Err(PassError::Source(error)),
+        };
+        let count = window.as_ref().map_or(0, |window| window.rows.len());
+        if ahead.send(window).is_err() || count == 0 {
+            return;
+        }
+        first += count;
+    }
+}
+
+/// The items of the next window; none when there are no more.
+fn read<M: RowModel<I>, I, E>(items: &mut impl Iterator<Item = Result<I, E>>, most: usize) -> Result<Vec<I>, E> {
+    let mut window = Vec::new();
+    let mut bytes = 0;
+    while window.len() < most && bytes < WINDOW_BYTES {
+        let Some(item) = items.next().transpose()? else { break };
+        bytes += M::size(&item);
+        window.push(item);
+    }
+    Ok(window)
+}

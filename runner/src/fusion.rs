@@ -1,0 +1,201 @@
+//! Fusion: the vectors of an ensemble become one further vector, and the lists of several retrievers become one list.
+
+use std::collections::BTreeMap;
+
+use crds::v1alpha1::{CandidateFusion, FusionMethod};
+
+use crate::{batch::Rows, retrieve::Candidate};
+
+/// The column of the fused vector.
+pub const COLUMN: &str = "fused";
+/// The widest vector that vector databases take.
+pub const MOST_DIMENSIONS: usize = 65_536;
+/// What reciprocal rank fusion adds to a rank (Cormack, Clarke and Büttcher, 2009).
+const RRF_K: f64 = 60.0;
+
+/// How the vectors of an ensemble become one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VectorFusion {
+    method: FusionMethod,
+    /// The share of each model; they add up to 1.
+    shares: Vec<f64>,
+    /// The width of each model's vector.
+    widths: Vec<usize>,
+}
+
+impl VectorFusion {
+    /// The fusion that is asked for, of models with a weight and a width each; none where no vector is to be made.
+    /// Without a method several models are concatenated, and one alone is not fused: it would be the same vector twice.
+    pub fn of(method: Option<FusionMethod>, models: &[(f64, usize)]) -> Option<Self> {
+        let several = if models.len() > 1 { FusionMethod::WeightedConcat } else { FusionMethod::None };
+        let method = method.unwrap_or(several);
+        if method == FusionMethod::None || models.is_empty() {
+            return None;
+        }
+        let sum: f64 = models.iter().map(|(weight, _)| weight).sum();
+        Some(Self {
+            method,
+            shares: models.iter().map(|(weight, _)| weight / sum).collect(),
+            widths: models.iter().map(|(_, width)| *width).collect(),
+        })
+    }
+
+    /// The method.
+    pub fn method(&self) -> FusionMethod {
+        self.method
+    }
+
+    /// The share of each model; they add up to 1.
+    pub fn shares(&self) -> &[f64] {
+        &self.shares
+    }
+
+    /// The width of the fused vector.
+    pub fn dimensions(&self) -> usize {
+        match self.method {
+            FusionMethod::WeightedConcat => self.widths.iter().sum(),
+            FusionMethod::WeightedMean | FusionMethod::None => self.widths.iter().copied().min().unwrap_or(0),
+        }
+    }
+
+    /// The fused vectors of `models`, which have a row per text each.
+    ///
+    /// `WeightedConcat`: each normalised vector scaled by √share, so that a dot product of two fused vectors is the
+    /// weighted mean of the models' cosines. `WeightedMean`: each normalised, cut to the common width, normalised again,
+    /// summed up by share and normalised.
+    pub fn fuse(&self, models: &[Rows]) -> Rows {
+        let dimensions = self.dimensions();
+        let count = models.first().map_or(0, Rows::len);
+        let mut values = Vec::with_capacity(count * dimensions);
+        for row in 0..count {
+            let vectors = models.iter().zip(&self.shares).map(|(rows, share)| (rows.row(row), *share));
+            if self.method == FusionMethod::WeightedConcat {
+                vectors.for_each(|(vector, share)| values.extend(scaled(vector, share.sqrt())));
+            } else {
+                let mut sum = vec![0.0; dimensions];
+                for (vector, share) in vectors {
+                    sum.iter_mut().zip(scaled(&vector[..dimensions], share)).for_each(|(sum, value)| *sum += value);
+                }
+                values.extend(scaled(&sum, 1.0));
+            }
+        }
+        Rows::new(dimensions, values)
+    }
+}
+
+/// A vector scaled to a length; one without length stays as it is.
+fn scaled(vector: &[f32], length: f64) -> impl Iterator<Item = f32> {
+    let norm = vector.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
+    let factor = if norm > 0.0 { length / norm } else { 0.0 };
+    vector.iter().map(move |value| (f64::from(*value) * factor) as f32)
+}
+
+/// One list of the best `count` candidates out of the lists of several retrievers, the best first in each.
+///
+/// Reciprocal rank fusion adds 1 / (60 + rank) over the lists. The weighted sum scales the scores of each list to 0 … 1
+/// and adds them up. Of equal scores the lower ordinal comes first.
+pub fn candidates(method: CandidateFusion, lists: &[&[Candidate]], count: usize) -> Vec<Candidate> {
+    let mut scores = BTreeMap::<u64, f64>::new();
+    for list in lists {
+        let (Some(best), Some(worst)) = (list.first(), list.last()) else { continue };
+        let (range, worst) = (f64::from(best.score) - f64::from(worst.score), f64::from(worst.score));
+        for (rank, candidate) in (1u32..).zip(list.iter()) {
+            *scores.entry(candidate.ordinal).or_default() += match method {
+                CandidateFusion::ReciprocalRankFusion => 1.0 / (RRF_K + f64::from(rank)),
+                CandidateFusion::Weighted if range > 0.0 => (f64::from(candidate.score) - worst) / range,
+                // A list of equal scores says that all are as good.
+                CandidateFusion::Weighted => 1.0,
+            };
+        }
+    }
+    let mut fused: Vec<Candidate> =
+        scores.into_iter().map(|(ordinal, score)| Candidate { ordinal, score: score as f32 }).collect();
+    fused.sort_by(Candidate::better_first);
+    fused.truncate(count);
+    fused
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn list(of: &[(u64, f32)]) -> Vec<Candidate> {
+        of.iter().map(|&(ordinal, score)| Candidate { ordinal, score }).collect()
+    }
+
+    fn ordinals(of: &[Candidate]) -> Vec<u64> {
+        of.iter().map(|candidate| candidate.ordinal).collect()
+    }
+
+    fn cosine(one: &[f32], other: &[f32]) -> f64 {
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+        dot(one, other) / (dot(one, one) * dot(other, other)).sqrt()
+    }
+
+    #[test]
+    fn one_model_is_fused_only_where_it_is_asked_for() {
+        assert_eq!(VectorFusion::of(None, &[(1.0, 4)]), None);
+        assert_eq!(VectorFusion::of(Some(FusionMethod::None), &[(1.0, 4), (1.0, 4)]), None);
+        let fusion =
+            |method, models: &[(f64, usize)]| VectorFusion::of(method, models).map(|fusion| fusion.dimensions());
+        assert_eq!(fusion(Some(FusionMethod::WeightedConcat), &[(1.0, 4)]), Some(4));
+        assert_eq!(fusion(None, &[(1.0, 4), (2.0, 3)]), Some(7));
+        assert_eq!(fusion(Some(FusionMethod::WeightedMean), &[(1.0, 4), (2.0, 3)]), Some(3));
+    }
+
+    #[test]
+    fn a_vector_without_length_adds_nothing() {
+        let fusion = VectorFusion::of(None, &[(1.0, 2), (1.0, 2)]).expect("fused");
+        let fused = fusion.fuse(&[Rows::new(2, vec![0.0, 0.0]), Rows::new(2, vec![0.0, 3.0])]);
+        assert_eq!(fused.values()[..3], [0.0, 0.0, 0.0]);
+        assert!((fused.values()[3] - 0.5f32.sqrt()).abs() < 1e-6);
+    }
+
+    proptest! {
+        #[test]
+        fn a_dot_product_of_concatenated_vectors_is_the_weighted_mean_of_the_cosines(
+            a in prop::collection::vec(0.1f32..2.0, 10), b in prop::collection::vec(0.1f32..2.0, 14), weight in 0.1f64..5.0,
+        ) {
+            let fusion = VectorFusion::of(None, &[(weight, 5), (1.0, 7)]).expect("fused");
+            let fused = fusion.fuse(&[Rows::new(5, a.clone()), Rows::new(7, b.clone())]);
+            let dot: f64 = fused.row(0).iter().zip(fused.row(1)).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+            let mean = (weight * cosine(&a[..5], &a[5..]) + cosine(&b[..7], &b[7..])) / (weight + 1.0);
+            prop_assert!((dot - mean).abs() < 1e-6, "{dot} and {mean}");
+            prop_assert!((cosine(fused.row(0), fused.row(1)) - mean).abs() < 1e-6);
+        }
+
+        #[test]
+        fn a_mean_has_length_one(a in prop::collection::vec(0.1f32..2.0, 6), b in prop::collection::vec(0.1f32..2.0, 4)) {
+            let fusion = VectorFusion::of(Some(FusionMethod::WeightedMean), &[(3.0, 6), (1.0, 4)]).expect("fused");
+            let fused = fusion.fuse(&[Rows::new(6, a), Rows::new(4, b)]);
+            let length: f64 = fused.values().iter().map(|value| f64::from(*value).powi(2)).sum();
+            prop_assert!((length - 1.0).abs() < 1e-6 && fused.dimensions() == 4);
+        }
+    }
+
+    #[test]
+    fn reciprocal_ranks_add_up() {
+        let (dense, sparse) = (list(&[(1, 0.9), (2, 0.8), (3, 0.1)]), list(&[(3, 9.0), (1, 8.0)]));
+        let fused = candidates(CandidateFusion::ReciprocalRankFusion, &[&dense, &sparse], 10);
+        assert_eq!(ordinals(&fused), [1, 3, 2]);
+        assert!((f64::from(fused[0].score) - (1.0 / 61.0 + 1.0 / 62.0)).abs() < 1e-7);
+        assert_eq!(ordinals(&candidates(CandidateFusion::ReciprocalRankFusion, &[&dense, &sparse], 2)), [1, 3]);
+    }
+
+    #[test]
+    fn weighted_scores_are_scaled_per_list() {
+        let (dense, sparse) = (list(&[(1, 0.9), (2, 0.8), (3, 0.7)]), list(&[(2, 30.0), (4, 10.0)]));
+        let fused = candidates(CandidateFusion::Weighted, &[&dense, &sparse], 10);
+        assert_eq!(ordinals(&fused), [2, 1, 3, 4]);
+        assert!((fused[0].score - 1.5).abs() < 1e-6);
+    }
+
+    #[test]
+    fn equal_scores_are_in_the_order_of_the_chunks_and_nothing_gives_nothing() {
+        let (one, other) = (list(&[(7, 1.0)]), list(&[(3, 1.0)]));
+        assert_eq!(ordinals(&candidates(CandidateFusion::Weighted, &[&one, &other], 10)), [3, 7]);
+        assert!(candidates(CandidateFusion::Weighted, &[&[], &[]], 10).is_empty());
+    }
+}

@@ -1,0 +1,258 @@
+//! Retrieval: the exact best chunks of a shard for every query, and lists of several shards made one.
+//!
+//! Dense vectors are compared by cosine, a block of rows with all queries in one matrix product. Sparse vectors are
+//! compared by dot product over an index of the queries' terms. Memory is bounded by a block and the lists.
+
+use std::{cmp::Ordering, collections::HashMap};
+
+use kernels::matmul::{self, Finish, Packed};
+
+use crate::{
+    batch::Rows,
+    error::Result,
+    interrupt::Interrupt,
+    model::SparseVector,
+    scratch::{SparseVectors, Vectors},
+};
+
+/// Rows of a block.
+const BLOCK: usize = 512;
+/// Queries that a block of rows is compared with at a time.
+const QUERIES: usize = 512;
+
+/// A chunk that a query found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Candidate {
+    /// The number of the chunk in its collection.
+    pub ordinal: u64,
+    /// How good it is; what that means is the retriever's.
+    pub score: f32,
+}
+
+impl Candidate {
+    /// The order of a list: by descending score, and of equal scores by ordinal.
+    pub fn better_first(&self, other: &Self) -> Ordering {
+        other.score.total_cmp(&self.score).then(self.ordinal.cmp(&other.ordinal))
+    }
+}
+
+/// The best `most` candidates of every query so far.
+#[derive(Clone, Debug)]
+pub struct Best {
+    most: usize,
+    /// Per query, in no order; at most twice as many as are wanted.
+    lists: Vec<Vec<Candidate>>,
+    /// Per query the score below which nothing gets in.
+    bars: Vec<f32>,
+}
+
+impl Best {
+    /// Empty lists.
+    pub fn new(queries: usize, most: usize) -> Self {
+        Self { most, lists: vec![Vec::new(); queries], bars: vec![f32::NEG_INFINITY; queries] }
+    }
+
+    /// Offers a candidate to a query.
+    #[inline]
+    pub fn offer(&mut self, query: usize, candidate: Candidate) {
+        // Of equal scores the lower ordinal wins, whatever the order in which they are offered.
+        if candidate.score >= self.bars[query] {
+            let list = &mut self.lists[query];
+            list.push(candidate);
+            if list.len() >= 2 * self.most {
+                cut(list, self.most);
+                self.bars[query] = list.last().map_or(f32::NEG_INFINITY, |worst| worst.score);
+            }
+        }
+    }
+
+    /// The lists, the best first in each.
+    pub fn into_lists(mut self) -> Vec<Vec<Candidate>> {
+        self.lists.iter_mut().for_each(|list| cut(list, self.most));
+        self.lists
+    }
+}
+
+fn cut(list: &mut Vec<Candidate>, most: usize) {
+    list.sort_unstable_by(Candidate::better_first);
+    list.truncate(most);
+}
+
+/// The best `most` of `count` vectors for every query, by cosine; `first` is the ordinal of the first vector.
+pub fn dense(
+    vectors: &Vectors,
+    count: u64,
+    first: u64,
+    queries: &Rows,
+    most: usize,
+    interrupt: &Interrupt,
+) -> Result<Vec<Vec<Candidate>>> {
+    let width = vectors.dimensions();
+    let mut best = Best::new(queries.len(), most);
+    let normalised = unit(queries.clone());
+    let packed: Vec<(usize, Packed)> = (0..)
+        .step_by(QUERIES)
+        .zip(normalised.values().chunks(QUERIES * width))
+        .map(|(from, rows)| (from, Packed::transposed(rows, rows.len() / width, width, width)))
+        .collect();
+    let mut reader = vectors.reader();
+    let mut scores = vec![0.0; BLOCK * QUERIES.min(queries.len())];
+    let mut row = 0;
+    while row < count {
+        interrupt.check()?;
+        let rows = BLOCK.min((count - row) as usize);
+        let block = unit(reader.read(rows)?);
+        for (from, packed) in &packed {
+            let columns = packed.columns();
+            let a = matmul::Rows { values: block.values(), count: rows, stride: width };
+            matmul::product(a, packed, Finish::default(), &mut scores[..rows * columns], columns);
+            for (ordinal, scores) in (first + row..).zip(scores.chunks_exact(columns).take(rows)) {
+                for (query, score) in (*from..).zip(scores) {
+                    best.offer(query, Candidate { ordinal, score: *score });
+                }
+            }
+        }
+        row += rows as u64;
+    }
+    Ok(best.into_lists())
+}
+
+/// Rows scaled to length 1; those without length stay as they are.
+fn unit(rows: Rows) -> Rows {
+    let width = rows.dimensions();
+    let mut values = rows.into_values();
+    for row in values.chunks_exact_mut(width) {
+        let length = row.iter().map(|value| value * value).sum::<f32>().sqrt();
+        if length > 0.0 {
+            for value in row {
+                *value /= length;
+            }
+        }
+    }
+    Rows::new(width, values)
+}
+
+/// The best `most` of `count` sparse vectors for every query, by dot product; `first` is the ordinal of the first vector.
+/// A chunk that shares no term with a query is not among its candidates.
+pub fn sparse(
+    vectors: &SparseVectors,
+    count: u64,
+    first: u64,
+    queries: &[SparseVector],
+    most: usize,
+    interrupt: &Interrupt,
+) -> Result<Vec<Vec<Candidate>>> {
+    let mut index: HashMap<u32, Vec<(usize, f32)>> = HashMap::new();
+    for (query, vector) in queries.iter().enumerate() {
+        for (term, weight) in vector.indices.iter().zip(&vector.values) {
+            index.entry(*term).or_default().push((query, *weight));
+        }
+    }
+    let mut best = Best::new(queries.len(), most);
+    let mut scores = vec![0.0f32; queries.len()];
+    let mut touched = Vec::new();
+    let mut reader = vectors.reader();
+    for ordinal in first..first + count {
+        interrupt.check()?;
+        let (_, vector) = reader.read()?;
+        for (term, weight) in vector.indices.iter().zip(&vector.values) {
+            for (query, of_query) in index.get(term).into_iter().flatten() {
+                if scores[*query] == 0.0 {
+                    touched.push(*query);
+                }
+                scores[*query] += weight * of_query;
+            }
+        }
+        for query in touched.drain(..) {
+            let score = std::mem::take(&mut scores[query]);
+            if score > 0.0 {
+                best.offer(query, Candidate { ordinal, score });
+            }
+        }
+    }
+    Ok(best.into_lists())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::scratch::{SparseFile, SparseSource, VectorFile};
+
+    fn reference(scores: impl Iterator<Item = f32>, first: u64, most: usize) -> Vec<u64> {
+        let mut all: Vec<Candidate> =
+            (first..).zip(scores).map(|(ordinal, score)| Candidate { ordinal, score }).collect();
+        all.sort_by(Candidate::better_first);
+        all.truncate(most);
+        all.into_iter().map(|candidate| candidate.ordinal).collect()
+    }
+
+    fn ordinals(list: &[Candidate]) -> Vec<u64> {
+        list.iter().map(|candidate| candidate.ordinal).collect()
+    }
+
+    #[test]
+    fn the_best_are_kept_whatever_their_order() {
+        let scores = [0.1, 0.9, 0.5, 0.9, 0.2, 0.7, 0.9];
+        for turn in 0..scores.len() {
+            let mut best = Best::new(1, 3);
+            for at in (0..scores.len()).map(|at| (at + turn) % scores.len()) {
+                best.offer(0, Candidate { ordinal: at as u64, score: scores[at] });
+            }
+            assert_eq!(ordinals(&best.into_lists()[0]), [1, 3, 6]);
+        }
+        let mut few = Best::new(1, 10);
+        few.offer(0, Candidate { ordinal: 4, score: 0.0 });
+        assert_eq!(few.into_lists()[0].len(), 1);
+    }
+
+    #[test]
+    fn blocks_and_all_at_once_find_the_same() -> Result<()> {
+        let (count, width, queries) = (2 * BLOCK + 37, 19, QUERIES + 5);
+        let value = |seed: usize| ((seed * 2_654_435_761) % 1_000_003) as f32 / 500_000.0 - 1.0;
+        let rows = Rows::new(width, (0..count * width).map(value).collect());
+        let asked = Rows::new(width, (0..queries * width).map(|seed| value(seed + 7)).collect());
+        let mut file = VectorFile::new(width)?;
+        file.push(&rows)?;
+        let lists = dense(&file.finish()?, count as u64, 100, &asked, 5, &Interrupt::default())?;
+        let (rows, asked) = (unit(rows), unit(asked));
+        for query in [0, 1, QUERIES - 1, QUERIES, queries - 1] {
+            let scores = rows.iter().map(|row| row.iter().zip(asked.row(query)).map(|(a, b)| a * b).sum::<f32>());
+            let (mut found, mut expected) = (ordinals(&lists[query]), reference(scores, 100, 5));
+            // Scores that differ by rounding alone may change places.
+            found.sort_unstable();
+            expected.sort_unstable();
+            assert_eq!(found, expected, "query {query}");
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn an_index_of_the_queries_finds_what_dot_products_find(
+            weights in prop::collection::vec(prop::collection::vec(prop::option::of(0.1f32..2.0), 12), 1..30),
+            asked in prop::collection::vec(prop::collection::vec(prop::option::of(0.1f32..2.0), 12), 1..5),
+        ) {
+            let vector = |weights: &Vec<Option<f32>>| {
+                let entries = (0..).zip(weights).filter_map(|(id, weight)| weight.map(|weight| (id, weight)));
+                SparseVector::of_entries(entries, 0.0, None)
+            };
+            let rows: Vec<SparseVector> = weights.iter().map(vector).collect();
+            let queries: Vec<SparseVector> = asked.iter().map(vector).collect();
+            let mut file = SparseFile::new().expect("a file");
+            for row in &rows {
+                file.push(SparseSource::Model, row).expect("written");
+            }
+            let file = file.finish().expect("written");
+            let lists = sparse(&file, rows.len() as u64, 0, &queries, 40, &Interrupt::default()).expect("found");
+            for (query, list) in queries.iter().zip(&lists) {
+                prop_assert!(list.is_sorted_by(|one, other| one.better_first(other).is_lt()));
+                prop_assert_eq!(list.len(), rows.iter().filter(|row| row.dot(query) > 0.0).count());
+                for found in list {
+                    prop_assert!((rows[found.ordinal as usize].dot(query) - found.score).abs() < 1e-4);
+                }
+            }
+        }
+    }
+}
