@@ -15,18 +15,20 @@ use self::dot::{Dot, GROUP, Instructions, LARGEST, Portable, lanes};
 use crate::{
     arch,
     math::load,
-    matmul::{ActivateRows, BLOCK_ROWS, Finish, Rows, TILE_ROWS},
+    matmul::{ActivateRows, BLOCK_ROWS, Finish, Rows},
     prefetch::{LINE, prefetch},
 };
 
+/// Rows of a register tile: with a sixth, AVX2 has no registers left for what is multiplied.
+const TILE_ROWS: usize = 5;
 /// Groups that the innermost loop takes at a time.
-const STEPS: usize = 4;
+const STEPS: usize = 2;
 /// Values that are quantised at a time.
 const CHUNK: usize = 32;
 /// Added to a value, 1.5⋅2²³ rounds it to an integer, which then stands in the lowest bits.
 const ROUND: f32 = 12_582_912.0;
 /// No sum of so many products leaves 32 bits.
-const LARGEST_DEPTH: usize = i32::MAX as usize / (LARGEST as usize * LARGEST as usize);
+pub const LARGEST_DEPTH: usize = i32::MAX as usize / (LARGEST as usize * LARGEST as usize);
 
 /// A matrix, depth × columns, in 8-bit integers and in panels for the instructions of this processor.
 #[derive(Clone, Debug)]
@@ -47,7 +49,7 @@ impl PackedInt8 {
     /// starts of two rows are `stride` values.
     ///
     /// # Panics
-    /// If the depth is above 133,152, from where on a sum could leave 32 bits.
+    /// If the depth is above [`LARGEST_DEPTH`].
     pub fn transposed(rows: &[f32], columns: usize, depth: usize, stride: usize) -> Self {
         let best = Instructions::available().next().unwrap_or(Instructions::Portable);
         Self::transposed_for(best, rows, columns, depth, stride)
@@ -166,7 +168,6 @@ impl Product<'_> {
                         2 => dot.vectorize(Height::<D, 2, V>(tile)),
                         3 => dot.vectorize(Height::<D, 3, V>(tile)),
                         4 => dot.vectorize(Height::<D, 4, V>(tile)),
-                        5 => dot.vectorize(Height::<D, 5, V>(tile)),
                         _ => dot.vectorize(Height::<D, TILE_ROWS, V>(tile)),
                     }
                 }
