@@ -3,6 +3,7 @@
 use std::{num::NonZeroUsize, path::Path};
 
 use candle_core::{DType, Device, Tensor};
+use crds::v1alpha1::Dtype;
 
 use super::{
     ModelError, Weights,
@@ -32,8 +33,9 @@ pub struct DenseOptions {
     pub document_prompt: Option<String>,
     /// What stands before a query; that of the folder when not given, none when empty.
     pub query_prompt: Option<String>,
-    /// The type of the numbers. On a CPU the weights are rounded to it and the arithmetic is that of f32.
-    pub dtype: DType,
+    /// The type of the numbers. On a CPU the weights are rounded to floats of 16 bits and the arithmetic is that of f32;
+    /// 8-bit integers are of the CPU alone.
+    pub dtype: Dtype,
 }
 
 impl Default for DenseOptions {
@@ -45,7 +47,7 @@ impl Default for DenseOptions {
             dimensions: None,
             document_prompt: None,
             query_prompt: None,
-            dtype: DType::F32,
+            dtype: Dtype::F32,
         }
     }
 }
@@ -266,7 +268,7 @@ impl DenseModel {
 /// An encoder of transformer layers, the digest of its weights, and whether its sequences need special tokens.
 fn transformer(
     folder: &ModelFolder,
-    dtype: DType,
+    dtype: Dtype,
     device: &Device,
 ) -> Result<(Encoder, String, SpecialTokens), ModelError> {
     let config = folder.config()?;
@@ -280,7 +282,7 @@ fn transformer(
 /// A table of embeddings as an encoder without layers.
 fn static_embedding(
     folder: &ModelFolder,
-    dtype: DType,
+    dtype: Dtype,
     device: &Device,
 ) -> Result<(Encoder, String, SpecialTokens), ModelError> {
     const TABLE: &str = "embedding.weight";

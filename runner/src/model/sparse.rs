@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use candle_core::{DType, Device};
+use candle_core::Device;
+use crds::v1alpha1::Dtype;
 
 use super::{
     ModelError, Weights,
@@ -80,7 +81,7 @@ impl SparseModel {
         folder.expect_splade_max()?;
         let config = folder.config()?;
         let architecture = Architecture::of(&config)?;
-        let weights = Weights::open(name, &folder.weights(&folder.encoder)?, DType::F32, device)?;
+        let weights = Weights::open(name, &folder.weights(&folder.encoder)?, Dtype::F32, device)?;
         let encoder = (architecture.load)(&config, &weights)?;
         let head = MaskedLmHead::load(&config, &weights, &encoder)?;
         weights.refuse_unused(architecture)?;
