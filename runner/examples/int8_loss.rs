@@ -4,7 +4,9 @@
 //! Documents are JSON lines of `{"id", "text"}`, queries of `{"text", "relevant"}`, a list of ids. The documents are the
 //! relevant ones and others, evenly spread over the file.
 
-use std::{collections::HashSet, convert::Infallible, error::Error, fs, num::NonZeroUsize, path::PathBuf, thread};
+use std::{
+    collections::HashSet, convert::Infallible, error::Error, fs, num::NonZeroUsize, path::PathBuf, sync::Arc, thread,
+};
 
 use candle_core::Device;
 use clap::Parser;
@@ -118,7 +120,7 @@ fn embedded(model: &DenseModel, texts: &[&str]) -> Result<Rows, Box<dyn Error>> 
         batch: TokenBudget(1024),
         tokenizer_threads: NonZeroUsize::MIN,
         workers: thread::available_parallelism()?,
-        cancelled: Default::default(),
+        cancelled: Arc::default(),
     };
     let mut values = Vec::new();
     run(
