@@ -180,8 +180,8 @@ pub struct DensePass {
     pub max_tokens: u32,
     /// The width of the vectors.
     pub dimensions: u32,
-    /// The type of the arithmetic: `F32`, `F16` or `BF16`. On a CPU the weights are rounded to it and the arithmetic is
-    /// that of F32.
+    /// The type of the arithmetic: `F32`, `F16`, `BF16` or `Int8`. On a CPU the weights are rounded to floats of 16 bits
+    /// and the arithmetic is that of F32.
     #[serde(default = "f32_name")]
     pub dtype: String,
     /// The form in which the vectors are stored: `F32`, `F16`, `Int8` or `Binary`.

@@ -19,6 +19,7 @@ use std::{
 
 use candle_core::Device;
 use clap::{Parser, ValueEnum};
+use crds::v1alpha1::Dtype;
 use runner::{
     batch::{TokenBudget, batches},
     batched::{PassOptions, run},
@@ -42,6 +43,9 @@ struct Args {
     /// The longest sequence.
     #[arg(long, default_value_t = 256)]
     max_tokens: usize,
+    /// The type of a dense model's arithmetic.
+    #[arg(long, default_value = "f32")]
+    dtype: Arithmetic,
     /// Repetitions that are timed, after one that is not.
     #[arg(long, default_value_t = 3)]
     repeat: usize,
@@ -60,6 +64,12 @@ enum Task {
     Rerank,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum Arithmetic {
+    F32,
+    Int8,
+}
+
 #[derive(Deserialize)]
 struct Record {
     #[serde(default, alias = "document")]
@@ -76,7 +86,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let started = Instant::now();
     let mut pass: Box<dyn FnMut() -> Result<u64, Box<dyn Error>>> = match args.task {
         Task::Dense => {
-            let options = DenseOptions { max_tokens: Some(args.max_tokens), ..DenseOptions::default() };
+            let dtype = match args.dtype {
+                Arithmetic::F32 => Dtype::F32,
+                Arithmetic::Int8 => Dtype::Int8,
+            };
+            let options = DenseOptions { max_tokens: Some(args.max_tokens), dtype, ..DenseOptions::default() };
             let model = DenseModel::load("model", &args.model, &options, &Device::Cpu)?;
             let options = PassOptions {
                 window: NonZeroUsize::new(512).unwrap_or(NonZeroUsize::MIN),

@@ -9,6 +9,7 @@ use std::{
 };
 
 use candle_core::Device;
+use crds::v1alpha1::Dtype;
 use runner::{
     model::{DenseModel, DenseOptions, Reranker, Side, SparseModel, SparseOptions},
     text::Tokens,
@@ -44,6 +45,60 @@ fn minilm_has_the_published_similarities() {
         let similarity = vectors.row(0).iter().zip(vectors.row(row)).map(|(a, b)| a * b).sum::<f32>();
         close(similarity, published, 0.0005);
     }
+}
+
+/// Questions and what answers each.
+const PAIRS: [(&str, &str); 16] = [
+    ("How many people live in Berlin?", "Berlin has a population of 3.5 million registered inhabitants."),
+    ("What is the boiling point of water?", "At sea level water turns to steam at 100 degrees Celsius."),
+    ("Who painted the Mona Lisa?", "Leonardo da Vinci began the portrait in Florence in 1503."),
+    ("How do bees make honey?", "Worker insects collect nectar and thicken it in the hive by fanning their wings."),
+    ("Why is the sky blue?", "Air scatters light of short wavelengths more than that of long ones."),
+    ("What does a compiler do?", "It translates source code of a programming language to machine code."),
+    ("When did the Second World War end?", "Germany surrendered in May 1945 and Japan in September."),
+    (
+        "Which planet is the largest?",
+        "Jupiter has more than twice the mass of all others of the solar system together.",
+    ),
+    ("How is bread baked?", "Knead flour, water, yeast and salt, let the dough rise, and put it in a hot oven."),
+    ("What causes tides?", "The gravity of the moon and the sun pulls the water of the oceans."),
+    ("How fast does light travel?", "In a vacuum it covers about 300,000 kilometres in a second."),
+    ("What is photosynthesis?", "Plants turn carbon dioxide and water to sugar with the energy of the sun."),
+    ("Who wrote Hamlet?", "William Shakespeare finished the tragedy of the Danish prince around 1600."),
+    ("How do vaccines work?", "They train the immune system to recognise a pathogen before an infection."),
+    ("What is inflation?", "Prices rise over time, so that a unit of money buys less."),
+    (
+        "How deep is the Mariana Trench?",
+        "Its lowest point lies almost eleven kilometres below the surface of the Pacific.",
+    ),
+];
+
+#[test]
+fn minilm_with_8_bit_weights_is_near_that_of_floats_and_finds_the_same() {
+    let Some(folder) = folder("all-MiniLM-L6-v2") else { return };
+    let texts: Vec<&str> = PAIRS.iter().flat_map(|(question, answer)| [*question, *answer]).collect();
+    let vectors = [Dtype::F32, Dtype::Int8].map(|dtype| {
+        let options = DenseOptions { dtype, ..DenseOptions::default() };
+        let model = DenseModel::load("minilm", &folder, &options, &Device::Cpu).expect("the model loads");
+        let tokens: Vec<Tokens> =
+            texts.iter().map(|text| model.encode(text, Side::Document).expect("tokens")).collect();
+        model.embed(&tokens.iter().collect::<Vec<&Tokens>>()).expect("vectors")
+    });
+    let dot = |one: &[f32], other: &[f32]| one.iter().zip(other).map(|(a, b)| a * b).sum::<f32>();
+    let [floats, int8] = &vectors;
+    let cosines: Vec<f32> = floats.iter().zip(int8.iter()).map(|(one, other)| dot(one, other)).collect();
+    let mean = cosines.iter().sum::<f32>() / cosines.len() as f32;
+    let worst = cosines.iter().copied().fold(1.0, f32::min);
+    assert!(mean >= 0.99 && worst >= 0.98, "cosine {mean} on average, {worst} at worst");
+    let [by_floats, by_int8] = vectors.each_ref().map(|vectors| {
+        let answered = |pair: &usize| {
+            let score = |answer: usize| dot(vectors.row(2 * pair), vectors.row(2 * answer + 1));
+            (0..PAIRS.len()).all(|other| score(other) <= score(*pair))
+        };
+        (0..PAIRS.len()).filter(answered).count()
+    });
+    println!("cosine {mean} on average, {worst} at worst; {by_int8} questions answered, {by_floats} by floats");
+    assert!(by_int8 + 1 >= by_floats, "{by_int8} questions find their answer, {by_floats} by floats");
 }
 
 #[test]

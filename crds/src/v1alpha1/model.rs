@@ -142,15 +142,20 @@ pub enum Pooling {
 }
 
 /// The type of the arithmetic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum Dtype {
     /// 32-bit floats.
+    #[default]
     F32,
     /// 16-bit floats.
     F16,
     /// Brain floats.
     #[serde(rename = "BF16")]
     Bf16,
+    /// The weights of linear layers are 8-bit integers with a scale per output; their input is quantised row by row while
+    /// computing, their sums are 32-bit integers. Embeddings, norms, attention and softmax stay 32-bit floats. On a CPU
+    /// only; what it loses in quality is in docs/benchmarks.md.
+    Int8,
 }
 
 /// The form in which vectors are stored.

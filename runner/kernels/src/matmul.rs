@@ -238,7 +238,7 @@ impl Product<'_> {
                     }
                     if let Some(activation) = finish.activation.filter(|_| last) {
                         let out = &mut out[first_row * out_stride + first_column..];
-                        activate_rows(simd, activation, out, out_stride, rows, columns);
+                        ActivateRows { activation, out, stride: out_stride, rows, columns }.with_simd(simd);
                     }
                 }
             }
@@ -247,36 +247,41 @@ impl Product<'_> {
 }
 
 /// Applies the activation to the first `columns` values of each of the `rows`, while they are in the first cache.
-#[inline(always)]
-fn activate_rows<S: Simd>(
-    simd: S,
-    activation: Activation,
-    out: &mut [f32],
-    stride: usize,
-    rows: usize,
-    columns: usize,
-) {
-    macro_rules! apply {
-        ($activation:expr) => {
-            for row in out.chunks_mut(stride).take(rows) {
-                map(
-                    simd,
-                    &mut row[..columns],
-                    #[inline(always)]
-                    |x| activate(simd, $activation, x),
-                );
-            }
-        };
-    }
-    // One loop per activation, so that the choice is made once.
-    match activation {
-        Activation::Identity => {}
-        Activation::Gelu => apply!(Activation::Gelu),
-        Activation::GeluTanh => apply!(Activation::GeluTanh),
-        Activation::Silu => apply!(Activation::Silu),
-        Activation::Relu => apply!(Activation::Relu),
-        Activation::Tanh => apply!(Activation::Tanh),
-        Activation::Sigmoid => apply!(Activation::Sigmoid),
+pub(crate) struct ActivateRows<'a> {
+    pub(crate) activation: Activation,
+    pub(crate) out: &'a mut [f32],
+    pub(crate) stride: usize,
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+}
+
+impl WithSimd for ActivateRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        macro_rules! apply {
+            ($activation:expr) => {
+                for row in self.out.chunks_mut(self.stride).take(self.rows) {
+                    map(
+                        simd,
+                        &mut row[..self.columns],
+                        #[inline(always)]
+                        |x| activate(simd, $activation, x),
+                    );
+                }
+            };
+        }
+        // One loop per activation, so that the choice is made once.
+        match self.activation {
+            Activation::Identity => {}
+            Activation::Gelu => apply!(Activation::Gelu),
+            Activation::GeluTanh => apply!(Activation::GeluTanh),
+            Activation::Silu => apply!(Activation::Silu),
+            Activation::Relu => apply!(Activation::Relu),
+            Activation::Tanh => apply!(Activation::Tanh),
+            Activation::Sigmoid => apply!(Activation::Sigmoid),
+        }
     }
 }
 

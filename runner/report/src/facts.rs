@@ -158,7 +158,9 @@ pub fn rerank_outcome(run: &RerankRun) -> String {
 
 fn outcome(enabled: bool, executed: bool, fallback: Option<&Fallback>) -> String {
     match (enabled, executed, fallback) {
-        (false, _, _) => "not asked for".into(),
+        (false, _, None) => "not asked for".into(),
+        // By a file or the environment, while the spec gives its model.
+        (false, _, Some(fallback)) => format!("switched off ({})", fallback.reason),
         (true, true, None) => "done".into(),
         (true, true, Some(fallback)) => format!("done in part ({})", fallback.reason),
         (true, false, Some(fallback)) => format!("not done ({})", fallback.reason),
@@ -220,7 +222,7 @@ fn origin(origin: QueryOrigin) -> &'static str {
     }
 }
 
-/// Every fallback with its reason, source and count; a stage that was not asked for counts as none.
+/// Every fallback with its reason, source and count.
 pub fn fallbacks(summary: &ProcessingSummary) -> Table {
     let row = |stage: &str, fallback: &Fallback, message: Option<&str>| {
         vec![
@@ -244,13 +246,12 @@ pub fn fallbacks(summary: &ProcessingSummary) -> Table {
     let sparse = &summary.sparse_run;
     let rerank = &summary.rerank_run;
     let stages = [
-        ("sparse", sparse.enabled, &sparse.fallback, &sparse.fallback_message),
-        ("rerank", rerank.enabled, &rerank.fallback, &rerank.fallback_message),
+        ("sparse", &sparse.fallback, &sparse.fallback_message),
+        ("rerank", &rerank.fallback, &rerank.fallback_message),
     ];
-    let stages =
-        stages.into_iter().filter(|(_, enabled, _, _)| *enabled).filter_map(|(stage, _, fallback, message)| {
-            fallback.as_ref().map(|fallback| row(stage, fallback, message.as_deref()))
-        });
+    let stages = stages.into_iter().filter_map(|(stage, fallback, message)| {
+        fallback.as_ref().map(|fallback| row(stage, fallback, message.as_deref()))
+    });
     Table::new(["stage", "reason", "source", "#count", "message"]).of(device.into_iter().chain(dense).chain(stages))
 }
 
@@ -423,15 +424,16 @@ mod tests {
     }
 
     #[test]
-    fn a_stage_that_was_not_asked_for_fell_back_from_nothing() {
+    fn a_stage_that_the_environment_switched_off_is_a_fallback() {
         let mut summary = sample::empty();
+        assert_eq!(sparse_outcome(&summary.sparse_run), "not asked for");
         summary.sparse_run.fallback = Some(Fallback {
             reason: crds::v1alpha1::FallbackReason::FeatureDisabled,
             source: crds::v1alpha1::FallbackSource::Toggle,
             count: 1,
         });
-        assert!(fallbacks(&summary).rows.is_empty());
-        assert_eq!(sparse_outcome(&summary.sparse_run), "not asked for");
+        assert_eq!(fallbacks(&summary).rows.len(), 1);
+        assert_eq!(sparse_outcome(&summary.sparse_run), "switched off (FeatureDisabled)");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::{num::NonZeroUsize, path::Path};
 
 use candle_core::{DType, Device, Tensor};
+use crds::v1alpha1::Dtype;
 
 use super::{
     ModelError, Weights,
@@ -33,8 +34,9 @@ pub struct DenseOptions {
     pub document_prompt: Option<String>,
     /// What stands before a query; that of the folder when not given, none when empty.
     pub query_prompt: Option<String>,
-    /// The type of the numbers. On a CPU the weights are rounded to it and the arithmetic is that of f32.
-    pub dtype: DType,
+    /// The type of the numbers. On a CPU the weights are rounded to floats of 16 bits and the arithmetic is that of f32;
+    /// 8-bit integers are of the CPU alone.
+    pub dtype: Dtype,
 }
 
 impl Default for DenseOptions {
@@ -46,7 +48,7 @@ impl Default for DenseOptions {
             dimensions: None,
             document_prompt: None,
             query_prompt: None,
-            dtype: DType::F32,
+            dtype: Dtype::F32,
         }
     }
 }
@@ -295,7 +297,7 @@ impl<T: AsRef<str> + Send + Sync> RowModel<T> for DenseModel {
 /// An encoder of transformer layers, the digest of its weights, and whether its sequences need special tokens.
 fn transformer(
     folder: &ModelFolder,
-    dtype: DType,
+    dtype: Dtype,
     device: &Device,
 ) -> Result<(Encoder, String, SpecialTokens), ModelError> {
     let config = folder.config()?;
@@ -309,7 +311,7 @@ fn transformer(
 /// A table of embeddings as an encoder without layers.
 fn static_embedding(
     folder: &ModelFolder,
-    dtype: DType,
+    dtype: Dtype,
     device: &Device,
 ) -> Result<(Encoder, String, SpecialTokens), ModelError> {
     const TABLE: &str = "embedding.weight";

@@ -178,6 +178,12 @@ pub enum ModelError {
         /// The type.
         dtype: DType,
     },
+    /// The run asks for 8-bit integers on a device that does not compute in them.
+    #[error("model {model}: Int8 is a dtype for a CPU alone; set the dtype of the model to F32, F16 or BF16")]
+    Int8Device {
+        /// The model's name.
+        model: String,
+    },
     /// A tensor that the configuration implies is not in the weights.
     #[error(
         "model {model}: {} has no tensor {tensor}; config.json and the weights are not of one model",
@@ -294,7 +300,9 @@ impl ModelError {
             Self::Tokenizer { source: TextError::Encode { .. } | TextError::NoTokens { .. }, .. } => {
                 FailureReason::InvalidRecord
             }
-            Self::Dimensions { .. } | Self::TensorRange { .. } => FailureReason::InvalidConfiguration,
+            Self::Dimensions { .. } | Self::TensorRange { .. } | Self::Int8Device { .. } => {
+                FailureReason::InvalidConfiguration
+            }
             Self::FileMissing { .. }
             | Self::FileInvalid { .. }
             | Self::Unsupported { .. }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use candle_core::{DType, Device, Tensor};
+use crds::v1alpha1::Dtype;
 
 use super::{
     ModelError, Weights,
@@ -60,7 +61,7 @@ impl Reranker {
         folder.expect_chain(&[ModuleKind::Transformer], &[])?;
         let config = folder.config()?;
         let architecture = Architecture::of(&config)?;
-        let weights = Weights::open(name, &folder.weights(&folder.encoder)?, DType::F32, device)?;
+        let weights = Weights::open(name, &folder.weights(&folder.encoder)?, Dtype::F32, device)?;
         let encoder = (architecture.load)(&config, &weights)?;
         let tokenizer = open_tokenizer(&folder, &encoder, max_tokens, architecture.special_tokens)?;
         let template = config.model_type().starts_with("qwen");

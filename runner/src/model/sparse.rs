@@ -3,7 +3,7 @@
 use std::{num::NonZeroUsize, path::Path};
 
 use candle_core::{DType, Device};
-use crds::v1alpha1::FallbackReason;
+use crds::v1alpha1::{Dtype, FallbackReason};
 
 use super::{
     ModelError, Weights,
@@ -88,7 +88,7 @@ impl SparseModel {
         folder.expect_splade_max()?;
         let config = folder.config()?;
         let architecture = Architecture::of(&config)?;
-        let weights = Weights::open(name, &folder.weights(&folder.encoder)?, DType::F32, device)?;
+        let weights = Weights::open(name, &folder.weights(&folder.encoder)?, Dtype::F32, device)?;
         let encoder = (architecture.load)(&config, &weights)?;
         let head = MaskedLmHead::load(&config, &weights, &encoder)?;
         weights.refuse_unused(architecture)?;

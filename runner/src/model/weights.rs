@@ -12,6 +12,7 @@ use std::{
 };
 
 use candle_core::{DType, Device, Tensor};
+use crds::v1alpha1;
 use memmap2::{Mmap, MmapOptions};
 use safetensors::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
@@ -34,6 +35,8 @@ pub struct Weights {
     device: Device,
     /// What the numbers are rounded to before they are used.
     dtype: DType,
+    /// Whether linear layers hold their weights in 8-bit integers.
+    int8: bool,
     used: RefCell<BTreeSet<String>>,
 }
 
@@ -55,15 +58,25 @@ impl Weights {
     /// Opens the files of a model and reads their headers.
     ///
     /// # Errors
-    /// If a file cannot be read, is cut off, or holds a tensor that another one holds too.
-    pub fn open(model: &str, paths: &[PathBuf], dtype: DType, device: &Device) -> Result<Self, ModelError> {
+    /// If a file cannot be read, is cut off, or holds a tensor that another one holds too; or if the device does not
+    /// compute in the type.
+    pub fn open(model: &str, paths: &[PathBuf], dtype: v1alpha1::Dtype, device: &Device) -> Result<Self, ModelError> {
+        let int8 = dtype == v1alpha1::Dtype::Int8;
+        if int8 && !device.is_cpu() {
+            return Err(ModelError::Int8Device { model: model.to_owned() });
+        }
         let mut weights = Self {
             model: model.to_owned(),
             files: Vec::with_capacity(paths.len()),
             tensors: BTreeMap::new(),
             digest: String::new(),
             device: device.clone(),
-            dtype,
+            dtype: match dtype {
+                v1alpha1::Dtype::F32 | v1alpha1::Dtype::Int8 => DType::F32,
+                v1alpha1::Dtype::F16 => DType::F16,
+                v1alpha1::Dtype::Bf16 => DType::BF16,
+            },
+            int8,
             used: RefCell::default(),
         };
         let mut digests = Vec::with_capacity(paths.len());
@@ -140,6 +153,11 @@ impl Weights {
                 tensor: name.clone(),
             }),
         }
+    }
+
+    /// What makes a linear layer of its weight and bias.
+    fn linear_form(&self) -> fn(&Tensor, Option<&Tensor>) -> candle_core::Result<Linear> {
+        if self.int8 { Linear::int8 } else { Linear::new }
     }
 
     fn find(&self, name: &str) -> Option<(&String, &Stored)> {
@@ -257,13 +275,13 @@ impl Tensors<'_> {
     /// The linear layer `name`.
     pub fn linear(&self, name: &str, inputs: usize, outputs: usize, bias: bool) -> Result<Linear, ModelError> {
         let (weight, bias) = self.linear_parts(name, inputs, outputs, bias)?;
-        self.made(Linear::new(&weight, bias.as_ref()))
+        self.made(self.weights.linear_form()(&weight, bias.as_ref()))
     }
 
     /// Several linear layers over the same input as one: their names and numbers of outputs.
     pub fn stacked(&self, layers: &[(&str, usize)], inputs: usize, bias: bool) -> Result<Linear, ModelError> {
         let parts = layers.iter().map(|(name, outputs)| self.linear_parts(name, inputs, *outputs, bias));
-        self.made(Linear::stacked(&parts.collect::<Result<Vec<_>, _>>()?))
+        self.made(Linear::stacked(&parts.collect::<Result<Vec<_>, _>>()?, self.weights.linear_form()))
     }
 
     /// The layer normalisation `name`, with a bias where `bias` says that there is one.
@@ -345,7 +363,7 @@ mod tests {
     }
 
     fn open(paths: &[PathBuf]) -> Result<Weights, ModelError> {
-        Weights::open("m", paths, DType::F32, &Device::Cpu)
+        Weights::open("m", paths, v1alpha1::Dtype::F32, &Device::Cpu)
     }
 
     fn ones(shape: &[usize]) -> Tensor {

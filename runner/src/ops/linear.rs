@@ -4,7 +4,8 @@ use candle_core::{Result, Tensor, bail};
 
 use kernels::{
     Activation,
-    matmul::{Finish, Packed, Rows, product},
+    int8::{self, PackedInt8},
+    matmul::{self, Finish, Packed, Rows},
 };
 
 use super::{activation, storage};
@@ -21,6 +22,8 @@ pub struct Linear {
 enum Form {
     /// For the kernels of the CPU.
     Packed { weight: Packed, bias: Option<Vec<f32>> },
+    /// For the kernels of the CPU, quantised.
+    Int8 { weight: PackedInt8, bias: Option<Vec<f32>> },
     /// For candle's operations; the weight is `[inputs, outputs]`.
     Portable { weight: Tensor, bias: Option<Tensor> },
 }
@@ -39,6 +42,22 @@ impl Linear {
         Ok(Self { form: Form::Packed { weight, bias }, inputs, outputs })
     }
 
+    /// [`Linear::new`] with the weight in 8-bit integers, and the input quantised while computing.
+    ///
+    /// # Errors
+    /// If the weight is not on the CPU.
+    pub fn int8(weight: &Tensor, bias: Option<&Tensor>) -> Result<Self> {
+        let (outputs, inputs) = weight.dims2()?;
+        if inputs > int8::LARGEST_DEPTH {
+            bail!("sums of {inputs} products of 8-bit integers do not fit 32 bits");
+        }
+        let weight = weight.contiguous()?;
+        let (storage, layout) = weight.storage_and_layout();
+        let weight = PackedInt8::transposed(storage::slice(&storage, layout)?, outputs, inputs, inputs);
+        let bias = bias.map(storage::to_vec).transpose()?;
+        Ok(Self { form: Form::Int8 { weight, bias }, inputs, outputs })
+    }
+
     /// [`Linear::new`] in the form of candle's operations.
     pub(super) fn portable(weight: &Tensor, bias: Option<&Tensor>) -> Result<Self> {
         let (outputs, inputs) = weight.dims2()?;
@@ -46,8 +65,12 @@ impl Linear {
         Ok(Self { form, inputs, outputs })
     }
 
-    /// Several layers over the same input as one, their outputs side by side. Either all or none have a bias.
-    pub fn stacked(layers: &[(Tensor, Option<Tensor>)]) -> Result<Self> {
+    /// Several layers over the same input as one of the `form` that is [`Linear::new`] or another constructor, their
+    /// outputs side by side. Either all or none have a bias.
+    pub fn stacked(
+        layers: &[(Tensor, Option<Tensor>)],
+        form: fn(&Tensor, Option<&Tensor>) -> Result<Self>,
+    ) -> Result<Self> {
         let weights: Vec<&Tensor> = layers.iter().map(|(weight, _)| weight).collect();
         let biases: Vec<&Tensor> = layers.iter().filter_map(|(_, bias)| bias.as_ref()).collect();
         let bias = match biases.len() {
@@ -55,7 +78,7 @@ impl Linear {
             count if count == layers.len() => Some(Tensor::cat(&biases, 0)?),
             _ => bail!("some of the layers have a bias and some have none"),
         };
-        Self::new(&Tensor::cat(&weights, 0)?, bias.as_ref())
+        form(&Tensor::cat(&weights, 0)?, bias.as_ref())
     }
 
     /// The width of the input.
@@ -85,7 +108,7 @@ impl Linear {
 
     fn forward_with(&self, x: &Tensor, residual: Option<&Tensor>, activation: Option<Activation>) -> Result<Tensor> {
         match &self.form {
-            Form::Packed { .. } => {
+            Form::Packed { .. } | Form::Int8 { .. } => {
                 let rows = x.dim(0)?;
                 let mut out = vec![0.0; rows * self.outputs];
                 let (storage, layout) = x.storage_and_layout();
@@ -111,7 +134,7 @@ impl Linear {
 
     /// Whether the layer has the form of the CPU's kernels.
     pub(super) fn is_packed(&self) -> bool {
-        matches!(self.form, Form::Packed { .. })
+        !matches!(self.form, Form::Portable { .. })
     }
 
     /// The product on slices: `x` is `rows` × inputs, `out` and the residual are `rows` × outputs.
@@ -126,9 +149,13 @@ impl Linear {
         activation: Option<Activation>,
         out: &mut [f32],
     ) -> Result<()> {
-        let Form::Packed { weight, bias } = &self.form else { bail!("the layer is not packed for the CPU") };
-        let finish = Finish { bias: bias.as_deref(), residual, activation };
-        product(Rows { values: x, count: rows, stride: self.inputs }, weight, finish, out, self.outputs);
+        let x = Rows { values: x, count: rows, stride: self.inputs };
+        let finish = |bias| Finish { bias, residual, activation };
+        match &self.form {
+            Form::Packed { weight, bias } => matmul::product(x, weight, finish(bias.as_deref()), out, self.outputs),
+            Form::Int8 { weight, bias } => int8::product(x, weight, finish(bias.as_deref()), out, self.outputs),
+            Form::Portable { .. } => bail!("the layer is not packed for the CPU"),
+        }
         Ok(())
     }
 }
@@ -166,12 +193,28 @@ mod tests {
     }
 
     #[test]
+    fn the_product_of_8_bit_integers_is_near_that_of_floats() -> Result<()> {
+        for (rows, inputs, outputs) in [(1, 1, 1), (5, 7, 3), (97, 32, 33), (200, 1000, 65)] {
+            let (weight, bias) = (random(1, &[outputs, inputs])?, random(2, &[outputs])?);
+            let (x, residual) = (random(3, &[rows, inputs])?, random(4, &[rows, outputs])?);
+            let (int8, packed) = (Linear::int8(&weight, Some(&bias))?, Linear::new(&weight, Some(&bias))?);
+            assert!(int8.is_packed());
+            // Each product is at most a step of either scale wrong, and errors of both signs add up as a walk.
+            let tolerance = 0.02 * (inputs as f32).sqrt();
+            assert_close(&int8.forward_added(&x, &residual)?, &packed.forward_added(&x, &residual)?, tolerance)?;
+            let activated = |linear: &Linear| linear.forward_activated(&x, Activation::Gelu);
+            assert_close(&activated(&int8)?, &activated(&packed)?, tolerance)?;
+        }
+        Ok(())
+    }
+
+    #[test]
     fn stacked_layers_are_side_by_side() -> Result<()> {
         let (one, two) = ((random(1, &[3, 5])?, Some(random(2, &[3])?)), (random(3, &[4, 5])?, Some(random(4, &[4])?)));
         let x = random(5, &[2, 5])?;
         let apart = [&one, &two].map(|(weight, bias)| Linear::new(weight, bias.as_ref())?.forward(&x));
         let [first, second] = apart;
-        let both = Linear::stacked(&[one, two])?.forward(&x)?;
+        let both = Linear::stacked(&[one, two], Linear::new)?.forward(&x)?;
         assert_close(&both, &Tensor::cat(&[first?, second?], 1)?, 0.0)
     }
 
@@ -180,7 +223,7 @@ mod tests {
         let device = Device::Cpu;
         let weight = Tensor::zeros((2, 2), candle_core::DType::F32, &device)?;
         let bias = Tensor::zeros(2, candle_core::DType::F32, &device)?;
-        assert!(Linear::stacked(&[(weight.clone(), Some(bias)), (weight, None)]).is_err());
+        assert!(Linear::stacked(&[(weight.clone(), Some(bias)), (weight, None)], Linear::new).is_err());
         Ok(())
     }
 }

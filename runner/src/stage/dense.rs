@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use candle_core::{DType, Device};
+use candle_core::Device;
 use crds::{
     contract::{DenseConfig, FailureReason},
     summary::{DensePass, Fallback, LengthBucket, ModelFallback},
@@ -134,11 +134,7 @@ pub fn load(config: &DenseConfig, device: &Device, interrupt: &Interrupt) -> Res
         dimensions: config.dimensions.map(|dimensions| dimensions as usize),
         document_prompt: prompts.document,
         query_prompt: prompts.query,
-        dtype: match config.dtype.unwrap_or(Dtype::F32) {
-            Dtype::F32 => DType::F32,
-            Dtype::F16 => DType::F16,
-            Dtype::Bf16 => DType::BF16,
-        },
+        dtype: config.dtype.unwrap_or_default(),
         ..DenseOptions::default()
     };
     let folder = hub::folder(&config.name, &config.source, interrupt)?;
@@ -190,10 +186,11 @@ fn buckets(record: &PassRecord) -> Vec<LengthBucket> {
 /// What the summary says about a pass.
 fn describe(config: &DenseConfig, model: &DenseModel, record: &PassRecord) -> DensePass {
     let precision = config.precision.unwrap_or_default();
-    let dtype = match config.dtype.unwrap_or(Dtype::F32) {
+    let dtype = match config.dtype.unwrap_or_default() {
         Dtype::F32 => "F32",
         Dtype::F16 => "F16",
         Dtype::Bf16 => "BF16",
+        Dtype::Int8 => "Int8",
     };
     DensePass {
         model: config.name.clone(),

@@ -208,7 +208,10 @@ fn the_report_and_the_summary_are_shown_to_people() {
     manifest(&world, &spec);
     finalized(run_with(&world, &[("EMBEDDER_ENABLE_SPARSE", "false")], &[]));
     let report = fs::read_to_string(world.revision().join("report.html")).expect("a report");
-    assert!(report.contains("<svg") && report.contains("FeatureDisabled") && !report.contains("<script"));
+    for words in ["<svg", "FeatureDisabled", "ndcg@10"] {
+        assert!(report.contains(words), "{words} is not in\n{report}");
+    }
+    assert!(!report.contains("<script"));
     let path = world.revision().join("docs/processing_summary.json");
     let shown = world.embedrun(&["summary", "show", &path.display().to_string()]).succeeded().stdout;
     for words in

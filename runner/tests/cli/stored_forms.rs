@@ -64,6 +64,7 @@ fn every_stored_form_holds_the_vectors() {
         "name: eight, dimensions: 8, precision: Int8",
         "name: signs, precision: Binary",
         "name: rounded, dtype: BF16",
+        "name: quantised, dtype: Int8",
     ]);
     world.run(&[]).succeeded();
     let batch = batch(&world);
@@ -90,16 +91,21 @@ fn every_stored_form_holds_the_vectors() {
         assert_eq!(signs.value(at / 8) >> (7 - at % 8) & 1 == 1, *value > 0.0, "value {at}");
     }
 
-    let (_, rounded) = column::<Float32Array>(&batch, "rounded");
-    let differences: Vec<f32> = full.values().iter().zip(rounded.values().iter().copied()).map(off).collect();
-    assert!(differences.iter().all(|off| *off < 0.05) && differences.iter().any(|off| *off > 1e-6));
+    for name in ["rounded", "quantised"] {
+        let (_, near) = column::<Float32Array>(&batch, name);
+        let differences: Vec<f32> = full.values().iter().zip(near.values().iter().copied()).map(off).collect();
+        assert!(differences.iter().all(|off| *off < 0.05) && differences.iter().any(|off| *off > 1e-6), "{name}");
+    }
 
     let summary = json(&world.revision().join("docs/processing_summary.json"));
     let passes = summary["dense_run"]["passes"].as_array().expect("passes");
     let said = |field: &str| -> Vec<String> { passes.iter().map(|pass| pass[field].to_string()).collect() };
-    assert_eq!(said("precision"), ["F32", "F16", "F32", "Int8", "Binary", "F32"].map(|name| format!("{name:?}")));
-    assert_eq!(said("dimensions"), ["16", "16", "8", "8", "16", "16"]);
-    assert_eq!(passes[5]["dtype"], "BF16");
+    assert_eq!(
+        said("precision"),
+        ["F32", "F16", "F32", "Int8", "Binary", "F32", "F32"].map(|name| format!("{name:?}"))
+    );
+    assert_eq!(said("dimensions"), ["16", "16", "8", "8", "16", "16", "16"]);
+    assert_eq!((&passes[5]["dtype"], &passes[6]["dtype"]), (&"BF16".into(), &"Int8".into()));
     assert!(passes[3]["quantization"].as_str().is_some_and(|how| how.contains("127")), "{}", passes[3]);
 }
 

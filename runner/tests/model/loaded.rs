@@ -1,5 +1,6 @@
 //! What a folder and a run can say, and what a vector then is.
 
+use crds::v1alpha1::Dtype;
 use runner::{
     model::{DenseOptions, Pooling, Side},
     text::Tokens,
@@ -204,4 +205,34 @@ fn dimensions_cut_the_vector_and_normalise_it_again() {
     assert!(cosine(&whole[..5], &cut) >= SAME);
     assert!((cut.iter().map(|value| value * value).sum::<f32>() - 1.0).abs() < 1e-6);
     assert_eq!(of(Some(tiny::DIMENSIONS)), whole, "all of them are no cut");
+}
+
+#[test]
+fn eight_bit_weights_give_nearly_the_vectors_of_floats() {
+    // The tiny model, and of each way of a feed-forward network and an attention one more.
+    let folders = ["bert-dense-tanh", "modernbert-mean", "qwen3-last-token", "nomic-bert-mean"].map(Folder::of_case);
+    for folder in [Folder::new()].iter().chain(&folders) {
+        let load =
+            |dtype| folder.load_with(&DenseOptions { dtype, ..DenseOptions::default() }).expect("the model loads");
+        let (floats, int8) = (load(Dtype::F32), load(Dtype::Int8));
+        for text in ["one", "two words", "the whole alphabet in small letters"] {
+            let (exact, found) = (vector(&floats, text, Side::Document), vector(&int8, text, Side::Document));
+            let similarity = cosine(&exact, &found);
+            assert!(similarity >= 0.99, "{text:?}: cosine {similarity}");
+            assert_ne!(exact, found, "the weights are quantised");
+        }
+    }
+}
+
+#[test]
+fn eight_bit_vectors_do_not_depend_on_the_batch() {
+    let options = DenseOptions { dtype: Dtype::Int8, ..DenseOptions::default() };
+    let model = Folder::new().load_with(&options).expect("the model loads");
+    let tokens = ["abc d", "xyz 9", "the whole alphabet in small letters"]
+        .map(|text| model.encode(text, Side::Document).expect("tokens"));
+    let together = model.embed(&tokens.iter().collect::<Vec<&Tokens>>()).expect("vectors");
+    for (row, tokens) in tokens.iter().enumerate() {
+        let similarity = cosine(together.row(row), model.embed(&[tokens]).expect("a vector").row(0));
+        assert!(similarity >= 0.9999, "row {row}: cosine {similarity}");
+    }
 }

@@ -3,7 +3,10 @@
 use std::{collections::HashMap, fs, path::Path};
 
 use candle_core::{DType, Device, Tensor};
-use crds::contract::{ExitCode, FailureReason};
+use crds::{
+    contract::{ExitCode, FailureReason},
+    v1alpha1::Dtype,
+};
 use runner::model::{DenseModel, DenseOptions, Pooling, architecture::ARCHITECTURES};
 use serde_json::{Value, json};
 
@@ -256,9 +259,9 @@ fn a_weight_that_the_type_of_the_run_cannot_hold() {
     let bias = "encoder.layer.0.intermediate.dense.bias";
     folder.set(bias, [5], -70_000.0);
     folder.load();
-    let options = DenseOptions { dtype: DType::BF16, ..DenseOptions::default() };
+    let options = DenseOptions { dtype: Dtype::Bf16, ..DenseOptions::default() };
     folder.load_with(&options).expect("BF16 has the range of F32");
-    let options = DenseOptions { dtype: DType::F16, ..DenseOptions::default() };
+    let options = DenseOptions { dtype: Dtype::F16, ..DenseOptions::default() };
     let message = folder.refusal_with(&options, FailureReason::InvalidConfiguration);
     assert_names(&message, &[WEIGHTS, bias, "-70000 at 5", "F16"]);
 }

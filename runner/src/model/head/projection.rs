@@ -3,7 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
+use crds::v1alpha1::Dtype;
 use serde::Deserialize;
 
 use crate::{
@@ -68,7 +69,7 @@ pub fn activation_of_class(
 
 impl Projection {
     /// Loads the module in `dir`.
-    pub fn load(folder: &ModelFolder, dir: &Path, dtype: DType, device: &Device) -> Result<Self, ModelError> {
+    pub fn load(folder: &ModelFolder, dir: &Path, dtype: Dtype, device: &Device) -> Result<Self, ModelError> {
         let file = dir.join("config.json");
         let config: DenseConfig = read_json(&folder.name, &file)?;
         let activation = activation_of_class(&folder.name, &file, "activation_function", &config.activation_function)?;
