@@ -1,6 +1,6 @@
 """The project and what a user would run instead, on the same texts in one run; writes docs/benchmarks.md.
 
-    run.py [CASE…]        all cases, or only these: floors minilm bge splade rerank end-to-end
+    run.py [CASE…]        all cases, or only these: floors minilm bge splade rerank end-to-end known-items
 
 Everyone is loaded and warm before the first round, and in each round makes one pass over all texts in turn, so that a
 slow minute of the machine hits all alike. The raw lines lie in target/bench/CASE.jsonl.
@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import known_items
 import report
 import texts as corpus
 from contestants import HERE, ROOT, Encode, EndToEnd, Failed, output, paced
@@ -129,6 +130,22 @@ def end_to_end(name: str, repeat: int) -> None:
     print(f"\nend to end\n{text}")
 
 
+def wordnet(name: str) -> None:
+    """The quality of every stage; one run, since the same input gives the same lists."""
+    folders = {
+        "minilm": "all-MiniLM-L6-v2",
+        "bge": "bge-small-en-v1.5-dq",
+        "splade": "splade-tiny",
+        "reranker": "ms-marco-MiniLM-L12-v2-dq",
+    }
+    models = {role: script("models.sh", folder) for role, folder in folders.items()}
+    with tempfile.TemporaryDirectory(dir=WORK) as work:
+        log = WORK / f"{name}.log"
+        text = known_items.run(script("corpora.sh"), models, Path(work), log, f"make bench CASES={name}")
+    report.write(DOCUMENT, name, text)
+    print(f"\n{name}\n{text}")
+
+
 def floors(name: str, repeat: int) -> None:
     """What no version can be faster than: the matrix products, and the tokenizer."""
     log = WORK / f"{name}.log"
@@ -163,7 +180,7 @@ def floors(name: str, repeat: int) -> None:
 
 
 def main():
-    names = ["floors", *CASES, "end-to-end"]
+    names = ["floors", *CASES, "end-to-end", "known-items"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(names))
     parser.add_argument("--repeat", type=int, default=3, help="rounds")
@@ -182,6 +199,8 @@ def main():
                 floors(name, arguments.repeat)
             elif name == "end-to-end":
                 end_to_end(name, arguments.repeat)
+            elif name == "known-items":
+                wordnet(name)
             else:
                 case = CASES[name]
                 case.texts = arguments.texts or case.texts
