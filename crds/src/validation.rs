@@ -10,8 +10,6 @@ pub fn not_implemented(spec: &EmbeddingRunSpec) -> Vec<String> {
     let mut paths = Paths(Vec::new());
     collections(spec, &mut paths);
     output(spec, &mut paths);
-    let toggles = spec.toggles.clone().unwrap_or_default();
-    paths.check("spec.toggles.exclusive", toggles.exclusive == Some(false));
     paths.check("spec.gpu.memoryCeiling", spec.gpu.memory_ceiling.is_some());
     paths.check("spec.gpu.claimTemplate", spec.gpu.claim_template.is_some());
     paths.check("spec.modelCache", spec.model_cache.is_some());
@@ -81,7 +79,6 @@ mod tests {
                 "spec.collections[0].source.objectStore",
             ),
             ("/collections/0/format", json!("Csv"), "spec.collections[0].format"),
-            ("/toggles", json!({"exclusive": false}), "spec.toggles.exclusive"),
             ("/gpu", json!({"memoryCeiling": "12Gi"}), "spec.gpu.memoryCeiling"),
             ("/gpu", json!({"claimTemplate": "one"}), "spec.gpu.claimTemplate"),
             ("/output/formats", json!(["QdrantJsonLines"]), "spec.output.formats"),

@@ -2,14 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use crds::v1alpha1::{CandidateFusion, FusionMethod};
+use crds::{
+    contract::FailureReason,
+    v1alpha1::{CandidateFusion, FusionMethod},
+};
 
-use crate::{batch::Rows, retrieve::Candidate};
+use crate::{
+    batch::Rows,
+    error::{Result, StageError},
+    retrieve::Candidate,
+};
 
 /// The column of the fused vector.
 pub const COLUMN: &str = "fused";
 /// The widest vector that vector databases take.
-pub const MOST_DIMENSIONS: usize = 65_536;
+const MOST_DIMENSIONS: usize = 65_536;
 /// What reciprocal rank fusion adds to a rank (Cormack, Clarke and Büttcher, 2009).
 const RRF_K: f64 = 60.0;
 
@@ -38,6 +45,22 @@ impl VectorFusion {
             shares: models.iter().map(|(weight, _)| weight / sum).collect(),
             widths: models.iter().map(|(_, width)| *width).collect(),
         })
+    }
+
+    /// Refuses a vector that no vector database would take.
+    ///
+    /// # Errors
+    /// If the vector is wider than [`MOST_DIMENSIONS`]; the error says what to change.
+    pub fn check_width(&self) -> Result<()> {
+        let dimensions = self.dimensions();
+        if dimensions <= MOST_DIMENSIONS {
+            return Ok(());
+        }
+        let message = format!(
+            "spec.fusion: the fused vector would have {dimensions} dimensions, vector databases take at most \
+             {MOST_DIMENSIONS}; cut the models' dimensions, choose WeightedMean or None"
+        );
+        Err(StageError::new(FailureReason::InvalidConfiguration, message))
     }
 
     /// The method.
@@ -143,6 +166,16 @@ mod tests {
         assert_eq!(fusion(Some(FusionMethod::WeightedConcat), &[(1.0, 4)]), Some(4));
         assert_eq!(fusion(None, &[(1.0, 4), (2.0, 3)]), Some(7));
         assert_eq!(fusion(Some(FusionMethod::WeightedMean), &[(1.0, 4), (2.0, 3)]), Some(3));
+    }
+
+    #[test]
+    fn a_vector_that_no_database_takes_is_refused() {
+        let fusion = |method, widths: [usize; 2]| VectorFusion::of(Some(method), &widths.map(|width| (1.0, width)));
+        let checked = |method, widths| fusion(method, widths).expect("fused").check_width();
+        assert!(checked(FusionMethod::WeightedConcat, [65_000, 536]).is_ok());
+        assert!(checked(FusionMethod::WeightedMean, [65_000, 65_000]).is_ok());
+        let sentence = checked(FusionMethod::WeightedConcat, [65_000, 537]).expect_err("too wide").sentence();
+        assert!(sentence.contains("65537 dimensions") && sentence.contains("at most 65536"), "{sentence}");
     }
 
     #[test]

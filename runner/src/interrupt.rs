@@ -56,6 +56,7 @@ impl Interrupt {
 
     /// The error of a stage that was told to stop.
     pub fn error() -> StageError {
-        StageError::new(FailureReason::Interrupted, "told to stop before the end; what is committed stays")
+        let message = "told to stop before the end; what is committed stays, and the same command goes on from there";
+        StageError::new(FailureReason::Interrupted, message)
     }
 }

@@ -22,6 +22,7 @@ pub mod precision;
 pub mod progress;
 pub mod quality;
 pub mod queries;
+pub mod resident;
 pub mod result;
 pub mod retrieve;
 pub mod scratch;

@@ -12,6 +12,7 @@ use crds::{
         StageFallback, StageOutcome, StageResult,
     },
     identity::Revision,
+    v1alpha1::FallbackSource,
 };
 
 use crate::pipeline::Failed;
@@ -80,9 +81,6 @@ pub fn complete(config: &RunnerConfig, result: &FinalizeResult, already: bool) -
     for (collection, result) in config.collections.iter().zip(&result.collections) {
         let _ = writeln!(text, "  {}: {}", collection.name, counts(config, result));
     }
-    if result.device_fallbacks > 0 {
-        let _ = writeln!(text, "  {} shard(s) were computed on the CPU for want of a GPU", result.device_fallbacks);
-    }
     for (stage, fallback) in fallbacks(result) {
         let _ = writeln!(
             text,
@@ -97,7 +95,13 @@ pub fn complete(config: &RunnerConfig, result: &FinalizeResult, already: bool) -
 /// The stages that fell back, and why.
 fn fallbacks(result: &FinalizeResult) -> Vec<(&'static str, StageFallback)> {
     let of_stage = |stage: &Option<StageResult>| stage.as_ref().and_then(|stage| stage.fallback);
+    let device = result.device_fallback().map(|reason| StageFallback {
+        reason,
+        source: FallbackSource::Runtime,
+        count: result.device_fallbacks,
+    });
     let stages = [
+        ("device", device),
         ("dense", result.dense_fallback),
         ("sparse", of_stage(&result.totals.sparse)),
         ("rerank", of_stage(&result.totals.rerank)),

@@ -1,10 +1,11 @@
 //! Nearest neighbours of a question: the exact cosine over the vectors of the current revision.
 
+use std::fs::File;
+
 use arrow_array::{
     Array, FixedSizeListArray, Float16Array, Float32Array, Int8Array, RecordBatch, StringArray, UInt8Array,
     cast::AsArray,
 };
-use bytes::Bytes;
 use candle_core::Device;
 use crds::{
     contract::{DenseConfig, FailureReason, RunnerConfig},
@@ -63,11 +64,11 @@ pub fn search(config: &RunnerConfig, query: Query<'_>) -> Result<Vec<Hit>> {
 
     let mut hits = Vec::new();
     for file in &summary.export_run.files {
-        let bytes = store
-            .get(&file.path)?
+        let opened = store
+            .open_file(&file.path)?
             .ok_or_else(|| invalid(FailureReason::StoreUnavailable, format!("{} is gone", store.uri_of(&file.path))))?;
         let unreadable = |error: Box<dyn std::error::Error + Send + Sync>| store.error("read", &file.path, error);
-        scan(Bytes::from(bytes), &model.name, &question, query.count, &mut hits).map_err(unreadable)?;
+        scan(opened, &model.name, &question, query.count, &mut hits).map_err(unreadable)?;
     }
     Ok(hits)
 }
@@ -131,7 +132,7 @@ fn embed(config: &DenseConfig, summary: &ProcessingSummary, question: &str) -> R
 
 /// Compares a file's vectors with the question and keeps the best `count` of all files so far.
 fn scan(
-    file: Bytes,
+    file: File,
     model: &str,
     question: &[f32],
     count: usize,

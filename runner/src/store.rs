@@ -4,6 +4,7 @@
 //! blocking code: the asynchronous clients of the stores end in this file.
 
 use std::{
+    fs::File,
     io::{self, Read, Write},
     path::{Path as FilePath, PathBuf},
     sync::{Arc, LazyLock},
@@ -152,13 +153,26 @@ impl Store {
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
             found => found.map_err(|error| self.error("read", path, error))?,
         };
-        Ok(Some(match found.payload {
-            GetResultPayload::File(file, _) => Box::new(file),
-            GetResultPayload::Stream(stream) => Box::new(SyncIoBridge::new_with_handle(
-                StreamReader::new(stream.map_err(io::Error::other)),
-                runtime().handle().clone(),
-            )),
-        }))
+        Ok(Some(reader(found.payload)))
+    }
+
+    /// Opens a file that is read here and there, as Parquet is, none where there is no such file. One that is not on a
+    /// disk of this machine is copied to a temporary file first: memory does not grow with it.
+    pub fn open_file(&self, path: &str) -> Result<Option<File>> {
+        let location = self.location(path)?;
+        let found = match runtime().block_on(self.inner.get(&location)) {
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            found => found.map_err(|error| self.error("read", path, error))?,
+        };
+        if let GetResultPayload::File(file, _) = found.payload {
+            return Ok(Some(file));
+        }
+        let mut reader = reader(found.payload);
+        let copied = tempfile::tempfile().and_then(|mut file| {
+            io::copy(&mut reader, &mut file)?;
+            Ok(file)
+        });
+        copied.map(Some).map_err(|error| self.error("read", path, error))
     }
 
     /// The bytes of a file, none where there is no such file.
@@ -240,6 +254,16 @@ impl Store {
             Access::Write => output_error(message, cause),
             Access::Read => StageError::new(FailureReason::SourceNotFound, message).caused_by(cause),
         }
+    }
+}
+
+fn reader(payload: GetResultPayload) -> Box<dyn Read + Send> {
+    match payload {
+        GetResultPayload::File(file, _) => Box::new(file),
+        GetResultPayload::Stream(stream) => Box::new(SyncIoBridge::new_with_handle(
+            StreamReader::new(stream.map_err(io::Error::other)),
+            runtime().handle().clone(),
+        )),
     }
 }
 

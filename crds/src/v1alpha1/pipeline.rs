@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TogglesSpec {
-    /// One model at a time holds the device. Default true.
+    /// One model at a time holds the device. Without it, the models that a pod has loaded stay as long as memory is not
+    /// short, for its next shard. Default true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exclusive: Option<bool>,
     /// Sparse vectors. Default: whether a sparse model is given.

@@ -1,6 +1,6 @@
 //! The candidates of every query: found in a shard, stored beside its vectors, merged over the shards of a collection.
 
-use std::{collections::BTreeMap, io, sync::Arc};
+use std::{collections::BTreeMap, fs::File, io, sync::Arc};
 
 use arrow_array::{
     Float32Array, RecordBatch, UInt16Array, UInt32Array, UInt64Array,
@@ -8,7 +8,6 @@ use arrow_array::{
     types::{Float32Type, UInt16Type, UInt32Type, UInt64Type},
 };
 use arrow_schema::{DataType, Field, Schema};
-use bytes::Bytes;
 use crds::contract::FailureReason;
 use parquet::arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder};
 use serde::{Deserialize, Serialize};
@@ -154,11 +153,11 @@ pub fn merge(store: &Store, files: &[&CandidateFile], most: usize) -> Result<Vec
                 best.insert(retriever.clone(), Best::new(file.queries as usize, most));
             }
         }
-        let bytes = store.get(&file.path)?.ok_or_else(|| {
+        let opened = store.open_file(&file.path)?.ok_or_else(|| {
             let message = format!("{} is gone; change spec.rerunToken to embed again", store.uri_of(&file.path));
             StageError::new(FailureReason::StoreUnavailable, message)
         })?;
-        read(bytes.into(), file, &mut best).map_err(|error| store.error("read", &file.path, error))?;
+        read(opened, file, &mut best).map_err(|error| store.error("read", &file.path, error))?;
     }
     let lists = |retriever: Retriever| {
         let lists = best.remove(&retriever).map(Best::into_lists).unwrap_or_default();
@@ -168,12 +167,12 @@ pub fn merge(store: &Store, files: &[&CandidateFile], most: usize) -> Result<Vec
 }
 
 fn read(
-    bytes: Bytes,
+    opened: File,
     file: &CandidateFile,
     best: &mut BTreeMap<Retriever, Best>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let other = || io::Error::other("the file does not fit its commit marker");
-    for batch in ParquetRecordBatchReaderBuilder::try_new(bytes)?.build()? {
+    for batch in ParquetRecordBatchReaderBuilder::try_new(opened)?.build()? {
         let batch = batch?;
         let column = |name: &str| batch.column_by_name(name).ok_or_else(other);
         let retrievers = column("retriever")?.as_primitive_opt::<UInt16Type>().ok_or_else(other)?;

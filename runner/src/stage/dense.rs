@@ -55,7 +55,7 @@ pub fn pass(
 ) -> Result<(Result<DenseOutput, ModelFallback>, Trace)> {
     let mut turn = Turn::begin(run, "dense", &config.name, Some(shard), device);
     let before = progress.position();
-    let model = match load(config, device, &run.interrupt) {
+    let model = match run.resident.get("dense", &config.name, || load(config, device, &run.interrupt)) {
         Ok(model) => model,
         Err(error) => {
             let fallback = fall_back(config, error, FallbackSource::Load)?;
@@ -64,7 +64,7 @@ pub fn pass(
     };
     let mut vectors = VectorFile::new(model.dimensions())?;
     let texts = chunks.iter().map(|chunk| chunk.map(|chunk| chunk.text));
-    let passed = turn.run(&model, texts, |done| progress.set(before + done), |rows| vectors.push(&rows));
+    let passed = turn.run(&*model, texts, |done| progress.set(before + done), |rows| vectors.push(&rows));
     let passed =
         passed.map_err(|error| named(error, chunks)).and_then(|record| Ok((embed_queries(&model, queries)?, record)));
     let (queries, record) = match passed {

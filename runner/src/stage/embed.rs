@@ -284,15 +284,8 @@ fn fuse(run: &Run, chunks: &Chunks, dense: &[DenseOutput]) -> Result<Option<Fuse
     let models: Vec<(f64, usize)> =
         dense.iter().map(|output| (output.weight, output.column.vectors.dimensions())).collect();
     let Some(fusion) = VectorFusion::of(run.config.fusion.method, &models) else { return Ok(None) };
+    fusion.check_width()?;
     let dimensions = fusion.dimensions();
-    if dimensions > fusion::MOST_DIMENSIONS {
-        let message = format!(
-            "spec.fusion: the fused vector would have {dimensions} dimensions, vector databases take at most {}; cut the \
-             models' dimensions, choose WeightedMean or None",
-            fusion::MOST_DIMENSIONS
-        );
-        return Err(StageError::new(FailureReason::InvalidConfiguration, message));
-    }
     let (vectors, seconds) = timed(tracing::info_span!(telemetry::FUSION), || -> Result<_> {
         let mut readers: Vec<VectorReader> = dense.iter().map(|output| output.column.vectors.reader()).collect();
         let mut file = VectorFile::new(dimensions)?;

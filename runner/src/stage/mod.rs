@@ -26,6 +26,7 @@ use crds::contract::RunnerConfig;
 use crate::{
     error::Result,
     interrupt::Interrupt,
+    resident::Resident,
     store::{self, Access, Store},
     toggles::Toggles,
 };
@@ -39,6 +40,8 @@ pub struct Run {
     pub store: Store,
     /// Which stages run, and how.
     pub toggles: Toggles,
+    /// The models that stay between their turns.
+    pub resident: Resident,
     /// Whether the process was told to stop.
     pub interrupt: Interrupt,
     /// Whether a person watches the progress.
@@ -49,7 +52,8 @@ impl Run {
     /// Opens the output of a run.
     pub fn open(config: RunnerConfig, toggles: Toggles, interrupt: Interrupt, watched: bool) -> Result<Self> {
         let store = store::open(&config.output, Access::Write)?;
-        Ok(Self { config, store, toggles, interrupt, watched })
+        let resident = Resident::new(toggles.features.exclusive);
+        Ok(Self { config, store, toggles, resident, interrupt, watched })
     }
 
     /// Whether anything is done with the candidates of queries: a reranker orders them, or judgements measure them.

@@ -2,11 +2,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    fs::File,
     sync::Arc,
 };
 
 use arrow_array::{RecordBatch, StringArray, cast::AsArray, types::UInt64Type};
-use bytes::Bytes;
 use crds::{contract::FailureReason, layout};
 use parquet::arrow::{ProjectionMask, arrow_reader::ParquetRecordBatchReaderBuilder};
 use serde::Serialize;
@@ -49,23 +49,22 @@ pub fn look_up(run: &Run, commits: &[&Commit], wanted: &BTreeSet<u64>, queries: 
     let mut looked = Looked::default();
     for commit in commits {
         run.interrupt.check()?;
-        let bytes = run.store.get(&commit.file)?.ok_or_else(|| {
+        let file = run.store.open_file(&commit.file)?.ok_or_else(|| {
             let message = format!("{} is gone; change spec.rerunToken to embed again", run.store.uri_of(&commit.file));
             StageError::new(FailureReason::StoreUnavailable, message)
         })?;
-        scan(bytes.into(), wanted, &relevant, &mut looked)
-            .map_err(|error| run.store.error("read", &commit.file, error))?;
+        scan(file, wanted, &relevant, &mut looked).map_err(|error| run.store.error("read", &commit.file, error))?;
     }
     Ok(looked)
 }
 
 fn scan(
-    bytes: Bytes,
+    file: File,
     wanted: &BTreeSet<u64>,
     relevant: &BTreeSet<&str>,
     looked: &mut Looked,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file)?;
     let roots = reader.schema().fields().iter().enumerate();
     let roots = roots.filter(|(_, field)| ["id", "ordinal", "text"].contains(&field.name().as_str()));
     let mask = ProjectionMask::roots(reader.parquet_schema(), roots.map(|(index, _)| index).collect::<Vec<_>>());

@@ -167,8 +167,10 @@ fn score(
     let mut turn = Turn::begin(run, "rerank", &config.name, None, &device);
     let source = plan.pinned(&config.name, &config.source);
     let max_tokens = config.max_tokens.map(|tokens| tokens as usize);
-    let loaded = hub::folder(&config.name, &source, &run.interrupt)
-        .and_then(|folder| Ok(Reranker::load(&config.name, &folder, max_tokens, &device)?));
+    let loaded = run.resident.get("rerank", &config.name, || {
+        let folder = hub::folder(&config.name, &source, &run.interrupt)?;
+        Ok(Reranker::load(&config.name, &folder, max_tokens, &device)?)
+    });
     let model = match loaded {
         Ok(model) => model,
         Err(error) => {

@@ -71,8 +71,10 @@ pub fn pass(
         tolerant: config.optional,
     };
     let mut turn = Turn::begin(run, "sparse", &config.name, Some(shard), device);
-    let folder = hub::folder(&config.name, &config.source, &run.interrupt);
-    let loaded = folder.and_then(|folder| Ok(SparseModel::load(&config.name, &folder, options, device)?));
+    let loaded = run.resident.get("sparse", &config.name, || {
+        let folder = hub::folder(&config.name, &config.source, &run.interrupt)?;
+        Ok(SparseModel::load(&config.name, &folder, options, device)?)
+    });
     let model = match loaded {
         Ok(model) => model,
         Err(error) => {
@@ -102,7 +104,7 @@ pub fn pass(
     let texts = chunks.iter().map(|chunk| chunk.map(|chunk| chunk.text));
     let record = turn
         .run(
-            &model,
+            &*model,
             texts,
             |done| progress.set(before + done),
             |window| window.into_iter().try_for_each(|row| rows.take(row)),

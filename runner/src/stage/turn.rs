@@ -155,8 +155,9 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// Ends the turn, once the model is gone.
+    /// Ends the turn, once the model is gone or stays for its next one.
     pub fn end(self, record: Option<&PassRecord>) -> Trace {
+        self.run.resident.relieve(self.memory);
         let mitigation = |event: &crate::memory::Mitigation| MitigationEvent {
             shard: self.shard,
             stage: self.stage.into(),

@@ -5,9 +5,13 @@ mod common;
 
 mod bad_input;
 mod bad_text;
+mod fallbacks;
 mod faults;
 mod full_path;
 mod pipeline;
+mod queries;
+mod stages;
 mod stored_forms;
 mod telemetry;
+mod toggles;
 mod world;

@@ -2,9 +2,10 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     io::{BufRead, BufReader, Read, Write},
-    net::TcpListener,
-    process::Command,
+    net::{TcpListener, TcpStream},
+    process::{Command, Stdio},
     sync::mpsc,
     thread,
 };
@@ -14,8 +15,8 @@ use prost::Message;
 use serde_json::Value;
 
 use crate::{
-    pipeline::{manifest, world},
-    world::BINARY,
+    stages::{Spec, manifest, world},
+    world::{BINARY, World},
 };
 
 /// A stand-in for a collector: takes what is posted to it and sends the decoded requests on.
@@ -118,20 +119,15 @@ fn a_collector_that_is_not_there_costs_no_run() {
     assert!(ended.stderr.contains("OTEL_EXPORTER_OTLP_ENDPOINT"), "{}", ended.stderr);
 }
 
-#[test]
-fn every_metric_is_there_while_a_run_is_at_work() {
-    let (world, spec) = world();
-    let lines: Vec<String> =
-        (0..400).map(|n| format!(r#"{{"id": "m-{n}", "text": "two words and {n} more"}}"#)).collect();
-    world.source("m.jsonl", &lines.join("\n"));
-    manifest(&world, &spec);
+/// Runs the manifest of a world; the answer is all that `/metrics` said meanwhile.
+fn scraped(world: &World) -> String {
     let mut child = Command::new(BINARY)
         .args(["run", "-f", "run.yaml", "--volume", "configmap/q=queries", "--shard-size", "20"])
         .args(["--metrics-listen", "127.0.0.1:0"])
         .env("EMBEDRUN_LOG_FORMAT", "json")
         .current_dir(world.path(""))
-        .stderr(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::null())
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
         .spawn()
         .expect("the binary runs");
     let mut log = BufReader::new(child.stderr.take().expect("a log")).lines();
@@ -140,9 +136,9 @@ fn every_metric_is_there_while_a_run_is_at_work() {
         .map_while(Result::ok)
         .find_map(|line| serde_json::from_str::<Value>(&line).ok()?["address"].as_str().map(ToOwned::to_owned))
         .expect("an address");
-    let reader = std::thread::spawn(move || log.map_while(Result::ok).count());
+    let reader = thread::spawn(move || log.map_while(Result::ok).count());
     let scrape = || -> Option<String> {
-        let mut connection = std::net::TcpStream::connect(&address).ok()?;
+        let mut connection = TcpStream::connect(&address).ok()?;
         connection.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
         let mut text = String::new();
         connection.read_to_string(&mut text).ok()?;
@@ -155,6 +151,22 @@ fn every_metric_is_there_while_a_run_is_at_work() {
     }
     assert!(child.wait().expect("ended").success());
     reader.join().expect("the log was read");
+    seen
+}
+
+/// Four hundred more chunks, so that a run takes a while.
+fn many_chunks(world: &World) {
+    let lines: Vec<String> =
+        (0..400).map(|n| format!(r#"{{"id": "m-{n}", "text": "two words and {n} more"}}"#)).collect();
+    world.source("m.jsonl", &lines.join("\n"));
+}
+
+#[test]
+fn every_metric_is_there_while_a_run_is_at_work() {
+    let (world, spec) = world();
+    many_chunks(&world);
+    manifest(&world, &spec);
+    let seen = scraped(&world);
     for name in [
         "rag_dense_latency_seconds_bucket{device=\"cpu\",model=\"tiny\",stage=\"dense\"",
         "rag_sparse_latency_seconds_count",
@@ -171,5 +183,26 @@ fn every_metric_is_there_while_a_run_is_at_work() {
         "rag_truncated_chunks_total",
     ] {
         assert!(seen.contains(name), "{name} is not in\n{seen}");
+    }
+}
+
+#[test]
+fn fallbacks_are_counted_where_they_happen() {
+    let (world, spec) = world();
+    many_chunks(&world);
+    fs::remove_file(world.path("sparse/model.safetensors")).expect("removed");
+    let dense = spec.dense.replace("/other\"", "/nowhere\", optional: true");
+    let sparse = spec.sparse.replace("topK", "optional: true, topK");
+    manifest(&world, &Spec { dense, sparse, ..spec });
+    let text = fs::read_to_string(world.path("run.yaml")).expect("a manifest");
+    world.manifest_text(&text.replace("gpu: {count: 0}", "gpu: {required: false}"));
+    let seen = scraped(&world);
+    for name in [
+        "dense_fallback_total{reason=\"ModelUnavailable\",source=\"load\"} 2",
+        "sparse_fallback_total{reason=\"ModelUnavailable\",source=\"load\"} 20",
+        "device_fallback_total{reason=\"DeviceFallback\",source=\"load\"} 2",
+        "rag_sparse_coverage_ratio 0",
+    ] {
+        assert!(seen.contains(name), "{name} is not in\n{}", &seen[seen.len().saturating_sub(6000)..]);
     }
 }
