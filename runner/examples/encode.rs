@@ -21,7 +21,7 @@ use candle_core::Device;
 use clap::{Parser, ValueEnum};
 use crds::v1alpha1::Dtype;
 use runner::{
-    batch::{TokenBudget, batches},
+    batch::{TokenBudget, last_batches},
     batched::{PassOptions, run},
     memory::Memory,
     model::{DenseModel, DenseOptions, ModelError, Reranker, SparseModel, SparseOptions},
@@ -157,7 +157,7 @@ fn side_by_side(
     compute: impl Fn(&[&Tokens]) -> Result<(), ModelError> + Sync,
 ) -> Result<u64, Box<dyn Error>> {
     let lengths: Vec<usize> = tokens.iter().map(|tokens| tokens.ids.len()).collect();
-    let batches = batches(&lengths, TokenBudget(budget));
+    let batches = last_batches(&lengths, TokenBudget(budget), workers.get());
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {
         let work = || -> Result<(), ModelError> {

@@ -67,19 +67,36 @@ impl Rows {
 /// first, so that a budget which the device cannot hold shows at the start, and so that the last batches are short and
 /// the workers end together. Every row is in exactly one batch.
 pub fn batches(lengths: &[usize], budget: TokenBudget) -> Vec<Vec<usize>> {
+    split(lengths, |_| budget.0)
+}
+
+/// [`batches`] of the last window, which the `workers` end together: a batch holds at most half of a worker's share of
+/// what is left, but need not be smaller than a quarter of the budget (guided self-scheduling, Polychronopoulos and
+/// Kuck, 1987).
+pub fn last_batches(lengths: &[usize], budget: TokenBudget, workers: usize) -> Vec<Vec<usize>> {
+    if workers < 2 {
+        return batches(lengths, budget);
+    }
+    split(lengths, |left| (left / (2 * workers)).max(budget.0 / 4).min(budget.0))
+}
+
+/// Batches of at most as many tokens as `most` says of the tokens that are left.
+fn split(lengths: &[usize], most: impl Fn(usize) -> usize) -> Vec<Vec<usize>> {
     let mut by_length: Vec<usize> = (0..lengths.len()).collect();
     by_length.sort_by_key(|&row| std::cmp::Reverse(lengths[row]));
     let mut batches: Vec<Vec<usize>> = Vec::new();
-    let mut tokens = 0;
+    let mut left: usize = lengths.iter().sum();
+    let (mut tokens, mut budget) = (0, 0);
     for row in by_length {
         tokens += lengths[row];
         match batches.last_mut() {
-            Some(batch) if tokens <= budget.0 => batch.push(row),
+            Some(batch) if tokens <= budget => batch.push(row),
             _ => {
-                tokens = lengths[row];
+                (tokens, budget) = (lengths[row], most(left));
                 batches.push(vec![row]);
             }
         }
+        left -= lengths[row];
     }
     batches
 }
@@ -191,6 +208,27 @@ mod tests {
         }
 
         #[test]
+        fn the_last_batches_hold_every_row_and_end_together((lengths, budget) in window(), workers in 1usize..5) {
+            let batches = last_batches(&lengths, budget, workers);
+            let mut rows = batches.concat();
+            rows.sort_unstable();
+            prop_assert_eq!(rows, (0..lengths.len()).collect::<Vec<_>>());
+            let tokens = |batch: &Vec<usize>| batch.iter().map(|&row| lengths[row]).sum::<usize>();
+            prop_assert!(batches.iter().all(|batch| batch.len() == 1 || tokens(batch) <= budget.0));
+            // Each takes the next batch that is left: nobody waits longer at the end than one small batch takes.
+            let mut busy = vec![0; workers];
+            for batch in &batches {
+                *busy.iter_mut().min().expect("a worker") += tokens(batch);
+            }
+            let longest = lengths.iter().max().copied().unwrap_or(0);
+            let share = lengths.iter().sum::<usize>() / (2 * workers);
+            let wait = busy.iter().max().expect("a worker") - busy.iter().min().expect("a worker");
+            if workers > 1 {
+                prop_assert!(wait <= longest.max(budget.0 / 4).max(share.min(budget.0)), "{} {:?}", wait, busy);
+            }
+        }
+
+        #[test]
         fn longer_rows_come_first((lengths, budget) in window()) {
             let order: Vec<usize> = batches(&lengths, budget).concat().into_iter().map(|row| lengths[row]).collect();
             prop_assert!(order.is_sorted_by(|a, b| a >= b));
@@ -219,6 +257,13 @@ mod tests {
     fn an_empty_window_has_no_batches() {
         assert!(batches(&[], TokenBudget(10)).is_empty());
         assert!(Restored::new(Rows::new(3, Vec::new())).is_whole());
+    }
+
+    #[test]
+    fn the_last_batches_become_smaller() {
+        let sizes = |workers| last_batches(&[10; 19], TokenBudget(40), workers).iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(sizes(1), [4, 4, 4, 4, 3]);
+        assert_eq!(sizes(2), [4, 3, 3, 2, 1, 1, 1, 1, 1, 1, 1]);
     }
 
     #[test]

@@ -171,7 +171,7 @@ where
             let (ahead, windows) = sync_channel(WINDOWS_AHEAD);
             thread::scope(|scope| {
                 scope.spawn(move || tokenize(model, items, options, &ahead));
-                dispatch(windows, budget, &jobs, &messages);
+                dispatch(windows, budget, options.workers.get(), &jobs, &messages);
             });
         });
 
@@ -246,6 +246,8 @@ struct Window {
     /// The number of the first among all items of the pass.
     first: usize,
     rows: Vec<Tokens>,
+    /// Whether none follows.
+    last: bool,
 }
 
 /// A batch of a window: indices of its rows.
@@ -330,6 +332,7 @@ fn count(rows: &[&Tokens]) -> usize {
 fn dispatch<R, E>(
     windows: Receiver<Result<Window, PassError<E>>>,
     budget: &AdaptiveBudget,
+    workers: usize,
     jobs: &SyncSender<Job>,
     messages: &Sender<Message<R, E>>,
 ) {
@@ -346,7 +349,10 @@ fn dispatch<R, E>(
             return;
         }
         let lengths: Vec<usize> = window.rows.iter().map(|tokens| tokens.ids.len()).collect();
-        for rows in batch::batches(&lengths, TokenBudget(budget.tokens())) {
+        let tokens = TokenBudget(budget.tokens());
+        let batches =
+            if window.last { batch::last_batches(&lengths, tokens, workers) } else { batch::batches(&lengths, tokens) };
+        for rows in batches {
             if jobs.send(Job { window: Arc::clone(&window), rows }).is_err() {
                 return;
             }
@@ -357,17 +363,18 @@ fn dispatch<R, E>(
 /// Sends the items on, encoded, until they end, one fails, or nobody takes them any more.
 fn tokenize<M: RowModel<I>, I: Send + Sync, E>(
     model: &M,
-    mut items: impl Iterator<Item = Result<I, E>>,
+    items: impl Iterator<Item = Result<I, E>>,
     options: &PassOptions,
     ahead: &SyncSender<Result<Window, PassError<E>>>,
 ) {
+    let mut items = items.peekable();
     let mut first = 0;
     loop {
         let window = match read::<M, I, E>(&mut items, options.window.get()) {
-            Ok(items) if items.is_empty() => return,
-            Ok(items) => model
-                .encode_items(&items, options.tokenizer_threads)
-                .map(|rows| Window { first, rows })
+            Ok(window) if window.is_empty() => return,
+            Ok(window) => model
+                .encode_items(&window, options.tokenizer_threads)
+                .map(|rows| Window { first, rows, last: items.peek().is_none() })
                 .map_err(|error| PassError::Model(error.at_row(|row| first + row))),
             Err(error) => Err(PassError::Source(error)),
         };

@@ -1,8 +1,9 @@
 //! Softmax attention of one sequence, without padding and without a mask in memory.
 //!
-//! Per head the keys and values are packed once; then a block of queries at a time: scores = Q⋅Kᵀ for the keys that the
-//! block may see, softmax of each row over those keys alone, weights ⋅ V. The scores of a block are all that is ever
-//! held of the matrix of scores.
+//! Per head the keys, scaled, and the values are packed once; then a block of queries at a time: scores = Q⋅Kᵀ for the
+//! keys that the block may see, their exponentials for each row over those keys alone, exponentials ⋅ V, and each row
+//! divided by the sum of its exponentials, which is shorter than the row of scores. The scores of a block are all that is
+//! ever held of the matrix of scores.
 
 use std::ops::Range;
 
@@ -11,7 +12,7 @@ use pulp::{Simd, WithSimd};
 use crate::{
     arch,
     math::{exp, largest, map, zip},
-    matmul::{Packed, Part, Rows, TILE_ROWS, product_with_part},
+    matmul::{Finish, Packed, Part, Rows, TILE_ROWS, product_with_part},
 };
 
 /// Bytes that the scores of a block of queries take at most, unless one tile of rows takes more.
@@ -26,8 +27,6 @@ pub struct Head<'a> {
     pub queries: &'a [f32],
     /// Values between the starts of two rows.
     pub stride: usize,
-    /// Multiplied with the scores.
-    pub scale: f32,
     /// Added to the score of query `i` and key `j`: the value at `centre + j - i`.
     pub bias: Option<Bias<'a>>,
 }
@@ -42,17 +41,44 @@ pub struct Bias<'a> {
 }
 
 /// Memory that is used again for every head.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Scratch {
     keys: Packed,
     values: Packed,
     scores: Vec<f32>,
+    /// Of every row of the block, one by the sum of its exponentials.
+    inverses: [f32; MOST_ROWS],
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self { keys: Packed::default(), values: Packed::default(), scores: Vec::new(), inverses: [0.0; MOST_ROWS] }
+    }
+}
+
+/// Keys and values of one head of one sequence; rows are `stride` values apart.
+#[derive(Clone, Copy, Debug)]
+pub struct KeysAndValues<'a> {
+    /// From the first key on.
+    pub keys: &'a [f32],
+    /// From the first value on.
+    pub values: &'a [f32],
+    /// Tokens of the sequence.
+    pub length: usize,
+    /// The width of the head.
+    pub width: usize,
+    /// Values between the starts of two rows.
+    pub stride: usize,
+    /// Multiplied with the scores.
+    pub scale: f32,
 }
 
 impl Scratch {
-    /// Takes the `keys` and `values` of one head of one sequence of `length` tokens; rows are `stride` values apart.
-    pub fn take(&mut self, keys: &[f32], values: &[f32], length: usize, width: usize, stride: usize) {
+    /// Takes the keys and values of one head of one sequence.
+    pub fn take(&mut self, of: KeysAndValues<'_>) {
+        let KeysAndValues { keys, values, length, width, stride, scale } = of;
         self.keys.pack_transposed(keys, length, width, stride);
+        self.keys.scale(scale);
         self.values.pack(values, width, length, stride);
     }
 
@@ -72,58 +98,55 @@ impl Scratch {
         for first in queries.clone().step_by(rows) {
             let block = first..queries.end.min(first + rows);
             let in_sight = sees(block.start).start..sees(block.end - 1).end;
-            self.scores.resize(block.len() * length, 0.0);
+            // What is in sight is written before it is read.
+            self.scores.resize(self.scores.len().max(block.len() * length), 0.0);
             let of_block = Rows {
                 values: &head.queries[(first - queries.start) * head.stride..],
                 count: block.len(),
                 stride: head.stride,
             };
             let columns = Part { columns: in_sight.clone(), depth: 0..self.keys.depth() };
-            product_with_part(of_block, &self.keys, columns, &mut self.scores, length);
-            for (query, scores) in block.clone().zip(self.scores.chunks_exact_mut(length)) {
+            product_with_part(of_block, &self.keys, columns, Finish::default(), &mut self.scores, length);
+            let rows = block.clone().zip(self.scores.chunks_exact_mut(length)).zip(&mut self.inverses);
+            for ((query, scores), inverse) in rows {
                 let keys = sees(query);
                 // Keys that other queries of the block see.
                 scores[in_sight.start..keys.start].fill(0.0);
                 scores[keys.end..in_sight.end].fill(0.0);
                 let bias = head.bias.map(|bias| &bias.by_distance[bias.centre + keys.start - query..][..keys.len()]);
-                arch().dispatch(Softmax { row: &mut scores[keys], scale: head.scale, bias });
+                *inverse = 1.0 / arch().dispatch(Exponentials { row: &mut scores[keys], bias });
             }
             let weights = Rows { values: &self.scores[in_sight.start..], count: block.len(), stride: length };
-            let depth = Part { columns: 0..self.values.columns(), depth: in_sight };
+            let width = self.values.columns();
+            let depth = Part { columns: 0..width, depth: in_sight };
             let place = &mut out[(first - queries.start) * out_stride..];
-            product_with_part(weights, &self.values, depth, place, out_stride);
+            product_with_part(weights, &self.values, depth, Finish::default(), place, out_stride);
+            let inverses = &self.inverses[..block.len()];
+            arch().dispatch(ScaleRows { rows: place, stride: out_stride, width, factors: inverses });
         }
     }
 }
 
-/// Softmax of scale ⋅ row + bias, in place.
-struct Softmax<'a> {
+/// The exponentials of row + bias, relative to that of the largest, in place; the answer is their sum.
+struct Exponentials<'a> {
     row: &'a mut [f32],
-    scale: f32,
     bias: Option<&'a [f32]>,
 }
 
-impl WithSimd for Softmax<'_> {
-    type Output = ();
+impl WithSimd for Exponentials<'_> {
+    type Output = f32;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Self { row, scale, bias } = self;
-        let scale = simd.splat_f32s(scale);
-        match bias {
-            None => map(
-                simd,
-                row,
-                #[inline(always)]
-                |x| simd.mul_f32s(x, scale),
-            ),
-            Some(bias) => zip(
+    fn with_simd<S: Simd>(self, simd: S) -> f32 {
+        let Self { row, bias } = self;
+        if let Some(bias) = bias {
+            zip(
                 simd,
                 row,
                 bias,
                 #[inline(always)]
-                |x, bias| simd.mul_add_f32s(x, scale, bias),
-            ),
+                |x, bias| simd.add_f32s(x, bias),
+            );
         }
         let largest = simd.splat_f32s(largest(simd, row));
         let (head, tail) = S::as_mut_simd_f32s(row);
@@ -138,13 +161,31 @@ impl WithSimd for Softmax<'_> {
             #[inline(always)]
             |x| exp(simd, simd.sub_f32s(x, largest)),
         );
-        let total = simd.reduce_sum_f32s(sum) + tail.iter().sum::<f32>();
-        let inverse = simd.splat_f32s(1.0 / total);
-        map(
-            simd,
-            row,
-            #[inline(always)]
-            |x| simd.mul_f32s(x, inverse),
-        );
+        simd.reduce_sum_f32s(sum) + tail.iter().sum::<f32>()
+    }
+}
+
+/// Multiplies the first `width` values of each row with a factor of its own.
+struct ScaleRows<'a> {
+    rows: &'a mut [f32],
+    stride: usize,
+    width: usize,
+    factors: &'a [f32],
+}
+
+impl WithSimd for ScaleRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        for (row, factor) in self.rows.chunks_mut(self.stride).zip(self.factors) {
+            let factor = simd.splat_f32s(*factor);
+            map(
+                simd,
+                &mut row[..self.width],
+                #[inline(always)]
+                |x| simd.mul_f32s(x, factor),
+            );
+        }
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     Activation, arch,
     math::{activate, load, map, store},
     prefetch::{LINE, prefetch},
+    rows::scale,
 };
 
 /// Rows of a register tile.
@@ -94,6 +95,11 @@ impl Packed {
         }
     }
 
+    /// Multiplies every value with the `factor`.
+    pub fn scale(&mut self, factor: f32) {
+        scale(&mut self.panels, factor);
+    }
+
     fn reset(&mut self, columns: usize, depth: usize) {
         self.width = panel_width();
         (self.columns, self.depth) = (columns, depth);
@@ -156,9 +162,16 @@ pub struct Part {
 }
 
 /// Like [`product`], with a part of `b`. Of `out`, which has a place for every column of `b`, only those of the part
-/// are written.
-pub fn product_with_part(a: Rows<'_>, b: &Packed, part: Part, out: &mut [f32], out_stride: usize) {
-    arch().dispatch(Product { a, b, part, finish: Finish::default(), out, out_stride });
+/// are written, and of the finish only those are read.
+pub fn product_with_part(
+    a: Rows<'_>,
+    b: &Packed,
+    part: Part,
+    finish: Finish<'_>,
+    out: &mut [f32],
+    out_stride: usize,
+) {
+    arch().dispatch(Product { a, b, part, finish, out, out_stride });
 }
 
 struct Product<'a> {

@@ -6,7 +6,7 @@
 use candle_core::{Result, Tensor};
 
 use crate::{
-    ops::{FeedForward, Kept, Norm, SelfAttention, Sequences, Table},
+    ops::{After, FeedForward, Kept, Norm, SelfAttention, Sequences, Table},
     text::Tokens,
 };
 
@@ -196,24 +196,27 @@ impl Layer {
         let residual = kept.rows(x, sequences)?;
         match &self.norms {
             Norms::Post { attention, feed_forward } => {
-                let x = attention.forward(&self.attention.forward(x, sequences, kept, Some(&residual))?)?;
-                feed_forward.forward(&self.feed_forward.forward(&x, Some(&x))?)
+                let after = After::norm_of_sum(attention, &residual);
+                let x = self.attention.forward(x, sequences, kept, after)?;
+                self.feed_forward.forward(&x, After::norm_of_sum(feed_forward, &x))
             }
             Norms::PostTwice { attention, again, feed_forward } => {
-                let attended = attention.forward(&self.attention.forward(x, sequences, kept, Some(&residual))?)?;
+                let after = After::norm_of_sum(attention, &residual);
+                let attended = self.attention.forward(x, sequences, kept, after)?;
                 let x = again.forward(&(residual + attended)?)?;
-                feed_forward.forward(&self.feed_forward.forward(&x, Some(&x))?)
+                self.feed_forward.forward(&x, After::norm_of_sum(feed_forward, &x))
             }
             Norms::Pre { attention, feed_forward } => {
                 let normalised = attention.as_ref().map_or_else(|| Ok(x.clone()), |norm| norm.forward(x))?;
-                let x = self.attention.forward(&normalised, sequences, kept, Some(&residual))?;
-                self.feed_forward.forward(&feed_forward.forward(&x)?, Some(&x))
+                let x = self.attention.forward(&normalised, sequences, kept, After::sum(&residual))?;
+                self.feed_forward.forward(&feed_forward.forward(&x)?, After::sum(&x))
             }
             Norms::Around { attention: [before_attention, after_attention], feed_forward: [before, after] } => {
-                let attended = self.attention.forward(&before_attention.forward(x)?, sequences, kept, None)?;
-                let x = (residual + after_attention.forward(&attended)?)?;
-                let fed = self.feed_forward.forward(&before.forward(&x)?, None)?;
-                x + after.forward(&fed)?
+                let normalised = before_attention.forward(x)?;
+                let attended = self.attention.forward(&normalised, sequences, kept, After::norm(after_attention))?;
+                let x = (residual + attended)?;
+                let fed = self.feed_forward.forward(&before.forward(&x)?, After::norm(after))?;
+                x + fed
             }
         }
     }

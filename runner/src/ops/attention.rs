@@ -4,17 +4,36 @@ use std::{cell::RefCell, ops::Range, sync::Arc};
 
 use candle_core::{D, Device, Result, Tensor, bail};
 
-use kernels::attention::{Bias, Head, Scratch};
+use kernels::attention::{Bias, Head, KeysAndValues, Scratch};
 
 use super::{
-    Linear, Norm, Rotary,
+    After, Linear, Norm, Rotary,
     sequences::{Kept, Sequences},
     storage,
 };
 
 thread_local! {
-    /// Keys, values and scores of the head that this thread is at.
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
+    /// The memory of the attention that this thread is at.
+    static WORKSPACE: RefCell<Workspace> = RefCell::default();
+}
+
+/// Memory that is used again by every layer and batch, so that it is neither asked for nor cleared each time.
+#[derive(Default)]
+struct Workspace {
+    /// Keys, values and scores of a head.
+    head: Scratch,
+    /// Queries, keys and values of all tokens.
+    qkv: Vec<f32>,
+    /// The weighted values of every kept token.
+    contexts: Vec<f32>,
+}
+
+/// The first `length` values of the `buffer`, which grows to have them; they are what was left there.
+fn room(buffer: &mut Vec<f32>, length: usize) -> &mut [f32] {
+    if buffer.len() < length {
+        buffer.resize(length, 0.0);
+    }
+    &mut buffer[..length]
 }
 
 /// The heads of an attention.
@@ -108,56 +127,78 @@ pub struct SelfAttention {
 }
 
 impl SelfAttention {
-    /// `x` is `[tokens, hidden]`; the answer has a row for every token that is kept, with the `residual` (as many rows)
-    /// added.
-    pub fn forward(&self, x: &Tensor, sequences: &Sequences, kept: Kept, residual: Option<&Tensor>) -> Result<Tensor> {
-        let contexts = if storage::on_cpu(x) && self.qkv.is_packed() {
-            self.contexts(x, sequences, kept)?
-        } else {
-            self.portable_contexts(x, sequences, kept)?
-        };
-        residual.map_or_else(|| self.out.forward(&contexts), |residual| self.out.forward_added(&contexts, residual))
+    /// `x` is `[tokens, hidden]`; the answer has a row for every token that is kept, finished as `after` says.
+    pub fn forward(&self, x: &Tensor, sequences: &Sequences, kept: Kept, after: After<'_>) -> Result<Tensor> {
+        if !(storage::on_cpu(x) && self.qkv.is_packed()) {
+            return self.out.forward_finished(&self.portable_contexts(x, sequences, kept)?, after);
+        }
+        let rows = kept.sequences(sequences).tokens();
+        WORKSPACE.with_borrow_mut(|workspace| {
+            self.contexts(x, sequences, kept, workspace)?;
+            let contexts = &workspace.contexts[..rows * self.out.inputs()];
+            let out = self.out.finished(contexts, rows, None, after)?;
+            Tensor::from_vec(out, (rows, self.out.outputs()), x.device())
+        })
     }
 
     /// The weighted values of every kept token, `[kept, query⋅width]`, by the kernels of the CPU.
-    fn contexts(&self, x: &Tensor, sequences: &Sequences, kept: Kept) -> Result<Tensor> {
+    fn contexts(&self, x: &Tensor, sequences: &Sequences, kept: Kept, workspace: &mut Workspace) -> Result<()> {
         let Heads { query, key_value, width } = self.heads;
         let (tokens, stride) = (sequences.tokens(), self.heads.packed_width());
-        let mut qkv = vec![0.0; tokens * stride];
+        let qkv = room(&mut workspace.qkv, tokens * stride);
         {
             let (storage, layout) = x.storage_and_layout();
-            self.qkv.product(storage::slice(&storage, layout)?, tokens, None, None, &mut qkv)?;
+            let values = storage::slice(&storage, layout)?;
+            if kept == Kept::All {
+                self.qkv.product(values, tokens, None, None, qkv)?;
+            } else {
+                // Of the others only keys and values are needed.
+                self.qkv.product_of_columns(values, tokens, query * width..stride, qkv)?;
+                for range in sequences.ranges() {
+                    let token = range.start + kept.of(range.len()).start;
+                    let (from, to) = (&values[token * self.qkv.inputs()..], &mut qkv[token * stride..]);
+                    self.qkv.product_of_columns(from, 1, 0..query * width, to)?;
+                }
+            }
         }
-        self.place(&mut qkv, sequences)?;
+        self.place(qkv, sequences)?;
 
         let out_sequences = kept.sequences(sequences);
         let out_stride = query * width;
-        let mut contexts = vec![0.0; out_sequences.tokens() * out_stride];
-        SCRATCH.with_borrow_mut(|scratch| {
-            for (range, out_range) in sequences.ranges().zip(out_sequences.ranges()) {
-                let length = range.len();
-                let queries = kept.of(length);
-                let sequence = &qkv[range.start * stride..range.end * stride];
-                let out = &mut contexts[out_range.start * out_stride..out_range.end * out_stride];
-                for shared in 0..key_value {
-                    let keys = &sequence[(query + shared) * width..];
-                    let values = &sequence[(query + key_value + shared) * width..];
-                    scratch.take(keys, values, length, width, stride);
-                    let group = query / key_value;
-                    for head in shared * group..(shared + 1) * group {
-                        let queries_of_head = Head {
-                            queries: &sequence[queries.start * stride + head * width..],
-                            stride,
-                            scale: self.scale,
-                            bias: self.bias.as_ref().map(|bias| bias.of_head(head)),
-                        };
-                        let sees = |position| self.reach.keys(position, length);
-                        scratch.attend(queries_of_head, queries.clone(), sees, &mut out[head * width..], out_stride);
-                    }
+        let contexts = room(&mut workspace.contexts, out_sequences.tokens() * out_stride);
+        for (range, out_range) in sequences.ranges().zip(out_sequences.ranges()) {
+            let length = range.len();
+            let queries = kept.of(length);
+            let sequence = &qkv[range.start * stride..range.end * stride];
+            let out = &mut contexts[out_range.start * out_stride..out_range.end * out_stride];
+            for shared in 0..key_value {
+                workspace.head.take(KeysAndValues {
+                    keys: &sequence[(query + shared) * width..],
+                    values: &sequence[(query + key_value + shared) * width..],
+                    length,
+                    width,
+                    stride,
+                    scale: self.scale,
+                });
+                let group = query / key_value;
+                for head in shared * group..(shared + 1) * group {
+                    let queries_of_head = Head {
+                        queries: &sequence[queries.start * stride + head * width..],
+                        stride,
+                        bias: self.bias.as_ref().map(|bias| bias.of_head(head)),
+                    };
+                    let sees = |position| self.reach.keys(position, length);
+                    workspace.head.attend(
+                        queries_of_head,
+                        queries.clone(),
+                        sees,
+                        &mut out[head * width..],
+                        out_stride,
+                    );
                 }
             }
-        });
-        Tensor::from_vec(contexts, (out_sequences.tokens(), out_stride), x.device())
+        }
+        Ok(())
     }
 
     /// Normalises and rotates the heads of queries and keys in place.
@@ -285,8 +326,8 @@ mod tests {
                 for extras in [false, true] {
                     let fused = attention(heads, reach, extras, Linear::new)?;
                     let portable = attention(heads, reach, extras, Linear::portable)?;
-                    let expected = portable.forward(&x, &sequences, Kept::All, Some(&x))?;
-                    assert_close(&fused.forward(&x, &sequences, Kept::All, Some(&x))?, &expected, 5e-5)?;
+                    let expected = portable.forward(&x, &sequences, Kept::All, After::sum(&x))?;
+                    assert_close(&fused.forward(&x, &sequences, Kept::All, After::sum(&x))?, &expected, 5e-5)?;
                 }
             }
         }
@@ -299,10 +340,10 @@ mod tests {
         let x = random(7, &[sequences.tokens(), HIDDEN])?;
         for form in [Linear::new as fn(&Tensor, Option<&Tensor>) -> Result<Linear>, Linear::portable] {
             let attention = attention(Heads::equal(3, 8), Reach::Window(30), true, form)?;
-            let all = attention.forward(&x, &sequences, Kept::All, None)?;
+            let all = attention.forward(&x, &sequences, Kept::All, After::default())?;
             for kept in [Kept::First, Kept::Last] {
                 let residual = kept.rows(&x, &sequences)?;
-                let found = attention.forward(&x, &sequences, kept, Some(&residual))?;
+                let found = attention.forward(&x, &sequences, kept, After::sum(&residual))?;
                 assert_close(&found, &(kept.rows(&all, &sequences)? + residual)?, 1e-5)?;
             }
         }

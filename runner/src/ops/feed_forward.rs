@@ -4,7 +4,7 @@ use candle_core::{D, Result, Tensor};
 
 use kernels::{Activation, math, matmul::BLOCK_ROWS, rows::multiply};
 
-use super::{Linear, activation, storage};
+use super::{After, Linear, activation, storage};
 
 /// Whether half of the inner values gates the other half (Shazeer, 2020), and which half is activated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,28 +31,23 @@ pub struct FeedForward {
 }
 
 impl FeedForward {
-    /// `[rows, hidden]` → the same shape, with the `residual` added.
-    pub fn forward(&self, x: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
+    /// `[rows, hidden]` → the same shape, finished as `after` says.
+    pub fn forward(&self, x: &Tensor, after: After<'_>) -> Result<Tensor> {
         if !(storage::on_cpu(x) && self.up.is_packed()) {
-            return self.portable(x, residual);
+            return self.portable(x, after);
         }
         let (rows, hidden) = x.dims2()?;
         let outputs = self.down.outputs();
         let (x_storage, layout) = x.storage_and_layout();
         let values = storage::slice(&x_storage, layout)?;
-        let residual = residual.map(Tensor::storage_and_layout);
-        let residual = residual.as_ref().map(|(storage, layout)| storage::slice(storage, layout)).transpose()?;
         let mut out = vec![0.0; rows * outputs];
         // Block by block, so that the inner values, the widest of a model, never leave the cache.
         let mut inner = vec![0.0; BLOCK_ROWS.min(rows) * self.up.outputs()];
-        for first in (0..rows).step_by(BLOCK_ROWS) {
-            let count = BLOCK_ROWS.min(rows - first);
+        after.in_blocks(&mut out, outputs, |first, count, residual, out| {
             let inner = &mut inner[..count * self.up.outputs()];
             self.inner(&values[first * hidden..], count, inner)?;
-            let residual = residual.map(|residual| &residual[first * outputs..]);
-            let width = self.down.inputs();
-            self.down.product(&inner[..count * width], count, residual, None, &mut out[first * outputs..])?;
-        }
+            self.down.product(&inner[..count * self.down.inputs()], count, residual, None, out)
+        })?;
         Tensor::from_vec(out, (rows, outputs), x.device())
     }
 
@@ -73,7 +68,7 @@ impl FeedForward {
     }
 
     /// [`FeedForward::forward`] of candle's operations.
-    fn portable(&self, x: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
+    fn portable(&self, x: &Tensor, after: After<'_>) -> Result<Tensor> {
         let inner = self.up.forward(x)?;
         let half = |at: usize| {
             let width = self.up.outputs() / 2;
@@ -84,7 +79,7 @@ impl FeedForward {
             Gate::First => (activation::portable(&half(0)?, self.activation)? * half(1)?)?,
             Gate::Second => (half(0)? * activation::portable(&half(1)?, self.activation)?)?,
         };
-        residual.map_or_else(|| self.down.forward(&inner), |residual| self.down.forward_added(&inner, residual))
+        self.down.forward_finished(&inner, after)
     }
 }
 
@@ -111,8 +106,8 @@ mod tests {
                 };
                 for rows in [1, 95, 96, 200] {
                     let x = random(5, &[rows, hidden])?;
-                    let fused = network(Linear::new)?.forward(&x, Some(&x))?;
-                    assert_close(&fused, &network(Linear::portable)?.forward(&x, Some(&x))?, 2e-5)?;
+                    let fused = network(Linear::new)?.forward(&x, After::sum(&x))?;
+                    assert_close(&fused, &network(Linear::portable)?.forward(&x, After::sum(&x))?, 2e-5)?;
                 }
             }
         }

@@ -1,14 +1,16 @@
 //! The linear layer x⋅Wᵀ + b.
 
+use std::ops::Range;
+
 use candle_core::{Result, Tensor, bail};
 
 use kernels::{
     Activation,
     int8::{self, PackedInt8},
-    matmul::{self, Finish, Packed, Rows},
+    matmul::{self, Finish, Packed, Part, Rows},
 };
 
-use super::{activation, storage};
+use super::{After, activation, storage};
 
 /// A linear layer.
 #[derive(Debug)]
@@ -93,30 +95,25 @@ impl Linear {
 
     /// `[rows, inputs]` → `[rows, outputs]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.forward_with(x, None, None)
+        self.forward_with(x, None, After::default())
     }
 
     /// [`Linear::forward`], then the activation.
     pub fn forward_activated(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
-        self.forward_with(x, None, Some(activation))
+        self.forward_with(x, Some(activation), After::default())
     }
 
-    /// [`Linear::forward`] plus a `residual` of `[rows, outputs]`.
-    pub fn forward_added(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
-        self.forward_with(x, Some(residual), None)
+    /// [`Linear::forward`], finished as `after` says.
+    pub fn forward_finished(&self, x: &Tensor, after: After<'_>) -> Result<Tensor> {
+        self.forward_with(x, None, after)
     }
 
-    fn forward_with(&self, x: &Tensor, residual: Option<&Tensor>, activation: Option<Activation>) -> Result<Tensor> {
+    fn forward_with(&self, x: &Tensor, activation: Option<Activation>, after: After<'_>) -> Result<Tensor> {
         match &self.form {
             Form::Packed { .. } | Form::Int8 { .. } => {
                 let rows = x.dim(0)?;
-                let mut out = vec![0.0; rows * self.outputs];
                 let (storage, layout) = x.storage_and_layout();
-                let values = storage::slice(&storage, layout)?;
-                let residual = residual.map(Tensor::storage_and_layout);
-                let residual =
-                    residual.as_ref().map(|(storage, layout)| storage::slice(storage, layout)).transpose()?;
-                self.product(values, rows, residual, activation, &mut out)?;
+                let out = self.finished(storage::slice(&storage, layout)?, rows, activation, after)?;
                 Tensor::from_vec(out, (rows, self.outputs), x.device())
             }
             Form::Portable { weight, bias } => {
@@ -124,12 +121,31 @@ impl Linear {
                 if let Some(bias) = bias {
                     y = y.broadcast_add(bias)?;
                 }
-                if let Some(residual) = residual {
-                    y = (y + residual)?;
+                if let Some(activation) = activation {
+                    y = activation::portable(&y, activation)?;
                 }
-                activation.map_or_else(|| Ok(y.clone()), |activation| activation::portable(&y, activation))
+                after.portable(y)
             }
         }
+    }
+
+    /// [`Linear::forward_finished`] on slices: `x` is `rows` × inputs, the answer `rows` × outputs. The activation comes
+    /// before what is done after it, and not with a residual.
+    ///
+    /// # Errors
+    /// As [`Linear::product`].
+    pub(super) fn finished(
+        &self,
+        x: &[f32],
+        rows: usize,
+        activation: Option<Activation>,
+        after: After<'_>,
+    ) -> Result<Vec<f32>> {
+        let mut out = vec![0.0; rows * self.outputs];
+        after.in_blocks(&mut out, self.outputs, |first, count, residual, out| {
+            self.product(&x[first * self.inputs..], count, residual, activation, out)
+        })?;
+        Ok(out)
     }
 
     /// Whether the layer has the form of the CPU's kernels.
@@ -158,6 +174,23 @@ impl Linear {
         }
         Ok(())
     }
+
+    /// [`Linear::product`] without residual and activation, where only some of the `columns` of `out` are needed; the
+    /// others are written too, or stay as they are.
+    pub(super) fn product_of_columns(
+        &self,
+        x: &[f32],
+        rows: usize,
+        columns: Range<usize>,
+        out: &mut [f32],
+    ) -> Result<()> {
+        let Form::Packed { weight, bias } = &self.form else { return self.product(x, rows, None, None, out) };
+        let x = Rows { values: x, count: rows, stride: self.inputs };
+        let part = Part { columns, depth: 0..self.inputs };
+        let finish = Finish { bias: bias.as_deref(), ..Finish::default() };
+        matmul::product_with_part(x, weight, part, finish, out, self.outputs);
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -165,7 +198,10 @@ mod tests {
     use candle_core::Device;
 
     use super::*;
-    use crate::ops::test::{assert_close, random};
+    use crate::ops::{
+        Norm,
+        test::{assert_close, random},
+    };
 
     #[test]
     fn the_packed_product_is_that_of_candle_at_every_shape() -> Result<()> {
@@ -182,7 +218,11 @@ mod tests {
                 continue;
             }
             assert_close(&packed.forward(&x)?, &portable.forward(&x)?, 3e-5)?;
-            assert_close(&packed.forward_added(&x, &residual)?, &portable.forward_added(&x, &residual)?, 3e-5)?;
+            let norm = Norm::layer(random(5, &[outputs])?, None, 1e-2);
+            for norm in [None, Some(&norm)] {
+                let after = After { residual: Some(&residual), norm };
+                assert_close(&packed.forward_finished(&x, after)?, &portable.forward_finished(&x, after)?, 3e-5)?;
+            }
             for activation in [Activation::Gelu, Activation::Silu, Activation::Relu] {
                 let (one, other) =
                     (packed.forward_activated(&x, activation)?, portable.forward_activated(&x, activation)?);
@@ -201,7 +241,8 @@ mod tests {
             assert!(int8.is_packed());
             // Each product is at most a step of either scale wrong, and errors of both signs add up as a walk.
             let tolerance = 0.02 * (inputs as f32).sqrt();
-            assert_close(&int8.forward_added(&x, &residual)?, &packed.forward_added(&x, &residual)?, tolerance)?;
+            let after = After { residual: Some(&residual), norm: None };
+            assert_close(&int8.forward_finished(&x, after)?, &packed.forward_finished(&x, after)?, tolerance)?;
             let activated = |linear: &Linear| linear.forward_activated(&x, Activation::Gelu);
             assert_close(&activated(&int8)?, &activated(&packed)?, tolerance)?;
         }

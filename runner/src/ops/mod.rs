@@ -6,6 +6,7 @@
 //! runs on every device and is what the fused ones are tested against.
 
 mod activation;
+mod after;
 mod attention;
 mod embedding;
 mod feed_forward;
@@ -21,6 +22,7 @@ pub use kernels::Activation;
 
 pub use self::{
     activation::activate,
+    after::After,
     attention::{DistanceBias, Heads, Reach, SelfAttention},
     embedding::Table,
     feed_forward::{FeedForward, Gate},
