@@ -19,7 +19,6 @@
 #define __host__
 #define __constant__ const
 #define __forceinline__ inline __attribute__((always_inline))
-#define __noinline__ __attribute__((noinline))
 #define __align__(bytes) alignas(bytes)
 
 struct uint3 {

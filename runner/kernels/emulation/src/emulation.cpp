@@ -112,6 +112,7 @@ constexpr size_t ZONE = 256;
 enum class State { Ready, Barrier, Collective, Done };
 
 struct Fiber : Thread {
+    size_t number;
     void* stack;
     State state;
     unsigned mask;
@@ -164,8 +165,7 @@ void switch_away() {
         switch_stacks(&from->stack, m->host_stack);
         return;
     }
-    size_t at = m->place[from - m->fibers[0].get() < 0 ? 0 : 0];
-    at = m->place[from->index.x + m->size.x * (from->index.y + size_t{m->size.y} * from->index.z)];
+    size_t at = m->place[from->number];
     Fiber* next;
     do {
         at = at + 1 == m->threads ? 0 : at + 1;
@@ -242,7 +242,7 @@ bool whole(const unsigned char* zone) {
 }
 
 void check_shared(Machine& m) {
-    if (!whole(m.dynamic_shared + m.dynamic_bytes) || !whole(m.memory))
+    if (!whole(m.dynamic_shared + m.dynamic_bytes) || !whole(m.dynamic_shared - ZONE))
         m.error = "a write beyond the dynamic shared memory";
     for (const StaticArray& array : m.arrays)
         if (!whole(m.memory + array.offset + array.bytes)) m.error = "a write beyond an array in shared memory";
@@ -259,6 +259,7 @@ void run_block(Machine& m, uint64_t number) {
         Fiber& fiber = *m.fibers[i];
         fiber.index = {static_cast<unsigned>(i % m.size.x), static_cast<unsigned>(i / m.size.x % m.size.y),
                        static_cast<unsigned>(i / m.size.x / m.size.y)};
+        fiber.number = i;
         fiber.lane = i % 32;
         fiber.block = &m;
         fiber.state = State::Ready;
@@ -268,8 +269,9 @@ void run_block(Machine& m, uint64_t number) {
         fiber.stack = new_stack(m.stacks[i] + STACK, run_fiber);
     }
     arrange(m, number);
-    current = m.fibers[m.order[0]].get();
-    switch_stacks(&m.host_stack, current->stack == nullptr ? nullptr : static_cast<Fiber*>(current)->stack);
+    Fiber* first = m.fibers[m.order[0]].get();
+    current = first;
+    switch_stacks(&m.host_stack, first->stack);
     if (!m.error.empty()) return;
     if (m.done < m.threads) {
         for (size_t i = 0; i < m.threads; i++) {
@@ -318,12 +320,10 @@ void barrier() {
 void collective(unsigned mask, Resolver resolver, void* payload) {
     Machine* m = of_block();
     Fiber* self = this_fiber();
-    const size_t number = self->index.x + m->size.x * (self->index.y + size_t{m->size.y} * self->index.z);
-    const size_t first = number / 32 * 32;
+    const size_t first = self->number / 32 * 32;
     if (!(mask >> self->lane & 1)) fail("a lane that a collective does not name takes part in it");
-    if (mask != 0xffffffffu && (mask >> 1) >> (m->threads - first > 32 ? 31 : m->threads - first - 1))
+    if (m->threads - first < 32 && mask >> (m->threads - first))
         fail("a collective names lanes that the block does not have");
-    if (mask == 0xffffffffu && m->threads - first < 32) fail("a collective names lanes that the block does not have");
     self->mask = mask;
     self->resolver = resolver;
     self->payload = payload;
