@@ -11,6 +11,7 @@
 
 mod activation;
 pub mod attention;
+pub mod cuda;
 pub mod int8;
 pub mod math;
 pub mod matmul;

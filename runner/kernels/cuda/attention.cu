@@ -1,0 +1,422 @@
+// Softmax attention over packed sequences of different lengths, in one pass over the keys.
+
+#include "common.cuh"
+#include "mma.cuh"
+
+namespace {
+
+constexpr int WARPS = 4;
+constexpr int THREADS = WARPS * WARP;
+constexpr float LOG2_E = 1.4426950408889634f;
+
+// What of each sequence is kept, see `Kept` of the builder.
+enum { KEPT_ALL = 0, KEPT_FIRST = 1, KEPT_LAST = 2 };
+
+// Where the queries, keys and values of a head are: `[tokens, (query_heads + 2⋅kv_heads)⋅width]`.
+template <typename T>
+struct Head {
+    const T* queries;
+    const T* keys;
+    const T* values;
+    int64_t stride;
+};
+
+template <typename T>
+__device__ __forceinline__ Head<T> head_of(const T* qkv, int start, int head, int heads, int kv_heads, int width) {
+    const int64_t stride = static_cast<int64_t>(heads + 2 * kv_heads) * width;
+    const T* const sequence = qkv + start * stride;
+    const int shared = head / (heads / kv_heads);
+    return {sequence + static_cast<int64_t>(head) * width, sequence + static_cast<int64_t>(heads + shared) * width,
+            sequence + static_cast<int64_t>(heads + kv_heads + shared) * width, stride};
+}
+
+// The keys that a query at `position`, or all up to `last`, may see.
+struct Reach {
+    int left, right, length;
+
+    __device__ __forceinline__ int first(int position) const { return left < 0 ? 0 : max(0, position - left); }
+    __device__ __forceinline__ int end(int last) const { return right < 0 ? length : min(length, last + right + 1); }
+};
+
+// On tensor cores
+
+// The byte at which 16 bytes of a tile are: chunks are exchanged so that those of eight rows are in different banks.
+template <int WIDTH>
+__device__ __forceinline__ unsigned place_of(unsigned row, unsigned chunk) {
+    constexpr unsigned CHUNKS = WIDTH / 8;
+    const unsigned exchange = CHUNKS % 8 == 0 ? row % 8 : CHUNKS % 4 == 0 ? row / 2 % 4 : row / 4 % 2;
+    return (row * CHUNKS + (chunk ^ exchange)) * 16;
+}
+
+// Starts the copy of rows `first`.. of a head to a tile; those from `end` on are zeros.
+template <typename T, int WIDTH, int ROWS>
+__device__ __forceinline__ void copy_tile(unsigned char* tile, const T* rows, int64_t stride, int first, int end) {
+    constexpr int CHUNKS = WIDTH / 8;
+    // Rows after these are not read.
+    const int needed = min(ROWS, (end - first + 15) / 16 * 16) * CHUNKS;
+#pragma unroll
+    for (int i = 0; i < ROWS * CHUNKS / THREADS; i++) {
+        const int at = i * THREADS + threadIdx.x;
+        if (at >= needed) break;
+        const int row = at / CHUNKS, chunk = at % CHUNKS;
+        const bool present = first + row < end;
+        copy_async(tile + place_of<WIDTH>(row, chunk), rows + (present ? first + row : first) * stride + chunk * 8, present);
+    }
+}
+
+// A warp's queries and what has been summed up for them.
+template <typename T, int WIDTH, int TILES, int KEYS>
+struct Warp {
+    static constexpr bool QUERIES_IN_REGISTERS = WIDTH <= 128;
+    static constexpr int STEPS = WIDTH / 16;
+
+    uint32_t queries[QUERIES_IN_REGISTERS ? TILES : 1][QUERIES_IN_REGISTERS ? STEPS : 1][4];
+    const unsigned char* query_tile;
+    float sums[TILES][WIDTH / 8][4];
+    // Of the rows `group` and `group + 8` of each tile; the totals are of this lane's columns alone.
+    float largest_score[TILES][2], total[TILES][2];
+    // The warp's rows, and the keys that at least one of them sees.
+    int first, end, first_key, end_key;
+    const float* bias;
+    int centre;
+    float factor, scale;
+    Reach reach;
+
+    __device__ __forceinline__ int row(int tile, int half) const {
+        return first + 16 * tile + 8 * half + static_cast<int>(threadIdx.x % WARP) / 4;
+    }
+
+    __device__ __forceinline__ void query(uint32_t (&fragment)[4], int tile, int step) const {
+        if constexpr (QUERIES_IN_REGISTERS) {
+#pragma unroll
+            for (int i = 0; i < 4; i++) fragment[i] = queries[tile][step][i];
+        } else {
+            const int lane = threadIdx.x % WARP;
+            const int in_block = threadIdx.x / WARP * TILES * 16 + tile * 16 + lane % 16;
+            load_matrices(fragment, query_tile + place_of<WIDTH>(in_block, 2 * step + lane / 16));
+        }
+    }
+
+    // Whether some query sees some of these 16 keys.
+    __device__ __forceinline__ bool sees(int key) const { return key < end_key && key + 16 > first_key; }
+
+    // Takes KEYS keys from `first_of_tile` on. ALL: every query sees all of them.
+    template <bool ALL>
+    __device__ __forceinline__ void take(const unsigned char* key_tile, const unsigned char* value_tile, int first_of_tile) {
+        const int lane = threadIdx.x % WARP, column = lane % 4 * 2;
+        float scores[TILES][KEYS / 8][4];
+#pragma unroll
+        for (int group = 0; group < KEYS / 16; group++) {
+            const bool seen = ALL || sees(first_of_tile + 16 * group);
+#pragma unroll
+            for (int tile = 0; tile < TILES; tile++)
+#pragma unroll
+                for (int i = 0; i < 8; i++) scores[tile][2 * group + i / 4][i % 4] = seen ? 0.0f : -INFINITY;
+            if (!seen) continue;
+#pragma unroll
+            for (int step = 0; step < STEPS; step++) {
+                uint32_t keys[4];
+                const int key = group * 16 + lane / 16 * 8 + lane % 8;
+                load_matrices(keys, key_tile + place_of<WIDTH>(key, 2 * step + lane / 8 % 2));
+#pragma unroll
+                for (int tile = 0; tile < TILES; tile++) {
+                    uint32_t fragment[4];
+                    query(fragment, tile, step);
+                    multiply<T>(scores[tile][2 * group], fragment, keys[0], keys[1]);
+                    multiply<T>(scores[tile][2 * group + 1], fragment, keys[2], keys[3]);
+                }
+            }
+        }
+        if (bias) {
+#pragma unroll
+            for (int tile = 0; tile < TILES; tile++)
+#pragma unroll
+                for (int i = 0; i < KEYS / 2; i++) {
+                    const int key = first_of_tile + i / 4 * 8 + column + i % 2;
+                    // Rows and keys after the end of the sequence have no bias of their own.
+                    const int distance = min(max(key - row(tile, i / 2 % 2), -centre), centre);
+                    float& score = scores[tile][i / 4][i % 4];
+                    score = fmaf(score, scale, __ldg(bias + centre + distance) * LOG2_E);
+                }
+        }
+        if constexpr (!ALL) {
+#pragma unroll
+            for (int tile = 0; tile < TILES; tile++)
+#pragma unroll
+                for (int half = 0; half < 2; half++) {
+                    const int from = reach.first(row(tile, half)) - first_of_tile - column;
+                    const int to = reach.end(row(tile, half)) - first_of_tile - column;
+#pragma unroll
+                    for (int i = 0; i < KEYS / 4; i++) {
+                        const int key = i / 2 * 8 + i % 2;
+                        if (key < from || key >= to) scores[tile][i / 2][2 * half + i % 2] = -INFINITY;
+                    }
+                }
+        }
+#pragma unroll
+        for (int tile = 0; tile < TILES; tile++)
+#pragma unroll
+            for (int half = 0; half < 2; half++) weigh(scores[tile], tile, half);
+#pragma unroll
+        for (int group = 0; group < KEYS / 16; group++) {
+            if (!ALL && !sees(first_of_tile + 16 * group)) continue;
+            uint32_t weights[TILES][4];
+#pragma unroll
+            for (int tile = 0; tile < TILES; tile++)
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+                    const float(&of_lane)[4] = scores[tile][2 * group + i / 2];
+                    weights[tile][i] = two_in_register<T>(of_lane[i % 2 * 2], of_lane[i % 2 * 2 + 1]);
+                }
+#pragma unroll
+            for (int step = 0; step < STEPS; step++) {
+                uint32_t values[4];
+                const int key = group * 16 + lane % 16;
+                load_matrices_transposed(values, value_tile + place_of<WIDTH>(key, 2 * step + lane / 16));
+#pragma unroll
+                for (int tile = 0; tile < TILES; tile++) {
+                    multiply<T>(sums[tile][2 * step], weights[tile], values[0], values[1]);
+                    multiply<T>(sums[tile][2 * step + 1], weights[tile], values[2], values[3]);
+                }
+            }
+        }
+    }
+
+    // Scores become weights relative to the largest score so far; what was summed up before is scaled to it.
+    __device__ __forceinline__ void weigh(float (&scores)[KEYS / 8][4], int tile, int half) {
+        // fmaxf passes over NaN, which the differences below bring back.
+        float& before = largest_score[tile][half];
+        float now = before;
+#pragma unroll
+        for (int i = 0; i < KEYS / 4; i++) now = fmaxf(now, scores[i / 2][2 * half + i % 2]);
+        now = fmaxf(now, __shfl_xor_sync(ALL_LANES, now, 1));
+        now = fmaxf(now, __shfl_xor_sync(ALL_LANES, now, 2));
+        // Nothing seen so far: any base will do that is a number.
+        const float base = now == -INFINITY ? 0.0f : now * factor;
+        const float shrink = exp2_fast(fmaf(before, factor, -base));
+        before = now;
+        float sum = 0.0f;
+#pragma unroll
+        for (int i = 0; i < KEYS / 4; i++) {
+            float& score = scores[i / 2][2 * half + i % 2];
+            score = exp2_fast(fmaf(score, factor, -base));
+            sum += score;
+        }
+        total[tile][half] = fmaf(total[tile][half], shrink, sum);
+#pragma unroll
+        for (int i = 0; i < WIDTH / 4; i++) sums[tile][i / 2][2 * half + i % 2] *= shrink;
+    }
+};
+
+// A block takes WARPS⋅TILES⋅16 queries of one head of one sequence. Keys and values go through two tiles each: while one
+// is worked on, the next is copied.
+template <typename T, int WIDTH, int TILES, int KEYS>
+__device__ __forceinline__ void attend(const T* __restrict__ qkv, const int* __restrict__ starts,
+                                       const float* __restrict__ bias, T* __restrict__ out, int query_blocks, int kv_heads,
+                                       float scale, int left, int right, int positions, int kept) {
+    constexpr int QUERIES = WARPS * TILES * 16;
+    constexpr int TILE_BYTES = KEYS * WIDTH * sizeof(T);
+    using OfWarp = Warp<T, WIDTH, TILES, KEYS>;
+    DYNAMIC_SHARED(memory);
+
+    // The last queries first: with causal attention they take longest.
+    const int sequence = blockIdx.x / query_blocks, query_block = query_blocks - 1 - blockIdx.x % query_blocks;
+    const int heads = gridDim.y, head = blockIdx.y;
+    const int start = __ldg(starts + sequence), length = __ldg(starts + sequence + 1) - start;
+    const int first = kept == KEPT_LAST ? length - 1 : query_block * QUERIES;
+    const int end = kept == KEPT_FIRST ? min(length, 1) : min(length, first + QUERIES);
+    if (first < 0 || first >= end) return;
+    const Head<T> of = head_of(qkv, start, head, heads, kv_heads, WIDTH);
+    const Reach reach{left, right, length};
+    const int first_key = reach.first(first) / KEYS * KEYS, end_key = reach.end(end - 1);
+
+    const int lane = threadIdx.x % WARP;
+    OfWarp warp;
+    warp.reach = reach;
+    warp.first = first + static_cast<int>(threadIdx.x / WARP) * TILES * 16;
+    warp.end = min(end, warp.first + TILES * 16);
+    const bool active = warp.first < warp.end;
+    warp.first_key = reach.first(warp.first);
+    warp.end_key = active ? reach.end(warp.end - 1) : 0;
+    warp.centre = positions - 1;
+    warp.bias = bias ? bias + static_cast<int64_t>(head) * (2 * positions - 1) : nullptr;
+    warp.scale = scale * LOG2_E;
+    warp.factor = bias ? 1.0f : warp.scale;
+
+    copy_tile<T, WIDTH, KEYS>(memory, of.keys, of.stride, first_key, end_key);
+    copy_tile<T, WIDTH, KEYS>(memory + TILE_BYTES, of.values, of.stride, first_key, end_key);
+    if constexpr (OfWarp::QUERIES_IN_REGISTERS) {
+#pragma unroll
+        for (int tile = 0; tile < TILES; tile++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                const int row = warp.row(tile, i % 2);
+                const T* const query = of.queries + row * of.stride + lane % 4 * 2 + i / 2 * 8;
+#pragma unroll
+                for (int step = 0; step < OfWarp::STEPS; step++)
+                    warp.queries[tile][step][i] =
+                        row < warp.end ? __ldg(reinterpret_cast<const uint32_t*>(query + step * 16)) : 0;
+            }
+    } else {
+        unsigned char* const queries = memory + 4 * TILE_BYTES;
+        copy_tile<T, WIDTH, QUERIES>(queries, of.queries, of.stride, first, end);
+        warp.query_tile = queries;
+    }
+    commit_copies();
+#pragma unroll
+    for (int tile = 0; tile < TILES; tile++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            warp.largest_score[tile][half] = -INFINITY;
+            warp.total[tile][half] = 0.0f;
+#pragma unroll
+            for (int i = 0; i < WIDTH / 4; i++) warp.sums[tile][i / 2][2 * half + i % 2] = 0.0f;
+        }
+
+    int stage = 0;
+    for (int key = first_key; key < end_key; key += KEYS, stage ^= 1) {
+        unsigned char* const tile = memory + stage * 2 * TILE_BYTES;
+        wait_for_copies<0>();
+        // Also: every warp is done with the other stage.
+        __syncthreads();
+        if (key + KEYS < end_key) {
+            unsigned char* const next = memory + (stage ^ 1) * 2 * TILE_BYTES;
+            copy_tile<T, WIDTH, KEYS>(next, of.keys, of.stride, key + KEYS, end_key);
+            copy_tile<T, WIDTH, KEYS>(next + TILE_BYTES, of.values, of.stride, key + KEYS, end_key);
+            commit_copies();
+        }
+        if (key >= warp.end_key || key + KEYS <= warp.first_key) continue;
+        if (key >= reach.first(warp.end - 1) && key + KEYS <= reach.end(warp.first))
+            warp.template take<true>(tile, tile + TILE_BYTES, key);
+        else
+            warp.template take<false>(tile, tile + TILE_BYTES, key);
+    }
+
+#pragma unroll
+    for (int tile = 0; tile < TILES; tile++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            float total = warp.total[tile][half];
+            total += __shfl_xor_sync(ALL_LANES, total, 1);
+            total += __shfl_xor_sync(ALL_LANES, total, 2);
+            const float inverse = 1.0f / total;
+            const int row = warp.row(tile, half);
+            if (row >= warp.end) continue;
+            const int64_t out_row = kept == KEPT_ALL ? start + row : sequence;
+            T* const to = out + (out_row * heads + head) * WIDTH + lane % 4 * 2;
+#pragma unroll
+            for (int i = 0; i < WIDTH / 8; i++) {
+                const float(&sums)[4] = warp.sums[tile][i];
+                *reinterpret_cast<uint32_t*>(to + i * 8) =
+                    two_in_register<T>(sums[2 * half] * inverse, sums[2 * half + 1] * inverse);
+            }
+        }
+}
+
+// For any width
+
+constexpr int MOST_WIDTH = 256;
+
+// A warp takes one query of one head, 32 keys at a time: a lane has a key for the scores, and columns for the sums.
+template <typename T>
+__device__ __forceinline__ void attend_plainly(const T* __restrict__ qkv, const int* __restrict__ starts,
+                                               const float* __restrict__ bias, T* __restrict__ out, int query_blocks,
+                                               int kv_heads, float scale, int left, int right, int positions, int kept,
+                                               int width) {
+    SHARED_ARRAY(float, queries, WARPS * MOST_WIDTH);
+    SHARED_ARRAY(float, all_weights, WARPS * WARP);
+    const int sequence = blockIdx.x / query_blocks, query_block = query_blocks - 1 - blockIdx.x % query_blocks;
+    const int heads = gridDim.y, head = blockIdx.y, lane = threadIdx.x % WARP, of_block = threadIdx.x / WARP;
+    const int start = __ldg(starts + sequence), length = __ldg(starts + sequence + 1) - start;
+    const int row = kept == KEPT_LAST ? length - 1 - of_block : query_block * WARPS + of_block;
+    if (row < 0 || row >= length || (kept != KEPT_ALL && of_block > 0)) return;
+    const Head<T> of = head_of(qkv, start, head, heads, kv_heads, width);
+    const Reach reach{left, right, length};
+    const int first_key = reach.first(row), end_key = reach.end(row);
+    float* const query = queries + of_block * MOST_WIDTH;
+    float* const weights = all_weights + of_block * WARP;
+    if (bias) bias += static_cast<int64_t>(head) * (2 * positions - 1) + positions - 1;
+
+    for (int i = lane; i < width; i += WARP) query[i] = to_float(of.queries[row * of.stride + i]);
+    __syncwarp();
+    const bool vectors = has_vectors(qkv, width);
+    float sums[MOST_WIDTH / WARP] = {};
+    float before = -INFINITY, total = 0.0f;
+    for (int key = first_key; key < end_key; key += WARP) {
+        float score = -INFINITY;
+        if (key + lane < end_key) {
+            const T* const keys = of.keys + (key + lane) * of.stride;
+            score = 0.0f;
+            if (vectors) {
+                for (int i = 0; i < width; i += Vector<T>::SIZE) {
+                    const Vector<T> part = load_vector(keys + i);
+#pragma unroll
+                    for (int j = 0; j < Vector<T>::SIZE; j++) score = fmaf(query[i + j], to_float(part.values[j]), score);
+                }
+            } else {
+                for (int i = 0; i < width; i++) score = fmaf(query[i], to_float(keys[i]), score);
+            }
+            score *= scale * LOG2_E;
+            if (bias) score += bias[key + lane - row] * LOG2_E;
+        }
+        float now = before;
+        // fmaxf passes over NaN, which the difference below brings back.
+        now = fmaxf(now, score);
+#pragma unroll
+        for (int distance = WARP / 2; distance > 0; distance /= 2)
+            now = fmaxf(now, __shfl_xor_sync(ALL_LANES, now, distance));
+        const float base = now == -INFINITY ? 0.0f : now;
+        const float shrink = exp2f(before - base), weight = exp2f(score - base);
+        before = now;
+        total = fmaf(total, shrink, weight);
+        weights[lane] = weight;
+        __syncwarp();
+#pragma unroll
+        for (int i = 0; i < MOST_WIDTH / WARP; i++) sums[i] *= shrink;
+        for (int j = 0; j < min(WARP, end_key - key); j++) {
+            const T* const values = of.values + (key + j) * of.stride;
+            const float weight_of_key = weights[j];
+#pragma unroll
+            for (int i = 0; i < MOST_WIDTH / WARP; i++)
+                if (i * WARP + lane < width)
+                    sums[i] = fmaf(weight_of_key, to_float(values[i * WARP + lane]), sums[i]);
+        }
+        __syncwarp();
+    }
+    const float inverse = 1.0f / warp_sum(total);
+    const int64_t out_row = kept == KEPT_ALL ? start + row : sequence;
+    T* const to = out + (out_row * heads + head) * width;
+#pragma unroll
+    for (int i = 0; i < MOST_WIDTH / WARP; i++)
+        if (i * WARP + lane < width) to[i * WARP + lane] = from_float<T>(sums[i] * inverse);
+}
+
+}  // namespace
+
+#define ATTENTION(T, suffix, width, tiles, queries, keys, blocks)                                                       \
+    KERNEL_BOUNDS(attention_w##width##_q##queries##_##suffix, THREADS, blocks,                                          \
+                  (const T* qkv, const int* starts, const float* bias, T* out, int query_blocks, int kv_heads,          \
+                   float scale, int left, int right, int positions, int kept),                                          \
+                  attend<T, width, tiles, keys>(qkv, starts, bias, out, query_blocks, kv_heads, scale, left, right,     \
+                                                positions, kept))
+
+#define ATTENTION_ON_TENSOR_CORES(T, suffix)     \
+    ATTENTION(T, suffix, 16, 1, 64, 64, 4)       \
+    ATTENTION(T, suffix, 16, 2, 128, 64, 3)      \
+    ATTENTION(T, suffix, 32, 1, 64, 64, 4)       \
+    ATTENTION(T, suffix, 32, 2, 128, 64, 3)      \
+    ATTENTION(T, suffix, 64, 1, 64, 64, 4)       \
+    ATTENTION(T, suffix, 64, 2, 128, 64, 2)      \
+    ATTENTION(T, suffix, 96, 1, 64, 64, 3)       \
+    ATTENTION(T, suffix, 128, 1, 64, 64, 2)      \
+    ATTENTION(T, suffix, 256, 1, 64, 32, 1)
+
+FOR_HALF_ELEMENTS(ATTENTION_ON_TENSOR_CORES)
+
+#define ATTENTION_OF_ANY_WIDTH(T, suffix)                                                                                \
+    KERNEL(attention_##suffix, THREADS,                                                                                 \
+           (const T* qkv, const int* starts, const float* bias, T* out, int query_blocks, int kv_heads, float scale,    \
+            int left, int right, int positions, int kept, int width),                                                   \
+           attend_plainly<T>(qkv, starts, bias, out, query_blocks, kv_heads, scale, left, right, positions, kept, width))
+
+FOR_ELEMENTS(ATTENTION_OF_ANY_WIDTH)

@@ -1,0 +1,219 @@
+//! Softmax attention over packed sequences.
+
+use super::{Address, Element, Launch};
+
+/// Threads of a block.
+const THREADS: u32 = 128;
+/// Queries of a block of the kernel for any width.
+const PLAIN_QUERIES: usize = 4;
+/// The largest width of a head.
+pub const MOST_WIDTH: usize = 256;
+/// More than any position.
+const NO_LIMIT: usize = 1 << 30;
+
+/// The keys that a query at position `i` sees: those from `i - left` to `i + right`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// Keys before the query; all if `None`.
+    pub left: Option<usize>,
+    /// Keys after the query; all if `None`.
+    pub right: Option<usize>,
+}
+
+impl Reach {
+    /// All keys of the sequence.
+    pub const FULL: Self = Self { left: None, right: None };
+    /// The query's own and those before it.
+    pub const CAUSAL: Self = Self { left: None, right: Some(0) };
+
+    /// Keys at most this far away, on both sides.
+    pub fn window(reach: usize) -> Self {
+        Self { left: Some(reach), right: Some(reach) }
+    }
+
+    /// The query's own key and those before it, fewer than `width` away.
+    pub fn causal_window(width: usize) -> Self {
+        Self { left: Some(width.saturating_sub(1)), right: Some(0) }
+    }
+}
+
+/// The queries that there are contexts of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// All of them.
+    All,
+    /// The first of each sequence.
+    First,
+    /// The last of each sequence.
+    Last,
+}
+
+/// What is added to scores by the distance of key and query: ALiBi, T5's buckets.
+#[derive(Clone, Copy, Debug)]
+pub struct Bias {
+    /// f32 `[query_heads, 2⋅positions - 1]`: a row has the values for the distances from `1 - positions` on.
+    pub table: Address,
+    /// At least the length of the longest sequence.
+    pub positions: usize,
+}
+
+/// The sequences of a packed batch; none is empty.
+#[derive(Clone, Copy, Debug)]
+pub struct Sequences {
+    /// i32 `[count + 1]`: where each sequence starts, and where the last ends.
+    pub starts: Address,
+    /// The number of sequences.
+    pub count: usize,
+    /// The length of the longest.
+    pub longest: usize,
+}
+
+/// An attention, but for what it reads and writes.
+#[derive(Clone, Copy, Debug)]
+pub struct Attention {
+    /// The type of queries, keys, values and contexts.
+    pub element: Element,
+    /// Heads of queries.
+    pub query_heads: usize,
+    /// Heads of keys and values, each shared by `query_heads / key_value_heads` heads of queries.
+    pub key_value_heads: usize,
+    /// The width of a head, at most [`MOST_WIDTH`].
+    pub width: usize,
+    /// Multiplied with the scores.
+    pub scale: f32,
+    /// The keys that a query sees.
+    pub reach: Reach,
+    /// Added to the scores.
+    pub bias: Option<Bias>,
+    /// The queries that there are contexts of.
+    pub kept: Kept,
+}
+
+impl Attention {
+    /// The contexts of the kept queries, `out` `[rows, query_heads⋅width]`, of the packed `qkv`
+    /// `[tokens, (query_heads + 2⋅key_value_heads)⋅width]`: the queries of all heads, then the keys, then the values. Both
+    /// are of the element's type. `None` if there are no sequences.
+    ///
+    /// A NaN of a value may show in queries that do not see it but are worked on together with some that do.
+    ///
+    /// # Panics
+    /// If the heads cannot be shared evenly, the width is 0 or too large, or the bias has too few positions.
+    pub fn launch(&self, qkv: Address, sequences: Sequences, out: Address) -> Option<Launch> {
+        let Self { element, query_heads, key_value_heads, width, scale, reach, bias, kept } = *self;
+        assert!(key_value_heads > 0 && query_heads.is_multiple_of(key_value_heads), "evenly shared heads");
+        assert!((1..=MOST_WIDTH).contains(&width), "heads of at most {MOST_WIDTH} columns");
+        assert!(bias.is_none_or(|bias| bias.positions >= sequences.longest), "a bias for all distances");
+        if sequences.count == 0 || sequences.longest == 0 {
+            return None;
+        }
+        let longest = if kept == Kept::All { sequences.longest } else { 1 };
+        let aligned = qkv.is_aligned_to(16) && out.is_aligned_to(4);
+        // The kernel on tensor cores takes the scale out of the search for the largest score.
+        let tiles = if element != Element::F32 && aligned && scale > 0.0 { Tiles::of(width, longest) } else { None };
+        let suffix = element.suffix();
+        let (kernel, queries) = match tiles {
+            Some(Tiles { queries, .. }) => (format!("attention_w{width}_q{queries}_{suffix}"), queries),
+            None => (format!("attention_{suffix}"), PLAIN_QUERIES),
+        };
+        let query_blocks = longest.div_ceil(queries);
+        let blocks = u32::try_from(query_blocks * sequences.count).expect("fewer than 2^31 blocks");
+        let limit = |keys: Option<usize>| keys.map_or(-1, |keys| keys.min(NO_LIMIT) as i32);
+        let mut arguments = vec![
+            qkv.into(),
+            sequences.starts.into(),
+            bias.map_or(Address::ABSENT, |bias| bias.table).into(),
+            out.into(),
+            (query_blocks as i32).into(),
+            (key_value_heads as i32).into(),
+            scale.into(),
+            limit(reach.left).into(),
+            limit(reach.right).into(),
+            bias.map_or(1, |bias| bias.positions as i32).into(),
+            (kept as i32).into(),
+        ];
+        if tiles.is_none() {
+            arguments.push((width as i32).into());
+        }
+        Some(Launch {
+            kernel,
+            grid: [blocks, query_heads as u32, 1],
+            block: [THREADS, 1, 1],
+            shared_bytes: tiles.map_or(0, |tiles| tiles.bytes as u32),
+            arguments,
+        })
+    }
+}
+
+/// How a block of the kernels on tensor cores divides its work; as in `attention.cu`.
+#[derive(Clone, Copy, Debug)]
+struct Tiles {
+    /// Queries of a block.
+    queries: usize,
+    /// Shared memory of a block.
+    bytes: usize,
+}
+
+impl Tiles {
+    /// For heads of this width, if there is a kernel for them, and as many queries.
+    fn of(width: usize, longest: usize) -> Option<Self> {
+        let keys = match width {
+            16 | 32 | 64 | 96 | 128 => 64,
+            256 => 32,
+            _ => return None,
+        };
+        // Twice as many queries share the keys and values that a warp has loaded, where the registers allow it.
+        let queries = if width <= 64 && longest > 64 { 128 } else { 64 };
+        // Two tiles of keys and two of values; the queries too where they do not stay in registers.
+        let rows = 4 * keys + if width > 128 { queries } else { 0 };
+        Some(Self { queries, bytes: rows * width * 2 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attention(element: Element, width: usize) -> Attention {
+        Attention {
+            element,
+            query_heads: 4,
+            key_value_heads: 2,
+            width,
+            scale: 0.5,
+            reach: Reach::FULL,
+            bias: None,
+            kept: Kept::All,
+        }
+    }
+
+    fn launch(attention: Attention, longest: usize) -> Launch {
+        let sequences = Sequences { starts: Address(256), count: 3, longest };
+        attention.launch(Address(512), sequences, Address(1024)).expect("a launch")
+    }
+
+    #[test]
+    fn tensor_cores_are_used_where_there_is_a_kernel() {
+        let found = launch(attention(Element::F16, 64), 64);
+        assert_eq!((found.kernel.as_str(), found.grid, found.shared_bytes), ("attention_w64_q64_f16", [3, 4, 1], 32768));
+        let found = launch(attention(Element::Bf16, 64), 129);
+        assert_eq!((found.kernel.as_str(), found.grid), ("attention_w64_q128_bf16", [6, 4, 1]));
+        let found = launch(Attention { kept: Kept::Last, ..attention(Element::Bf16, 64) }, 129);
+        assert_eq!((found.kernel.as_str(), found.grid), ("attention_w64_q64_bf16", [3, 4, 1]));
+        let found = launch(attention(Element::F16, 80), 5);
+        assert_eq!((found.kernel.as_str(), found.grid, found.arguments.len()), ("attention_f16", [6, 4, 1], 12));
+        assert_eq!(launch(attention(Element::F32, 64), 4).kernel, "attention_f32");
+    }
+
+    #[test]
+    fn shared_memory_is_what_every_card_has() {
+        for width in [16, 32, 64, 96, 128, 256] {
+            assert!(launch(attention(Element::F16, width), 500).shared_bytes <= 99 * 1024);
+        }
+    }
+
+    #[test]
+    fn no_sequences_are_no_launch() {
+        let none = Sequences { starts: Address(256), count: 0, longest: 0 };
+        assert_eq!(attention(Element::F16, 64).launch(Address(512), none, Address(1024)), None);
+    }
+}
