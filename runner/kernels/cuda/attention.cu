@@ -1,4 +1,17 @@
 // Softmax attention over packed sequences of different lengths, in one pass over the keys.
+//
+// Blocks have four warps. A warp of the kernels on tensor cores has one tile of 16 queries or two, in registers with
+// their sums and with their scores for 64 keys; keys and values are in shared memory, twice. What a multiprocessor
+// holds, by the width of heads (one tile of queries and, where there is such a kernel, two), without spills:
+//            registers on 8.0 and 9.0, at most   blocks     shared memory
+//   16:      113 and 165                         4 and 3     32 and 24 KB
+//   32:      127 and 194                         4 and 2     64 and 32 KB
+//   64:      128 and 253                         4 and 2    128 and 64 KB
+//   96:      168                                 3          144 KB
+//   128:     212                                 2          128 KB
+//   256:     244                                 2          192 KB; 1 on 8.0
+// With one tile of queries the loads from shared memory take about as long as the products. Two tiles share them, which
+// is worth fewer warps where there are many keys. Blocks that end early and start late need more of them at a time.
 
 #include "common.cuh"
 #include "mma.cuh"
@@ -9,6 +22,16 @@ constexpr int WARPS = 4;
 constexpr int THREADS = WARPS * WARP;
 constexpr float LOG2_E = 1.4426950408889634f;
 
+// Cards with 100 KB of shared memory hold fewer blocks, which may have more registers.
+#if defined(__CUDA_ARCH__) && (__CUDA_ARCH__ == 860 || __CUDA_ARCH__ == 890)
+constexpr int blocks_of(int width, int blocks) {
+    const int fit = width <= 64 ? 3 : width <= 96 ? 2 : 1;
+    return blocks < fit ? blocks : fit;
+}
+#else
+constexpr int blocks_of(int, int blocks) { return blocks; }
+#endif
+
 // What of each sequence is kept, see `Kept` of the builder.
 enum { KEPT_ALL = 0, KEPT_FIRST = 1, KEPT_LAST = 2 };
 
@@ -18,16 +41,17 @@ struct Head {
     const T* queries;
     const T* keys;
     const T* values;
-    int64_t stride;
+    int stride;
+
+    __device__ __forceinline__ int64_t row(int token) const { return static_cast<int64_t>(token) * stride; }
 };
 
 template <typename T>
 __device__ __forceinline__ Head<T> head_of(const T* qkv, int start, int head, int heads, int kv_heads, int width) {
-    const int64_t stride = static_cast<int64_t>(heads + 2 * kv_heads) * width;
-    const T* const sequence = qkv + start * stride;
-    const int shared = head / (heads / kv_heads);
-    return {sequence + static_cast<int64_t>(head) * width, sequence + static_cast<int64_t>(heads + shared) * width,
-            sequence + static_cast<int64_t>(heads + kv_heads + shared) * width, stride};
+    const int stride = (heads + 2 * kv_heads) * width, shared = head / (heads / kv_heads);
+    const T* const sequence = qkv + static_cast<int64_t>(start) * stride;
+    const T* const keys = sequence + (heads + shared) * width;
+    return {sequence + head * width, keys, keys + kv_heads * width, stride};
 }
 
 // The keys that a query at `position`, or all up to `last`, may see.
@@ -40,29 +64,62 @@ struct Reach {
 
 // On tensor cores
 
-// The byte at which 16 bytes of a tile are: chunks are exchanged so that those of eight rows are in different banks.
+// A tile has rows of WIDTH values in chunks of 16 bytes. Chunks are exchanged so that those of eight rows are in
+// different banks: chunk c of a row is at c ^ exchange, where the exchange depends on row % 8 alone.
 template <int WIDTH>
-__device__ __forceinline__ unsigned place_of(unsigned row, unsigned chunk) {
-    constexpr unsigned CHUNKS = WIDTH / 8;
-    const unsigned exchange = CHUNKS % 8 == 0 ? row % 8 : CHUNKS % 4 == 0 ? row / 2 % 4 : row / 4 % 2;
-    return (row * CHUNKS + (chunk ^ exchange)) * 16;
-}
+struct Layout {
+    static constexpr int CHUNKS = WIDTH / 8;
+    static constexpr int ROW_BYTES = WIDTH * 2;
+    // Exchanges are smaller than this.
+    static constexpr int EXCHANGES = CHUNKS % 8 == 0 ? 8 : CHUNKS % 4 == 0 ? 4 : 2;
 
-// Starts the copy of rows `first`.. of a head to a tile; those from `end` on are zeros.
-template <typename T, int WIDTH, int ROWS>
-__device__ __forceinline__ void copy_tile(unsigned char* tile, const T* rows, int64_t stride, int first, int end) {
-    constexpr int CHUNKS = WIDTH / 8;
-    // Rows after these are not read.
-    const int needed = min(ROWS, (end - first + 15) / 16 * 16) * CHUNKS;
-#pragma unroll
-    for (int i = 0; i < ROWS * CHUNKS / THREADS; i++) {
-        const int at = i * THREADS + threadIdx.x;
-        if (at >= needed) break;
-        const int row = at / CHUNKS, chunk = at % CHUNKS;
-        const bool present = first + row < end;
-        copy_async(tile + place_of<WIDTH>(row, chunk), rows + (present ? first + row : first) * stride + chunk * 8, present);
+    __device__ __forceinline__ static unsigned exchange(unsigned row) { return row % 8 / (8 / EXCHANGES); }
+
+    __device__ __forceinline__ static unsigned place(unsigned row, unsigned chunk) {
+        return row * ROW_BYTES + (chunk ^ exchange(row)) * 16;
     }
-}
+};
+
+// What a lane loads of the 16×16 values at a multiple of 16 rows and columns: the chunk `right` of one row.
+template <int WIDTH>
+struct LanePlace {
+    using Of = Layout<WIDTH>;
+    unsigned row_bytes, exchanged;
+
+    __device__ __forceinline__ LanePlace(unsigned row, unsigned right)
+        : row_bytes(row * Of::ROW_BYTES), exchanged((right ^ Of::exchange(row)) * 16) {}
+
+    // The exchange stays within EXCHANGES chunks: what is left of the column and the rows before are constants.
+    __device__ __forceinline__ unsigned at(int rows, int step) const {
+        constexpr int PERIOD = Of::EXCHANGES / 2;
+        return row_bytes + (exchanged ^ (step % PERIOD * 32u)) + (rows * Of::ROW_BYTES + step / PERIOD * PERIOD * 32);
+    }
+};
+
+// What a thread copies of each tile: one chunk of every PASS_ROWS-th row.
+template <typename T, int WIDTH>
+struct Copier {
+    using Of = Layout<WIDTH>;
+    static constexpr int PASS_ROWS = THREADS / Of::CHUNKS / 4 * 4;
+    int row, chunk;
+
+    __device__ __forceinline__ Copier() : row(threadIdx.x / Of::CHUNKS), chunk(threadIdx.x % Of::CHUNKS) {}
+
+    // Where the thread's part of the `rows` starts.
+    __device__ __forceinline__ const T* part(const T* rows, int stride) const {
+        return rows + static_cast<int64_t>(row) * stride + chunk * 8;
+    }
+
+    // Starts the copy of the first ROWS rows of a `part`; those from `present` on are zeros.
+    template <int ROWS>
+    __device__ __forceinline__ void copy(unsigned char* tile, const T* part, int stride, int present) const {
+        if (PASS_ROWS * Of::CHUNKS < THREADS && row >= PASS_ROWS) return;
+#pragma unroll
+        for (int rows = 0; rows < ROWS; rows += PASS_ROWS)
+            copy_async(tile + Of::place(row + rows, chunk), part + static_cast<int64_t>(rows) * stride,
+                       row + rows < present);
+    }
+};
 
 // A warp's queries and what has been summed up for them.
 template <typename T, int WIDTH, int TILES, int KEYS>
@@ -72,15 +129,21 @@ struct Warp {
 
     uint32_t queries[QUERIES_IN_REGISTERS ? TILES : 1][QUERIES_IN_REGISTERS ? STEPS : 1][4];
     const unsigned char* query_tile;
+    LanePlace<WIDTH> key_place, value_place;
     float sums[TILES][WIDTH / 8][4];
     // Of the rows `group` and `group + 8` of each tile; the totals are of this lane's columns alone.
     float largest_score[TILES][2], total[TILES][2];
-    // The warp's rows, and the keys that at least one of them sees.
-    int first, end, first_key, end_key;
+    // The warp's rows.
+    int first, end;
+    // At distance 0.
     const float* bias;
     int centre;
-    float factor, scale;
+    float scale;
     Reach reach;
+
+    __device__ __forceinline__ Warp()
+        : key_place(threadIdx.x % WARP / 16 * 8 + threadIdx.x % 8, threadIdx.x % 16 / 8),
+          value_place(threadIdx.x % 16, threadIdx.x % WARP / 16) {}
 
     __device__ __forceinline__ int row(int tile, int half) const {
         return first + 16 * tile + 8 * half + static_cast<int>(threadIdx.x % WARP) / 4;
@@ -91,23 +154,24 @@ struct Warp {
 #pragma unroll
             for (int i = 0; i < 4; i++) fragment[i] = queries[tile][step][i];
         } else {
-            const int lane = threadIdx.x % WARP;
-            const int in_block = threadIdx.x / WARP * TILES * 16 + tile * 16 + lane % 16;
-            load_matrices(fragment, query_tile + place_of<WIDTH>(in_block, 2 * step + lane / 16));
+            load_matrices(fragment, query_tile + value_place.at(16 * tile, step));
         }
     }
 
-    // Whether some query sees some of these 16 keys.
-    __device__ __forceinline__ bool sees(int key) const { return key < end_key && key + 16 > first_key; }
+    // Whether some query sees some of these keys.
+    __device__ __forceinline__ bool sees(int key, int count) const {
+        return key < reach.end(end - 1) && key + count > reach.first(first);
+    }
 
-    // Takes KEYS keys from `first_of_tile` on. ALL: every query sees all of them.
+    // Takes KEYS keys from `first_of_tile` on. ALL: every row is of a query, which sees all of them.
     template <bool ALL>
-    __device__ __forceinline__ void take(const unsigned char* key_tile, const unsigned char* value_tile, int first_of_tile) {
-        const int lane = threadIdx.x % WARP, column = lane % 4 * 2;
+    __device__ __forceinline__ void take(const unsigned char* key_tile, const unsigned char* value_tile,
+                                         int first_of_tile) {
+        const int column = threadIdx.x % 4 * 2;
         float scores[TILES][KEYS / 8][4];
 #pragma unroll
         for (int group = 0; group < KEYS / 16; group++) {
-            const bool seen = ALL || sees(first_of_tile + 16 * group);
+            const bool seen = ALL || sees(first_of_tile + 16 * group, 16);
 #pragma unroll
             for (int tile = 0; tile < TILES; tile++)
 #pragma unroll
@@ -116,8 +180,7 @@ struct Warp {
 #pragma unroll
             for (int step = 0; step < STEPS; step++) {
                 uint32_t keys[4];
-                const int key = group * 16 + lane / 16 * 8 + lane % 8;
-                load_matrices(keys, key_tile + place_of<WIDTH>(key, 2 * step + lane / 8 % 2));
+                load_matrices(keys, key_tile + key_place.at(16 * group, step));
 #pragma unroll
                 for (int tile = 0; tile < TILES; tile++) {
                     uint32_t fragment[4];
@@ -133,10 +196,11 @@ struct Warp {
 #pragma unroll
                 for (int i = 0; i < KEYS / 2; i++) {
                     const int key = first_of_tile + i / 4 * 8 + column + i % 2;
+                    int distance = key - row(tile, i / 2 % 2);
                     // Rows and keys after the end of the sequence have no bias of their own.
-                    const int distance = min(max(key - row(tile, i / 2 % 2), -centre), centre);
+                    if (!ALL) distance = min(max(distance, -centre), centre);
                     float& score = scores[tile][i / 4][i % 4];
-                    score = fmaf(score, scale, __ldg(bias + centre + distance) * LOG2_E);
+                    score = fmaf(score, scale, __ldg(bias + distance) * LOG2_E);
                 }
         }
         if constexpr (!ALL) {
@@ -159,7 +223,7 @@ struct Warp {
             for (int half = 0; half < 2; half++) weigh(scores[tile], tile, half);
 #pragma unroll
         for (int group = 0; group < KEYS / 16; group++) {
-            if (!ALL && !sees(first_of_tile + 16 * group)) continue;
+            if (!ALL && !sees(first_of_tile + 16 * group, 16)) continue;
             uint32_t weights[TILES][4];
 #pragma unroll
             for (int tile = 0; tile < TILES; tile++)
@@ -171,8 +235,7 @@ struct Warp {
 #pragma unroll
             for (int step = 0; step < STEPS; step++) {
                 uint32_t values[4];
-                const int key = group * 16 + lane % 16;
-                load_matrices_transposed(values, value_tile + place_of<WIDTH>(key, 2 * step + lane / 16));
+                load_matrices_transposed(values, value_tile + value_place.at(16 * group, step));
 #pragma unroll
                 for (int tile = 0; tile < TILES; tile++) {
                     multiply<T>(sums[tile][2 * step], weights[tile], values[0], values[1]);
@@ -185,6 +248,7 @@ struct Warp {
     // Scores become weights relative to the largest score so far; what was summed up before is scaled to it.
     __device__ __forceinline__ void weigh(float (&scores)[KEYS / 8][4], int tile, int half) {
         // fmaxf passes over NaN, which the differences below bring back.
+        const float factor = bias ? 1.0f : scale;
         float& before = largest_score[tile][half];
         float now = before;
 #pragma unroll
@@ -208,12 +272,12 @@ struct Warp {
     }
 };
 
-// A block takes WARPS⋅TILES⋅16 queries of one head of one sequence. Keys and values go through two tiles each: while one
-// is worked on, the next is copied.
+// A block takes WARPS⋅TILES⋅16 queries of one head of one sequence. Keys and values go through two tiles each: while
+// one is worked on, the next is copied.
 template <typename T, int WIDTH, int TILES, int KEYS>
 __device__ __forceinline__ void attend(const T* __restrict__ qkv, const int* __restrict__ starts,
-                                       const float* __restrict__ bias, T* __restrict__ out, int query_blocks, int kv_heads,
-                                       float scale, int left, int right, int positions, int kept) {
+                                       const float* __restrict__ bias, T* __restrict__ out, int query_blocks,
+                                       int kv_heads, float scale, int left, int right, int positions, int kept) {
     constexpr int QUERIES = WARPS * TILES * 16;
     constexpr int TILE_BYTES = KEYS * WIDTH * sizeof(T);
     using OfWarp = Warp<T, WIDTH, TILES, KEYS>;
@@ -235,23 +299,28 @@ __device__ __forceinline__ void attend(const T* __restrict__ qkv, const int* __r
     warp.reach = reach;
     warp.first = first + static_cast<int>(threadIdx.x / WARP) * TILES * 16;
     warp.end = min(end, warp.first + TILES * 16);
-    const bool active = warp.first < warp.end;
-    warp.first_key = reach.first(warp.first);
-    warp.end_key = active ? reach.end(warp.end - 1) : 0;
+    const bool active = warp.first < warp.end, whole = warp.end == warp.first + TILES * 16;
     warp.centre = positions - 1;
-    warp.bias = bias ? bias + static_cast<int64_t>(head) * (2 * positions - 1) : nullptr;
+    warp.bias = bias ? bias + static_cast<int64_t>(head) * (2 * positions - 1) + warp.centre : nullptr;
     warp.scale = scale * LOG2_E;
-    warp.factor = bias ? 1.0f : warp.scale;
 
-    copy_tile<T, WIDTH, KEYS>(memory, of.keys, of.stride, first_key, end_key);
-    copy_tile<T, WIDTH, KEYS>(memory + TILE_BYTES, of.values, of.stride, first_key, end_key);
+    const Copier<T, WIDTH> copier;
+    const T* keys = copier.part(of.keys + of.row(first_key), of.stride);
+    const int values_from_keys = kv_heads * WIDTH;
+    const auto copy = [&](int stage, int key) {
+        unsigned char* const tile = memory + stage * 2 * TILE_BYTES;
+        copier.template copy<KEYS>(tile, keys, of.stride, end_key - key);
+        copier.template copy<KEYS>(tile + TILE_BYTES, keys + values_from_keys, of.stride, end_key - key);
+        keys += of.row(KEYS);
+    };
+    copy(0, first_key);
     if constexpr (OfWarp::QUERIES_IN_REGISTERS) {
 #pragma unroll
         for (int tile = 0; tile < TILES; tile++)
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 const int row = warp.row(tile, i % 2);
-                const T* const query = of.queries + row * of.stride + lane % 4 * 2 + i / 2 * 8;
+                const T* const query = of.queries + of.row(row) + lane % 4 * 2 + i / 2 * 8;
 #pragma unroll
                 for (int step = 0; step < OfWarp::STEPS; step++)
                     warp.queries[tile][step][i] =
@@ -259,8 +328,9 @@ __device__ __forceinline__ void attend(const T* __restrict__ qkv, const int* __r
             }
     } else {
         unsigned char* const queries = memory + 4 * TILE_BYTES;
-        copy_tile<T, WIDTH, QUERIES>(queries, of.queries, of.stride, first, end);
-        warp.query_tile = queries;
+        const T* const part = copier.part(of.queries + of.row(first), of.stride);
+        copier.template copy<QUERIES>(queries, part, of.stride, end - first);
+        warp.query_tile = queries + threadIdx.x / WARP * TILES * 16 * WIDTH * sizeof(T);
     }
     commit_copies();
 #pragma unroll
@@ -280,13 +350,11 @@ __device__ __forceinline__ void attend(const T* __restrict__ qkv, const int* __r
         // Also: every warp is done with the other stage.
         __syncthreads();
         if (key + KEYS < end_key) {
-            unsigned char* const next = memory + (stage ^ 1) * 2 * TILE_BYTES;
-            copy_tile<T, WIDTH, KEYS>(next, of.keys, of.stride, key + KEYS, end_key);
-            copy_tile<T, WIDTH, KEYS>(next + TILE_BYTES, of.values, of.stride, key + KEYS, end_key);
+            copy(stage ^ 1, key + KEYS);
             commit_copies();
         }
-        if (key >= warp.end_key || key + KEYS <= warp.first_key) continue;
-        if (key >= reach.first(warp.end - 1) && key + KEYS <= reach.end(warp.first))
+        if (!active || !warp.sees(key, KEYS)) continue;
+        if (whole && key >= reach.first(warp.end - 1) && key + KEYS <= reach.end(warp.first))
             warp.template take<true>(tile, tile + TILE_BYTES, key);
         else
             warp.template take<false>(tile, tile + TILE_BYTES, key);
@@ -337,7 +405,7 @@ __device__ __forceinline__ void attend_plainly(const T* __restrict__ qkv, const 
     float* const weights = all_weights + of_block * WARP;
     if (bias) bias += static_cast<int64_t>(head) * (2 * positions - 1) + positions - 1;
 
-    for (int i = lane; i < width; i += WARP) query[i] = to_float(of.queries[row * of.stride + i]);
+    for (int i = lane; i < width; i += WARP) query[i] = to_float(of.queries[of.row(row) + i]);
     __syncwarp();
     const bool vectors = has_vectors(qkv, width);
     float sums[MOST_WIDTH / WARP] = {};
@@ -345,13 +413,14 @@ __device__ __forceinline__ void attend_plainly(const T* __restrict__ qkv, const 
     for (int key = first_key; key < end_key; key += WARP) {
         float score = -INFINITY;
         if (key + lane < end_key) {
-            const T* const keys = of.keys + (key + lane) * of.stride;
+            const T* const keys = of.keys + of.row(key + lane);
             score = 0.0f;
             if (vectors) {
                 for (int i = 0; i < width; i += Vector<T>::SIZE) {
                     const Vector<T> part = load_vector(keys + i);
 #pragma unroll
-                    for (int j = 0; j < Vector<T>::SIZE; j++) score = fmaf(query[i + j], to_float(part.values[j]), score);
+                    for (int j = 0; j < Vector<T>::SIZE; j++)
+                        score = fmaf(query[i + j], to_float(part.values[j]), score);
                 }
             } else {
                 for (int i = 0; i < width; i++) score = fmaf(query[i], to_float(keys[i]), score);
@@ -374,7 +443,7 @@ __device__ __forceinline__ void attend_plainly(const T* __restrict__ qkv, const 
 #pragma unroll
         for (int i = 0; i < MOST_WIDTH / WARP; i++) sums[i] *= shrink;
         for (int j = 0; j < min(WARP, end_key - key); j++) {
-            const T* const values = of.values + (key + j) * of.stride;
+            const T* const values = of.values + of.row(key + j);
             const float weight_of_key = weights[j];
 #pragma unroll
             for (int i = 0; i < MOST_WIDTH / WARP; i++)
@@ -393,30 +462,29 @@ __device__ __forceinline__ void attend_plainly(const T* __restrict__ qkv, const 
 
 }  // namespace
 
-#define ATTENTION(T, suffix, width, tiles, queries, keys, blocks)                                                       \
-    KERNEL_BOUNDS(attention_w##width##_q##queries##_##suffix, THREADS, blocks,                                          \
-                  (const T* qkv, const int* starts, const float* bias, T* out, int query_blocks, int kv_heads,          \
-                   float scale, int left, int right, int positions, int kept),                                          \
-                  attend<T, width, tiles, keys>(qkv, starts, bias, out, query_blocks, kv_heads, scale, left, right,     \
-                                                positions, kept))
+#define PARAMETERS(T)                                                                                                \
+    const T *qkv, const int *starts, const float *bias, T *out, int query_blocks, int kv_heads, float scale, int left, \
+        int right, int positions, int kept
+#define ARGUMENTS qkv, starts, bias, out, query_blocks, kv_heads, scale, left, right, positions, kept
 
-#define ATTENTION_ON_TENSOR_CORES(T, suffix)     \
-    ATTENTION(T, suffix, 16, 1, 64, 64, 4)       \
-    ATTENTION(T, suffix, 16, 2, 128, 64, 3)      \
-    ATTENTION(T, suffix, 32, 1, 64, 64, 4)       \
-    ATTENTION(T, suffix, 32, 2, 128, 64, 3)      \
-    ATTENTION(T, suffix, 64, 1, 64, 64, 4)       \
-    ATTENTION(T, suffix, 64, 2, 128, 64, 2)      \
-    ATTENTION(T, suffix, 96, 1, 64, 64, 3)       \
-    ATTENTION(T, suffix, 128, 1, 64, 64, 2)      \
+#define ATTENTION(T, suffix, width, tiles, queries, keys, blocks)                               \
+    KERNEL_BOUNDS(attention_w##width##_q##queries##_##suffix, THREADS, blocks_of(width, blocks), \
+                  (PARAMETERS(T)), attend<T, width, tiles, keys>(ARGUMENTS))
+
+#define ATTENTION_ON_TENSOR_CORES(T, suffix) \
+    ATTENTION(T, suffix, 16, 1, 64, 64, 4)   \
+    ATTENTION(T, suffix, 16, 2, 128, 64, 3)  \
+    ATTENTION(T, suffix, 32, 1, 64, 64, 4)   \
+    ATTENTION(T, suffix, 32, 2, 128, 64, 2)  \
+    ATTENTION(T, suffix, 64, 1, 64, 64, 4)   \
+    ATTENTION(T, suffix, 64, 2, 128, 64, 2)  \
+    ATTENTION(T, suffix, 96, 1, 64, 64, 3)   \
+    ATTENTION(T, suffix, 128, 1, 64, 64, 2)  \
     ATTENTION(T, suffix, 256, 1, 64, 32, 1)
 
 FOR_HALF_ELEMENTS(ATTENTION_ON_TENSOR_CORES)
 
-#define ATTENTION_OF_ANY_WIDTH(T, suffix)                                                                                \
-    KERNEL(attention_##suffix, THREADS,                                                                                 \
-           (const T* qkv, const int* starts, const float* bias, T* out, int query_blocks, int kv_heads, float scale,    \
-            int left, int right, int positions, int kept, int width),                                                   \
-           attend_plainly<T>(qkv, starts, bias, out, query_blocks, kv_heads, scale, left, right, positions, kept, width))
+#define ATTENTION_OF_ANY_WIDTH(T, suffix) \
+    KERNEL(attention_##suffix, THREADS, (PARAMETERS(T), int width), attend_plainly<T>(ARGUMENTS, width))
 
 FOR_ELEMENTS(ATTENTION_OF_ANY_WIDTH)

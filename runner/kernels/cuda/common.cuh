@@ -83,7 +83,9 @@ struct alignas(16) Vector {
     T values[SIZE];
 };
 
-__device__ __forceinline__ bool is_aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
+__device__ __forceinline__ bool is_aligned(const void* pointer) {
+    return reinterpret_cast<uintptr_t>(pointer) % 16 == 0;
+}
 
 // Whether rows of `width` values from `pointer` on may be read and written as vectors. Absent pointers may.
 template <typename T>

@@ -17,12 +17,19 @@ struct MatrixLoad {
     uint32_t* registers;
 };
 
-// Lane 8i + r names row r of matrix i; each lane gets two neighbours of a row, or of a column if TRANSPOSED.
+// Lane 8i + r names row r of matrix i; each lane gets two neighbours of a row, or of a column if TRANSPOSED. The eight
+// rows of a matrix have to be in different banks: that they are not would be right, but slow.
 template <bool TRANSPOSED>
 void load_matrices(void* const* payloads) {
     uint16_t matrices[4][8][8];
-    for (int lane = 0; lane < 32; lane++)
-        memcpy(matrices[lane / 8][lane % 8], static_cast<const MatrixLoad*>(payloads[lane])->row, 16);
+    unsigned banks[4] = {};
+    for (int lane = 0; lane < 32; lane++) {
+        const void* const row = static_cast<const MatrixLoad*>(payloads[lane])->row;
+        memcpy(matrices[lane / 8][lane % 8], row, 16);
+        banks[lane / 8] |= 1u << reinterpret_cast<uintptr_t>(row) / 16 % 8;
+    }
+    for (const unsigned of_matrix : banks)
+        if (of_matrix != 0xff) fail("rows of a matrix are in the same banks");
     for (int lane = 0; lane < 32; lane++) {
         uint32_t* const registers = static_cast<MatrixLoad*>(payloads[lane])->registers;
         const int line = lane / 4, first = lane % 4 * 2;
@@ -124,13 +131,16 @@ template <typename T>
 __device__ __forceinline__ void multiply(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1);
 template <>
 __device__ __forceinline__ void multiply<__half>(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 template <>
-__device__ __forceinline__ void multiply<__nv_bfloat16>(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+__device__ __forceinline__ void multiply<__nv_bfloat16>(float (&c)[4], const uint32_t (&a)[4], uint32_t b0,
+                                                        uint32_t b1) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }

@@ -68,7 +68,8 @@ inline float __half2float(__half half) {
     const float scaled = __uint_as_float(magnitude) * 0x1p112f;
     const uint32_t finite = __float_as_uint(scaled);
     const uint32_t special = magnitude | 0x7f800000u;
-    return __uint_as_float((magnitude >= 0x0f800000u ? special : finite) | static_cast<uint32_t>(half.bits & 0x8000) << 16);
+    const uint32_t sign = static_cast<uint32_t>(half.bits & 0x8000) << 16;
+    return __uint_as_float((magnitude >= 0x0f800000u ? special : finite) | sign);
 }
 
 inline __half __float2half_rn(float value) {
@@ -124,7 +125,8 @@ void barrier();
 void collective(unsigned mask, Resolver resolver, void* payload);
 // Memory of the block that `key` stands for, the same for all threads.
 void* shared(const void* key, size_t bytes, size_t alignment);
-// Copies 16 bytes, the first `present` of them from `from`, the others 0. The target is NaN until the copy was waited for.
+// Copies 16 bytes, the first `present` of them from `from`, the others 0. The target is NaN until the copy was waited
+// for.
 void copy_async(void* to, const void* from, unsigned present);
 void commit_copies();
 // Waits for all groups of copies but the last `pending` ones.

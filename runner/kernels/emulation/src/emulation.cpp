@@ -287,7 +287,8 @@ void run_block(Machine& m, uint64_t number) {
     }
     for (size_t i = 0; i < m.threads; i++) {
         const auto& groups = m.fibers[i]->pending.groups;
-        if (groups.size() > 1 || !groups[0].empty()) m.error = format("thread %zu ends before its copies were waited for", i);
+        if (groups.size() > 1 || !groups[0].empty())
+            m.error = format("thread %zu ends before its copies were waited for", i);
     }
     check_shared(m);
 }
@@ -377,9 +378,9 @@ void wait_for_copies(unsigned pending) {
 }  // namespace emulation
 
 // Runs a kernel; `kinds` has a letter per parameter. False with a `message` if that cannot be.
-extern "C" bool embedrun_emulation_run(const char* name, const uint32_t* grid, const uint32_t* block, uint32_t shared_bytes,
-                                       const void* const* parameters, const char* kinds, char* message,
-                                       size_t capacity) {
+extern "C" bool embedrun_emulation_run(const char* name, const uint32_t* grid, const uint32_t* block,
+                                       uint32_t shared_bytes, const void* const* parameters, const char* kinds,
+                                       char* message, size_t capacity) {
     using namespace emulation;
     Machine& m = machine;
     m.error.clear();

@@ -58,8 +58,8 @@ pub fn try_run(launch: &Launch) -> Result<(), String> {
         buffer::check(address).map_err(|error| format!("{kernel}: {error}"))?;
     }
     let mut message = [0u8; 1024];
-    // SAFETY: the parameters are of the types that `kinds` says, which the callee compares with those of the kernel. The
-    // kernel is trusted to stay in its buffers; their surroundings show when it did not.
+    // SAFETY: the parameters are of the types that `kinds` says, which the callee compares with those of the kernel.
+    // The kernel is trusted to stay in its buffers; their surroundings show when it did not.
     let done = unsafe {
         embedrun_emulation_run(
             name.as_ptr(),

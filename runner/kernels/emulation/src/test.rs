@@ -51,13 +51,14 @@ pub fn assert_close<T: Real>(found: &[T], expected: &[f32], tolerance: f32, of: 
     let finite = expected.iter().map(|value| value.abs()).filter(|value| value.is_finite());
     let allowed = tolerance * finite.fold(1.0, f32::max);
     for (at, (found, &expected)) in found.iter().map(|value| value.to_f32()).zip(expected).enumerate() {
-        let equal = found == expected || (found.is_nan() && expected.is_nan());
+        let equal = found.to_bits() == expected.to_bits() || (found.is_nan() && expected.is_nan());
         assert!(equal || (found - expected).abs() <= allowed, "{of}: {found} at {at}, not {expected}");
     }
 }
 
 /// Whether two lists are the same bit for bit, but that any NaN is like another.
 pub fn same<T: Real>(a: &[T], b: &[T]) -> bool {
-    let equal = |(a, b): (&T, &T)| a.to_f32().to_bits() == b.to_f32().to_bits() || (a.to_f32().is_nan() && b.to_f32().is_nan());
+    let equal =
+        |(a, b): (&T, &T)| a.to_f32().to_bits() == b.to_f32().to_bits() || (a.to_f32().is_nan() && b.to_f32().is_nan());
     a.len() == b.len() && a.iter().zip(b).all(equal)
 }

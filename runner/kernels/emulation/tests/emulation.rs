@@ -19,10 +19,12 @@ fn argument<T: Plain>(buffer: &Buffer<T>) -> Argument {
 #[test]
 fn conversions_are_those_of_the_types() {
     let mut bits = Random::new(1);
-    let special = [0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 65504.0, 65519.0, 65520.0, 1e-8, 6e-8, 2.9e-8];
+    let special =
+        [0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 65504.0, 65519.0, 65520.0, 1e-8, 6e-8, 2.9e-8];
     // Halves and what is exactly between two of them.
     let halves = (0..=u16::MAX).map(|bits| f16::from_bits(bits).to_f32());
-    let ties = (0..0x7bff).map(|bits| (f16::from_bits(bits).to_f32() + f16::from_bits(bits + 1).to_f32()) / 2.0);
+    let half = |bits| f16::from_bits(bits).to_f32();
+    let ties = (0..0x7bff).map(|bits| half(bits).midpoint(half(bits + 1)));
     let any = (0..50_000).map(|_| f32::from_bits(bits.bits() as u32));
     let values: Vec<f32> = special.into_iter().chain(halves).chain(ties).chain(any).collect();
     let count = values.len();
@@ -62,7 +64,9 @@ fn all_threads_get_the_sum_and_the_largest() {
             let sum: f32 = values.iter().sum();
             let most = values.iter().copied().fold(f32::MIN, f32::max);
             assert!(sums[block * threads..(block + 1) * threads].iter().all(|found| (found - sum).abs() < 1e-4));
-            assert!(largest[block * threads..(block + 1) * threads].iter().all(|found| *found == most));
+            assert!(
+                largest[block * threads..(block + 1) * threads].iter().all(|found| found.to_bits() == most.to_bits())
+            );
         }
         assert!(sums[2 * threads..].iter().chain(&largest[2 * threads..]).all(|found| found.is_nan()));
     }
@@ -101,7 +105,7 @@ fn shared_memory_that_was_not_written_is_nan() {
     let out = Buffer::<f32>::new(64);
     run(&launch("check_unwritten", 1, 64, vec![argument(&out)]));
     let found = out.read();
-    assert!(found[0] == 1.0 && found[1..].iter().all(|value| value.is_nan()));
+    assert!(found[0].to_bits() == 1.0f32.to_bits() && found[1..].iter().all(|value| value.is_nan()));
 }
 
 #[test]

@@ -161,8 +161,9 @@ impl Tiles {
             256 => 32,
             _ => return None,
         };
-        // Twice as many queries share the keys and values that a warp has loaded, where the registers allow it.
-        let queries = if width <= 64 && longest > 64 { 128 } else { 64 };
+        // With many keys the tensor cores wait for shared memory, unless twice as many queries share what a warp has
+        // loaded, which the registers allow for narrow heads. With few keys more blocks at a time are better.
+        let queries = if width <= 64 && longest > 128 { 128 } else { 64 };
         // Two tiles of keys and two of values; the queries too where they do not stay in registers.
         let rows = 4 * keys + if width > 128 { queries } else { 0 };
         Some(Self { queries, bytes: rows * width * 2 })
@@ -194,7 +195,10 @@ mod tests {
     #[test]
     fn tensor_cores_are_used_where_there_is_a_kernel() {
         let found = launch(attention(Element::F16, 64), 64);
-        assert_eq!((found.kernel.as_str(), found.grid, found.shared_bytes), ("attention_w64_q64_f16", [3, 4, 1], 32768));
+        assert_eq!(
+            (found.kernel.as_str(), found.grid, found.shared_bytes),
+            ("attention_w64_q64_f16", [3, 4, 1], 32768)
+        );
         let found = launch(attention(Element::Bf16, 64), 129);
         assert_eq!((found.kernel.as_str(), found.grid), ("attention_w64_q128_bf16", [6, 4, 1]));
         let found = launch(Attention { kept: Kept::Last, ..attention(Element::Bf16, 64) }, 129);
