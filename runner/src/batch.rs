@@ -261,7 +261,8 @@ mod tests {
 
     #[test]
     fn the_last_batches_become_smaller() {
-        let sizes = |workers| last_batches(&[10; 19], TokenBudget(40), workers).iter().map(Vec::len).collect::<Vec<_>>();
+        let sizes =
+            |workers| last_batches(&[10; 19], TokenBudget(40), workers).iter().map(Vec::len).collect::<Vec<_>>();
         assert_eq!(sizes(1), [4, 4, 4, 4, 3]);
         assert_eq!(sizes(2), [4, 3, 3, 2, 1, 1, 1, 1, 1, 1, 1]);
     }

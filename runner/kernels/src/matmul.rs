@@ -163,14 +163,7 @@ pub struct Part {
 
 /// Like [`product`], with a part of `b`. Of `out`, which has a place for every column of `b`, only those of the part
 /// are written, and of the finish only those are read.
-pub fn product_with_part(
-    a: Rows<'_>,
-    b: &Packed,
-    part: Part,
-    finish: Finish<'_>,
-    out: &mut [f32],
-    out_stride: usize,
-) {
+pub fn product_with_part(a: Rows<'_>, b: &Packed, part: Part, finish: Finish<'_>, out: &mut [f32], out_stride: usize) {
     arch().dispatch(Product { a, b, part, finish, out, out_stride });
 }
 

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     batch::Rows,
     batched::RowModel,
-    ops::{Kept, Pooling, l2_normalize},
+    ops::{Kept, Pooling, device, l2_normalize},
     text::{SpecialTokens, Tokenizer, Tokens},
 };
 
@@ -248,21 +248,36 @@ impl DenseModel {
     fn forward(&self, rows: &[&Tokens]) -> candle_core::Result<Vec<f32>> {
         let batch = TokenBatch::new(rows);
         let hidden = self.encoder.forward(&batch, self.pooling.reads())?;
-        let mut vectors = if rows.iter().any(|row| row.unpooled > 0) && self.pooling.reads() == Kept::All {
-            let (hidden, sequences) = batch.sequences.without_leading(&hidden, rows.iter().map(|row| row.unpooled))?;
-            self.pooling.forward(&hidden, &sequences)?
+        let skips = rows.iter().any(|row| row.unpooled > 0) && self.pooling.reads() == Kept::All;
+        // Without projections all of it is one kernel of a device, and only vectors come back from there.
+        let skipped: Option<Vec<u32>> = skips.then(|| rows.iter().map(|row| row.unpooled as u32).collect());
+        let (dimensions, normalised) = if self.projections.is_empty() {
+            (self.dimensions, self.normalize || self.cut.is_some())
         } else {
-            self.pooling.forward(&hidden, &batch.sequences)?
+            (self.encoder.hidden_size, false)
+        };
+        let on_device =
+            self.pooling.forward_on_device(&hidden, &batch.sequences, skipped.as_deref(), dimensions, normalised)?;
+        let mut vectors = match on_device {
+            Some(vectors) if self.projections.is_empty() => return device::download(&vectors),
+            Some(vectors) => vectors,
+            None if skips => {
+                let unpooled = rows.iter().map(|row| row.unpooled);
+                let (hidden, sequences) = batch.sequences.without_leading(&hidden, unpooled)?;
+                self.pooling.forward(&hidden, &sequences)?
+            }
+            None => self.pooling.forward(&hidden, &batch.sequences)?,
         };
         for projection in &self.projections {
             vectors = projection.forward(&vectors)?;
         }
+        let mut vectors = vectors.to_dtype(DType::F32)?;
         if let Some(width) = self.cut {
             vectors = l2_normalize(&vectors.narrow(1, 0, width)?.contiguous()?)?;
         } else if self.normalize {
             vectors = l2_normalize(&vectors)?;
         }
-        vectors.to_dtype(DType::F32)?.flatten_all()?.to_vec1()
+        device::download(&vectors)
     }
 }
 

@@ -8,6 +8,8 @@ mod dense;
 mod error;
 mod folder;
 mod head;
+#[cfg(test)]
+mod on_device;
 mod reranker;
 mod sparse;
 mod terms;

@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroUsize, path::Path};
 
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 use crds::v1alpha1::{Dtype, FallbackReason};
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     batched::RowModel,
-    ops::Kept,
+    ops::{self, Kept},
     text::{Tokenizer, Tokens},
 };
 
@@ -141,16 +141,18 @@ impl SparseModel {
         let device = |source| ModelError::device(&self.name, source);
         let hidden = self.encoder.forward(&batch, Kept::All).map_err(device)?;
         // A maximum over tokens does not show what is no number, so it is looked for before.
-        let finite: Vec<u32> =
-            hidden.sum(1).and_then(|sums| sums.abs()?.lt(f32::MAX)?.to_dtype(DType::U32)?.to_vec1()).map_err(device)?;
+        let finite = |hidden: &Tensor| -> candle_core::Result<Vec<u32>> {
+            let sums = hidden.to_dtype(DType::F32)?.sum(1)?;
+            ops::device::download(&sums.abs()?.lt(f32::MAX)?.to_dtype(DType::U32)?)
+        };
+        let finite = finite(&hidden).map_err(device)?;
         if let Some(row) = batch.sequences.ranges().position(|range| finite[range].contains(&0)) {
             return Err(ModelError::NotFinite { model: self.name.clone(), row });
         }
-        let weights = self.head.forward(&hidden, &batch.sequences);
-        let weights = weights.and_then(|weights| weights.flatten_all()?.to_vec1::<f32>()).map_err(device)?;
-        let rows = weights.chunks_exact(self.encoder.vocabulary).enumerate().map(|(row, weights)| {
-            if weights.iter().all(|weight| weight.is_finite()) {
-                Ok(SparseVector::of_weights(weights, self.options.threshold, self.options.top_k))
+        let weights = self.head.forward(&hidden, &batch.sequences, self.options.threshold).map_err(device)?;
+        let rows = weights.into_iter().enumerate().map(|(row, entries)| {
+            if entries.iter().all(|(_, weight)| weight.is_finite()) {
+                Ok(SparseVector::of_entries(entries.into_iter(), self.options.threshold, self.options.top_k))
             } else {
                 Err(ModelError::NotFinite { model: self.name.clone(), row })
             }

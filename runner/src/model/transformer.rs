@@ -134,14 +134,7 @@ impl Embeddings {
         if let Some(types) = &self.types {
             parts.push((types, &batch.types));
         }
-        let mut x = Table::sum(&parts)?;
-        if let Some(scale) = self.scale {
-            x = (x * scale)?;
-        }
-        match &self.norm {
-            Some(norm) => norm.forward(&x),
-            None => Ok(x),
-        }
+        Table::embed(&parts, self.scale, self.norm.as_ref())
     }
 }
 

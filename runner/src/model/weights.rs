@@ -18,7 +18,7 @@ use safetensors::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
 
 use super::{architecture::Architecture, error::ModelError};
-use crate::ops::{Linear, Norm, Table};
+use crate::ops::{Linear, Norm, Table, device};
 
 /// Read at once for the digest.
 const READ_BYTES: usize = 1 << 20;
@@ -189,11 +189,13 @@ impl Weights {
         }
         self.used.borrow_mut().insert(name.to_owned());
         let tensor = Tensor::from_vec(values, &stored.shape[..], &Device::Cpu);
-        // On the CPU the arithmetic is that of f32, with numbers that are rounded to the type.
-        let tensor = tensor.and_then(|tensor| match (self.dtype, &self.device) {
-            (DType::F32, Device::Cpu) => Ok(tensor),
-            (dtype, Device::Cpu) => tensor.to_dtype(dtype)?.to_dtype(DType::F32),
-            (dtype, device) => tensor.to_dtype(dtype)?.to_device(device),
+        // On the CPU the arithmetic is that of f32, with numbers that are rounded to the type. So it is in the kernels of a
+        // device; their matrices are of the type, their vectors of f32.
+        let tensor = tensor.and_then(|tensor| {
+            let rounded = if self.dtype == DType::F32 { tensor } else { tensor.to_dtype(self.dtype)? };
+            let matrix = rounded.rank() > 1 && device::has_kernels(&self.device);
+            let rounded = if matrix { rounded } else { rounded.to_dtype(DType::F32)? };
+            rounded.to_device(&self.device)
         });
         tensor.map_err(|source| ModelError::device(&self.model, source))
     }

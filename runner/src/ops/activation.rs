@@ -1,18 +1,63 @@
 //! Activations over tensors.
 
-use candle_core::{Result, Tensor};
-use kernels::{Activation, math};
+use candle_core::{D, Result, Tensor};
+use kernels::{Activation, cuda, math};
 
-use super::storage;
+use super::{
+    device::{self, Machine},
+    storage,
+};
 
 /// Applies the activation to every value.
 pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
+    if let Some(mut machine) = device::machine(x) {
+        return on_device(&mut *machine, x.copy()?, None, activation);
+    }
     if !storage::on_cpu(x) {
         return portable(x, activation);
     }
     let mut values = storage::to_vec(x)?;
     math::apply(activation, &mut values);
     Tensor::from_vec(values, x.shape(), x.device())
+}
+
+/// The activation of x + `bias` (one value per column), in place, by the kernel of a device. Nobody else may hold `x`.
+pub(super) fn on_device(
+    machine: &mut dyn Machine,
+    x: Tensor,
+    bias: Option<&Tensor>,
+    activation: Activation,
+) -> Result<Tensor> {
+    let (element, width) = (device::element(x.dtype())?, x.dim(D::Minus1)?);
+    let rows = x.elem_count() / width.max(1);
+    let bias = machine.optional(bias)?;
+    let x = machine.changed(x)?;
+    let rows = cuda::activation::Rows { element, rows, width, x, bias, out: x };
+    machine.launch(rows.activate(activation))?;
+    machine.take(x)
+}
+
+/// The halves of x + `bias`, one of them activated, multiplied with each other: `[rows, 2⋅width]` → `[rows, width]`.
+pub(super) fn gated_on_device(
+    machine: &mut dyn Machine,
+    x: &Tensor,
+    bias: Option<&Tensor>,
+    activation: Activation,
+    activated: cuda::activation::Activated,
+) -> Result<Tensor> {
+    let (rows, columns) = x.dims2()?;
+    let width = columns / 2;
+    let out = machine.output(&[rows, width], x.dtype())?;
+    let rows = cuda::activation::Rows {
+        element: device::element(x.dtype())?,
+        rows,
+        width,
+        x: machine.input(x)?,
+        bias: machine.optional(bias)?,
+        out,
+    };
+    machine.launch(rows.gate(activation, activated))?;
+    machine.take(out)
 }
 
 /// [`activate`] of candle's operations.

@@ -1,13 +1,21 @@
 //! Self-attention over packed sequences: projection, positions, softmax attention, projection back.
 
-use std::{cell::RefCell, ops::Range, sync::Arc};
+use std::{
+    cell::RefCell,
+    ops::Range,
+    sync::{Arc, OnceLock},
+};
 
 use candle_core::{D, Device, Result, Tensor, bail};
 
-use kernels::attention::{Bias, Head, KeysAndValues, Scratch};
+use kernels::{
+    attention::{Bias, Head, KeysAndValues, Scratch},
+    cuda,
+};
 
 use super::{
     After, Linear, Norm, Rotary,
+    device::{self, Machine},
     sequences::{Kept, Sequences},
     storage,
 };
@@ -73,6 +81,15 @@ pub enum Reach {
 }
 
 impl Reach {
+    fn on_device(self) -> cuda::attention::Reach {
+        match self {
+            Self::Full => cuda::attention::Reach::FULL,
+            Self::Causal => cuda::attention::Reach::CAUSAL,
+            Self::Window(reach) => cuda::attention::Reach::window(reach),
+            Self::CausalWindow(width) => cuda::attention::Reach::causal_window(width),
+        }
+    }
+
     /// The keys that the query at `position` sees in a sequence of `length` tokens.
     fn keys(self, position: usize, length: usize) -> Range<usize> {
         match self {
@@ -90,6 +107,8 @@ pub struct DistanceBias {
     /// Per head, a value for every distance from `1 - positions` to `positions - 1`.
     by_head: Vec<Vec<f32>>,
     positions: usize,
+    /// `[heads, 2⋅positions - 1]` on the device, once it is needed there.
+    uploaded: OnceLock<Tensor>,
 }
 
 impl DistanceBias {
@@ -97,7 +116,16 @@ impl DistanceBias {
     /// query's, for sequences of up to `positions` tokens.
     pub fn new(heads: usize, positions: usize, value: impl Fn(usize, isize) -> f32) -> Self {
         let last = positions as isize - 1;
-        Self { by_head: (0..heads).map(|head| (-last..=last).map(|d| value(head, d)).collect()).collect(), positions }
+        let by_head = (0..heads).map(|head| (-last..=last).map(|d| value(head, d)).collect()).collect();
+        Self { by_head, positions, uploaded: OnceLock::new() }
+    }
+
+    fn on(&self, device: &Device) -> Result<&Tensor> {
+        if let Some(table) = self.uploaded.get() {
+            return Ok(table);
+        }
+        let table = Tensor::new(self.by_head.clone(), &Device::Cpu)?.to_device(device)?;
+        Ok(self.uploaded.get_or_init(|| table))
     }
 
     fn of_head(&self, head: usize) -> Bias<'_> {
@@ -129,6 +157,9 @@ pub struct SelfAttention {
 impl SelfAttention {
     /// `x` is `[tokens, hidden]`; the answer has a row for every token that is kept, finished as `after` says.
     pub fn forward(&self, x: &Tensor, sequences: &Sequences, kept: Kept, after: After<'_>) -> Result<Tensor> {
+        if let Some(mut machine) = device::machine(x).filter(|_| self.heads.width <= cuda::attention::MOST_WIDTH) {
+            return self.out.forward_finished(&self.device_contexts(&mut *machine, x, sequences, kept)?, after);
+        }
         if !(storage::on_cpu(x) && self.qkv.is_packed()) {
             return self.out.forward_finished(&self.portable_contexts(x, sequences, kept)?, after);
         }
@@ -188,17 +219,92 @@ impl SelfAttention {
                         bias: self.bias.as_ref().map(|bias| bias.of_head(head)),
                     };
                     let sees = |position| self.reach.keys(position, length);
-                    workspace.head.attend(
-                        queries_of_head,
-                        queries.clone(),
-                        sees,
-                        &mut out[head * width..],
-                        out_stride,
-                    );
+                    workspace.head.attend(queries_of_head, queries.clone(), sees, &mut out[head * width..], out_stride);
                 }
             }
         }
         Ok(())
+    }
+
+    /// [`SelfAttention::contexts`] by the kernels of a device.
+    fn device_contexts(
+        &self,
+        machine: &mut dyn Machine,
+        x: &Tensor,
+        sequences: &Sequences,
+        kept: Kept,
+    ) -> Result<Tensor> {
+        let Heads { query, key_value, width } = self.heads;
+        let qkv = if self.head_norms.is_none() && self.rotary.is_none() {
+            self.qkv.forward(x)?
+        } else {
+            let (qkv, bias) = self.qkv.product_and_bias(machine, x)?;
+            self.place_on_device(machine, qkv, bias, sequences)?
+        };
+        let bias = match &self.bias {
+            Some(bias) => {
+                Some(cuda::attention::Bias { table: machine.input(bias.on(x.device())?)?, positions: bias.positions })
+            }
+            None => None,
+        };
+        let attention = cuda::attention::Attention {
+            element: device::element(x.dtype())?,
+            query_heads: query,
+            key_value_heads: key_value,
+            width,
+            scale: self.scale,
+            reach: self.reach.on_device(),
+            bias,
+            kept: kept.on_device(),
+        };
+        let out = machine.output(&[kept.sequences(sequences).tokens(), query * width], x.dtype())?;
+        let sequences = sequences.on(x.device(), machine)?;
+        let qkv = machine.input(&qkv)?;
+        machine.launch(attention.launch(qkv, sequences, out))?;
+        machine.take(out)
+    }
+
+    /// Adds the bias to the product, then normalises and rotates the heads of queries and keys, in place.
+    fn place_on_device(
+        &self,
+        machine: &mut dyn Machine,
+        qkv: Tensor,
+        bias: Option<&Tensor>,
+        sequences: &Sequences,
+    ) -> Result<Tensor> {
+        let Heads { query, key_value, width } = self.heads;
+        let device = qkv.device().clone();
+        let mut centre = false;
+        let norms = match &self.head_norms {
+            None => None,
+            Some((of_queries, of_keys)) => {
+                let [of_queries, of_keys] = [of_queries, of_keys].map(|norm| norm.described(machine, qkv.dtype()));
+                centre = of_queries.as_ref().is_ok_and(|norm| norm.centre);
+                let head_norm = |norm: cuda::norm::Norm| cuda::rotary::HeadNorm {
+                    weight: norm.weight,
+                    bias: norm.bias,
+                    epsilon: norm.epsilon,
+                    heads: norm.width / width,
+                };
+                Some([head_norm(of_queries?), head_norm(of_keys?)])
+            }
+        };
+        let heads = cuda::rotary::Heads {
+            element: device::element(qkv.dtype())?,
+            query,
+            key_value,
+            width,
+            bias: machine.optional(bias)?,
+            norms,
+            centre,
+            rotation: match &self.rotary {
+                Some(rotary) => Some(rotary.on(&device, machine, sequences)?),
+                None => None,
+            },
+        };
+        let qkv = machine.changed(qkv)?;
+        machine.launch(heads.launch(qkv, sequences.tokens()))?;
+        machine.take(qkv)
     }
 
     /// Normalises and rotates the heads of queries and keys in place.

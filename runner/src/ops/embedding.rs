@@ -2,9 +2,16 @@
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 
-use kernels::rows;
+use kernels::{
+    cuda::embedding::{Embedding, Gathered},
+    rows,
+};
 
-use super::storage;
+use super::{
+    Norm,
+    device::{self, Machine},
+    storage,
+};
 
 /// An embedding table, `[entries, width]`.
 #[derive(Clone, Debug)]
@@ -31,12 +38,12 @@ impl Table {
         &self.0
     }
 
-    /// The sum, for each token, of its rows in several tables: `[tokens, width]`. Each table comes with an index per
-    /// token.
+    /// The sum, for each token, of its rows in up to three tables, times a `scale`, normalised: `[tokens, width]`. Each
+    /// table comes with an index per token.
     ///
     /// # Errors
     /// If an index is not in its table.
-    pub fn sum(parts: &[(&Self, &[u32])]) -> Result<Tensor> {
+    pub fn embed(parts: &[(&Self, &[u32])], scale: Option<f64>, norm: Option<&Norm>) -> Result<Tensor> {
         let Some((first, indices)) = parts.first() else { bail!("a token has at least one embedding") };
         let (tokens, width, device) = (indices.len(), first.width()?, first.0.device());
         for (table, indices) in parts {
@@ -45,9 +52,18 @@ impl Table {
                 bail!("the embedding has {entries} rows, and none for index {index}");
             }
         }
-        if !storage::on_cpu(&first.0) {
-            return Self::portable(parts, device);
+        if let Some(mut machine) = device::machine_of(device) {
+            return Self::on_device(&mut *machine, parts, scale, norm);
         }
+        let mut x = if storage::on_cpu(&first.0) { Self::sum(parts, tokens, width)? } else { Self::portable(parts)? };
+        if let Some(scale) = scale {
+            x = (x * scale)?;
+        }
+        norm.map_or(Ok(x.clone()), |norm| norm.forward(&x))
+    }
+
+    /// The sums by the kernels of the CPU.
+    fn sum(parts: &[(&Self, &[u32])], tokens: usize, width: usize) -> Result<Tensor> {
         let mut out = vec![0.0; tokens * width];
         for (table, indices) in parts {
             let (storage, layout) = table.0.storage_and_layout();
@@ -56,10 +72,46 @@ impl Table {
                 rows::add_scaled(row, &values[*index as usize * width..][..width], 1.0);
             }
         }
-        Tensor::from_vec(out, (tokens, width), device)
+        Tensor::from_vec(out, (tokens, width), &Device::Cpu)
     }
 
-    fn portable(parts: &[(&Self, &[u32])], device: &Device) -> Result<Tensor> {
+    /// [`Table::embed`] by the kernel of a device.
+    fn on_device(
+        machine: &mut dyn Machine,
+        parts: &[(&Self, &[u32])],
+        scale: Option<f64>,
+        norm: Option<&Norm>,
+    ) -> Result<Tensor> {
+        let first = parts[0].0.rows();
+        let (tokens, width) = (parts[0].1.len(), first.dim(1)?);
+        let mut tables = [Gathered::NONE; 3];
+        if parts.len() > tables.len() {
+            bail!("a token has at most {} embeddings", tables.len());
+        }
+        // Held until the launch is queued.
+        let mut uploaded = Vec::with_capacity(parts.len());
+        for ((table, indices), place) in parts.iter().zip(&mut tables) {
+            let indices = device::upload(indices, first.device())?;
+            *place = Gathered { table: machine.input(table.rows())?, indices: machine.input(&indices)? };
+            uploaded.push(indices);
+        }
+        let embedding = Embedding {
+            element: device::element(first.dtype())?,
+            width,
+            tables,
+            scale: scale.unwrap_or(1.0) as f32,
+            norm: match norm {
+                Some(norm) => Some(norm.described(machine, first.dtype())?),
+                None => None,
+            },
+        };
+        let out = machine.output(&[tokens, width], first.dtype())?;
+        machine.launch(embedding.launch(tokens, out))?;
+        machine.take(out)
+    }
+
+    fn portable(parts: &[(&Self, &[u32])]) -> Result<Tensor> {
+        let device = parts[0].0.0.device();
         let rows = |(table, indices): &(&Self, &[u32])| -> Result<Tensor> {
             table.0.index_select(&Tensor::from_slice(indices, indices.len(), &Device::Cpu)?.to_device(device)?, 0)
         };
@@ -80,13 +132,13 @@ mod tests {
     fn rows_are_gathered_and_summed() -> Result<()> {
         let (words, positions) = (Table::new(random(1, &[9, 5])?), Table::new(random(2, &[4, 5])?));
         let parts = [(&words, &[8u32, 0, 8][..]), (&positions, &[0, 1, 3][..])];
-        assert_close(&Table::sum(&parts)?, &Table::portable(&parts, &Device::Cpu)?, 0.0)
+        assert_close(&Table::embed(&parts, None, None)?, &Table::portable(&parts)?, 0.0)
     }
 
     #[test]
     fn an_index_without_a_row_is_refused() -> Result<()> {
         let words = Table::new(random(1, &[9, 5])?);
-        let error = Table::sum(&[(&words, &[0, 9])]).expect_err("there is no row 9");
+        let error = Table::embed(&[(&words, &[0, 9])], None, None).expect_err("there is no row 9");
         assert!(error.to_string().contains("9 rows, and none for index 9"), "{error}");
         Ok(())
     }

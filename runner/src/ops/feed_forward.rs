@@ -2,9 +2,13 @@
 
 use candle_core::{D, Result, Tensor};
 
-use kernels::{Activation, math, matmul::BLOCK_ROWS, rows::multiply};
+use kernels::{Activation, cuda::activation::Activated, math, matmul::BLOCK_ROWS, rows::multiply};
 
-use super::{After, Linear, activation, storage};
+use super::{
+    After, Linear, activation,
+    device::{self, Machine},
+    storage,
+};
 
 /// Whether half of the inner values gates the other half (Shazeer, 2020), and which half is activated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +37,9 @@ pub struct FeedForward {
 impl FeedForward {
     /// `[rows, hidden]` → the same shape, finished as `after` says.
     pub fn forward(&self, x: &Tensor, after: After<'_>) -> Result<Tensor> {
+        if let Some(mut machine) = device::machine(x) {
+            return self.on_device(&mut *machine, x, after);
+        }
         if !(storage::on_cpu(x) && self.up.is_packed()) {
             return self.portable(x, after);
         }
@@ -65,6 +72,20 @@ impl FeedForward {
             inner.copy_within(2 * row * width..(2 * row + 1) * width, row * width);
         }
         Ok(())
+    }
+
+    /// [`FeedForward::forward`] by the kernels of a device.
+    fn on_device(&self, machine: &mut dyn Machine, x: &Tensor, after: After<'_>) -> Result<Tensor> {
+        let (up, bias) = self.up.product_and_bias(machine, x)?;
+        let gated = |machine: &mut dyn Machine, activated| {
+            activation::gated_on_device(machine, &up, bias, self.activation, activated)
+        };
+        let inner = match self.gate {
+            Gate::None => activation::on_device(machine, up, bias, self.activation)?,
+            Gate::First => gated(machine, Activated::First)?,
+            Gate::Second => gated(machine, Activated::Second)?,
+        };
+        self.down.forward_finished(&inner, after)
     }
 
     /// [`FeedForward::forward`] of candle's operations.

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{DType, Result, Tensor, bail};
 
 use kernels::{
     Activation,
@@ -10,7 +10,11 @@ use kernels::{
     matmul::{self, Finish, Packed, Part, Rows},
 };
 
-use super::{After, activation, storage};
+use super::{
+    After, activation,
+    device::{self, Machine},
+    storage,
+};
 
 /// A linear layer.
 #[derive(Debug)]
@@ -26,6 +30,14 @@ enum Form {
     Packed { weight: Packed, bias: Option<Vec<f32>> },
     /// For the kernels of the CPU, quantised.
     Int8 { weight: PackedInt8, bias: Option<Vec<f32>> },
+    /// For the kernels of a device; the weight is `[outputs, inputs]`.
+    Device {
+        weight: Tensor,
+        /// Of the weight's type, for the product.
+        bias: Option<Tensor>,
+        /// Of f32, for the kernels that follow it.
+        wide_bias: Option<Tensor>,
+    },
     /// For candle's operations; the weight is `[inputs, outputs]`.
     Portable { weight: Tensor, bias: Option<Tensor> },
 }
@@ -33,6 +45,9 @@ enum Form {
 impl Linear {
     /// Of a `weight` of `[outputs, inputs]` and a `bias` of `[outputs]`.
     pub fn new(weight: &Tensor, bias: Option<&Tensor>) -> Result<Self> {
+        if device::has_kernels(weight.device()) {
+            return Self::for_device(weight, bias);
+        }
         if !storage::on_cpu(weight) {
             return Self::portable(weight, bias);
         }
@@ -58,6 +73,15 @@ impl Linear {
         let weight = PackedInt8::transposed(storage::slice(&storage, layout)?, outputs, inputs, inputs);
         let bias = bias.map(storage::to_vec).transpose()?;
         Ok(Self { form: Form::Int8 { weight, bias }, inputs, outputs })
+    }
+
+    /// [`Linear::new`] in the form of a device's kernels.
+    fn for_device(weight: &Tensor, bias: Option<&Tensor>) -> Result<Self> {
+        let (outputs, inputs) = weight.dims2()?;
+        let wide_bias = bias.map(|bias| bias.to_dtype(DType::F32)).transpose()?;
+        let bias = bias.map(|bias| bias.to_dtype(weight.dtype())).transpose()?;
+        let form = Form::Device { weight: weight.contiguous()?, bias, wide_bias };
+        Ok(Self { form, inputs, outputs })
     }
 
     /// [`Linear::new`] in the form of candle's operations.
@@ -116,6 +140,22 @@ impl Linear {
                 let out = self.finished(storage::slice(&storage, layout)?, rows, activation, after)?;
                 Tensor::from_vec(out, (rows, self.outputs), x.device())
             }
+            Form::Device { weight, bias, wide_bias } => {
+                // What was pooled is of f32.
+                let x = &x.to_dtype(weight.dtype())?;
+                let Some(mut machine) = device::machine(x) else { bail!("the layer is on another device") };
+                match (activation.filter(|activation| *activation != Activation::Identity), after.norm) {
+                    (None, None) => machine.product(x, weight, bias.as_ref(), after.residual),
+                    (None, Some(norm)) => {
+                        let y = machine.product(x, weight, None, None)?;
+                        norm.on_device(&mut *machine, &y, wide_bias.as_ref(), after.residual)
+                    }
+                    (Some(activation), _) => {
+                        let y = machine.product(x, weight, None, None)?;
+                        after.portable(activation::on_device(&mut *machine, y, wide_bias.as_ref(), activation)?)
+                    }
+                }
+            }
             Form::Portable { weight, bias } => {
                 let mut y = x.matmul(weight)?;
                 if let Some(bias) = bias {
@@ -150,7 +190,14 @@ impl Linear {
 
     /// Whether the layer has the form of the CPU's kernels.
     pub(super) fn is_packed(&self) -> bool {
-        !matches!(self.form, Form::Portable { .. })
+        matches!(self.form, Form::Packed { .. } | Form::Int8 { .. })
+    }
+
+    /// The product without the bias, and the bias, `[outputs]` of f32, for the kernel that follows; none if the layer has
+    /// not the form of a device's kernels.
+    pub(super) fn product_and_bias(&self, machine: &mut dyn Machine, x: &Tensor) -> Result<(Tensor, Option<&Tensor>)> {
+        let Form::Device { weight, wide_bias, .. } = &self.form else { bail!("the layer is not on a device") };
+        Ok((machine.product(x, weight, None, None)?, wide_bias.as_ref()))
     }
 
     /// The product on slices: `x` is `rows` × inputs, `out` and the residual are `rows` × outputs.
@@ -170,7 +217,7 @@ impl Linear {
         match &self.form {
             Form::Packed { weight, bias } => matmul::product(x, weight, finish(bias.as_deref()), out, self.outputs),
             Form::Int8 { weight, bias } => int8::product(x, weight, finish(bias.as_deref()), out, self.outputs),
-            Form::Portable { .. } => bail!("the layer is not packed for the CPU"),
+            Form::Device { .. } | Form::Portable { .. } => bail!("the layer is not packed for the CPU"),
         }
         Ok(())
     }

@@ -1,13 +1,15 @@
 //! The arithmetic of encoders over packed batches: hidden states are `[tokens, hidden]`, sequences follow one another
 //! without padding, and [`Sequences`] says where each begins.
 //!
-//! An operation is a type that is made of a model's tensors once. Its `forward` has two forms side by side: the fused
-//! kernel of the device (the crate `kernels` for the CPU), and a portable one that composes candle's own operations. The portable form
-//! runs on every device and is what the fused ones are tested against.
+//! An operation is a type that is made of a model's tensors once. Its `forward` has three forms side by side: the fused
+//! kernels of the CPU, those of a CUDA device (both in the crate `kernels`; see [`device`]), and a portable one that
+//! composes candle's own operations. The portable form runs on every device and is what the fused ones are tested
+//! against.
 
 mod activation;
 mod after;
 mod attention;
+pub mod device;
 mod embedding;
 mod feed_forward;
 mod linear;

@@ -2,11 +2,17 @@
 
 use candle_core::{D, DType, Result, Tensor};
 
-use kernels::norm::{Parameters, normalise};
+use kernels::{
+    cuda,
+    norm::{Parameters, normalise},
+};
 
-use super::storage;
+use super::{
+    device::{self, Machine},
+    storage,
+};
 
-/// A normalisation of rows.
+/// A normalisation of rows. Its parameters are of f32, whatever the rows are of.
 #[derive(Clone, Debug)]
 pub struct Norm {
     weight: Tensor,
@@ -33,12 +39,47 @@ impl Norm {
 
     /// `[…, width]` → the same shape.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        if let Some(mut machine) = device::machine(x) {
+            return self.on_device(&mut *machine, x, None, None);
+        }
         if !storage::on_cpu(x) {
             return self.portable(x);
         }
         let mut values = storage::to_vec(x)?;
         self.normalise(&mut values)?;
         Tensor::from_vec(values, x.shape(), x.device())
+    }
+
+    /// The norm of x + `bias` (`[width]`) + `residual` by the kernel of a device.
+    pub(super) fn on_device(
+        &self,
+        machine: &mut dyn Machine,
+        x: &Tensor,
+        bias: Option<&Tensor>,
+        residual: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let norm = self.described(machine, x.dtype())?;
+        let rows = x.elem_count() / norm.width.max(1);
+        let sum = cuda::norm::Sum {
+            x: machine.input(x)?,
+            bias: machine.optional(bias)?,
+            residual: machine.optional(residual)?,
+        };
+        let out = machine.output(x.dims(), x.dtype())?;
+        machine.launch(norm.launch(sum, rows, out, cuda::Address::ABSENT))?;
+        machine.take(out)
+    }
+
+    /// The norm as the kernels of a device have it.
+    pub(super) fn described(&self, machine: &mut dyn Machine, dtype: DType) -> Result<cuda::norm::Norm> {
+        Ok(cuda::norm::Norm {
+            element: device::element(dtype)?,
+            width: self.width()?,
+            weight: machine.input(&self.weight)?,
+            bias: machine.optional(self.bias.as_ref())?,
+            epsilon: self.epsilon as f32,
+            centre: self.centre,
+        })
     }
 
     /// Normalises rows of the CPU in place.

@@ -5,9 +5,13 @@ use std::fmt;
 
 use candle_core::{D, DType, Result, Tensor};
 
-use kernels::rows::{add_scaled, length, maximum, scale};
+use kernels::{
+    cuda::{self, pooling::Pool},
+    rows::{add_scaled, length, maximum, scale},
+};
 
 use super::{
+    device,
     sequences::{Kept, Sequences},
     storage,
 };
@@ -51,6 +55,9 @@ impl Pooling {
             let reduced = hidden.dim(0)? == sequences.len();
             return if reduced { Ok(hidden.clone()) } else { self.reads().rows(hidden, sequences) };
         }
+        if let Some(pooled) = self.forward_on_device(hidden, sequences, None, hidden.dim(1)?, false)? {
+            return Ok(pooled);
+        }
         if !storage::on_cpu(hidden) {
             return self.portable(hidden, sequences);
         }
@@ -77,6 +84,48 @@ impl Pooling {
             }
         }
         Tensor::from_vec(out, (sequences.len(), width), hidden.device())
+    }
+
+    /// The first `dimensions` columns of [`Pooling::forward`], of f32, of the tokens behind the first `skipped` of each
+    /// sequence but at least the last one, scaled to length 1 if `normalised`: by the kernel of a device; `None` where
+    /// there is none.
+    pub fn forward_on_device(
+        self,
+        hidden: &Tensor,
+        sequences: &Sequences,
+        skipped: Option<&[u32]>,
+        dimensions: usize,
+        normalised: bool,
+    ) -> Result<Option<Tensor>> {
+        let width = hidden.dim(1)?;
+        let Some(mut machine) = device::machine(hidden).filter(|_| dimensions <= Pool::MOST_DIMENSIONS) else {
+            return Ok(None);
+        };
+        // A row per sequence is one that was kept: the only token of its sequence.
+        let alone = self.reads() != Kept::All && hidden.dim(0)? == sequences.len();
+        let kept = alone.then(|| Sequences::of_lengths(sequences.ranges().map(|_| 1)));
+        let sequences = kept.as_ref().unwrap_or(sequences);
+        let skipped = skipped.map(|skipped| device::upload(skipped, hidden.device())).transpose()?;
+        let pool = Pool {
+            element: device::element(hidden.dtype())?,
+            pooling: match self {
+                Self::Cls => cuda::pooling::Pooling::First,
+                Self::Mean => cuda::pooling::Pooling::Mean,
+                Self::LastToken => cuda::pooling::Pooling::Last,
+                Self::Max => cuda::pooling::Pooling::Max,
+                Self::WeightedMean => cuda::pooling::Pooling::WeightedMean,
+                Self::MeanSqrtLength => cuda::pooling::Pooling::MeanSqrtLength,
+            },
+            width,
+            dimensions,
+            normalise: normalised,
+            skipped: machine.optional(skipped.as_ref())?,
+        };
+        let input = machine.input(hidden)?;
+        let out = machine.output(&[sequences.len(), dimensions], DType::F32)?;
+        let starts = sequences.on(hidden.device(), &mut *machine)?;
+        machine.launch(pool.launch(input, starts, out))?;
+        machine.take(out).map(Some)
     }
 
     /// [`Pooling::forward`] of candle's operations.

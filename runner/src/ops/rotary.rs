@@ -1,8 +1,11 @@
 //! Rotary position embedding (Su et al., 2021), the halves of a head rotated against each other.
 
-use candle_core::{Device, Result, Tensor};
+use std::sync::OnceLock;
 
-use kernels::rows;
+use candle_core::{Device, Result, Tensor};
+use kernels::{cuda, rows};
+
+use super::{Sequences, device::Machine};
 
 /// The rotations of every position, for heads of one width.
 #[derive(Clone, Debug)]
@@ -10,6 +13,8 @@ pub struct Rotary {
     half: usize,
     cos: Vec<f32>,
     sin: Vec<f32>,
+    /// Cosines and sines, `[positions, half]`, on the device, once they are needed there.
+    uploaded: OnceLock<[Tensor; 2]>,
 }
 
 impl Rotary {
@@ -22,6 +27,7 @@ impl Rotary {
             half: frequencies.len(),
             cos: angles().map(|angle| angle.cos() as f32).collect(),
             sin: angles().map(|angle| angle.sin() as f32).collect(),
+            uploaded: OnceLock::new(),
         }
     }
 
@@ -34,6 +40,29 @@ impl Rotary {
     pub(super) fn rotate(&self, head: &mut [f32], position: usize) {
         let at = position * self.half..(position + 1) * self.half;
         rows::rotate(&mut head[..2 * self.half], &self.cos[at.clone()], &self.sin[at]);
+    }
+
+    /// The rotation as the kernels of a device have it.
+    pub(super) fn on(
+        &self,
+        device: &Device,
+        machine: &mut dyn Machine,
+        sequences: &Sequences,
+    ) -> Result<cuda::rotary::Rotation> {
+        let tables = match self.uploaded.get() {
+            Some(tables) => tables,
+            None => {
+                let table = |values: &[f32]| Tensor::from_slice(values, values.len(), &Device::Cpu)?.to_device(device);
+                let tables = [table(&self.cos)?, table(&self.sin)?];
+                self.uploaded.get_or_init(|| tables)
+            }
+        };
+        Ok(cuda::rotary::Rotation {
+            cos: machine.input(&tables[0])?,
+            sin: machine.input(&tables[1])?,
+            half: self.half,
+            positions: machine.input(sequences.positions_on(device)?)?,
+        })
     }
 
     /// Rotates `[heads, tokens, width]`, the tokens of one sequence, with candle's operations.

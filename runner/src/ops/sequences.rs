@@ -1,17 +1,33 @@
 //! Where the sequences of a packed batch begin.
 
-use std::ops::Range;
+use std::{ops::Range, sync::OnceLock};
 
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor};
+use kernels::cuda;
 
-use super::storage;
+use super::{
+    device::{self, Machine},
+    storage,
+};
 
 /// The boundaries of the sequences in a packed batch; none is empty.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Sequences {
     /// `cu_seqlens`: the sums of the lengths before each sequence, and after the last.
     starts: Vec<usize>,
+    /// The same on the device of the batch, once it is needed there.
+    uploaded_starts: OnceLock<Tensor>,
+    /// The position of every token, likewise.
+    uploaded_positions: OnceLock<Tensor>,
 }
+
+impl PartialEq for Sequences {
+    fn eq(&self, other: &Self) -> bool {
+        self.starts == other.starts
+    }
+}
+
+impl Eq for Sequences {}
 
 impl Sequences {
     /// Sequences of the given lengths, one after another.
@@ -24,7 +40,7 @@ impl Sequences {
             assert!(length > 0, "a sequence has at least one token");
             starts.push(starts[starts.len() - 1] + length);
         }
-        Self { starts }
+        Self { starts, uploaded_starts: OnceLock::new(), uploaded_positions: OnceLock::new() }
     }
 
     /// The number of sequences.
@@ -59,9 +75,37 @@ impl Sequences {
         Ok((Tensor::cat(&parts, 0)?, Self::of_lengths(rest.iter().map(Range::len))))
     }
 
+    /// The length of the longest.
+    pub fn longest(&self) -> usize {
+        self.ranges().map(|range| range.len()).max().unwrap_or(0)
+    }
+
+    /// The sequences as the kernels of a device have them.
+    pub(super) fn on(&self, device: &Device, machine: &mut dyn Machine) -> Result<cuda::attention::Sequences> {
+        let starts =
+            uploaded(&self.uploaded_starts, device, || self.starts.iter().map(|start| *start as u32).collect())?;
+        Ok(cuda::attention::Sequences { starts: machine.input(starts)?, count: self.len(), longest: self.longest() })
+    }
+
+    /// The position of every token on the device, `[tokens]`.
+    pub(super) fn positions_on(&self, device: &Device) -> Result<&Tensor> {
+        uploaded(&self.uploaded_positions, device, || self.positions().map(|position| position as u32).collect())
+    }
+
     /// The position of every token in its sequence.
     pub fn positions(&self) -> impl Iterator<Item = usize> {
         self.ranges().flat_map(|range| 0..range.len())
+    }
+}
+
+/// Numbers on the device, copied there when they are first needed.
+fn uploaded<'a>(slot: &'a OnceLock<Tensor>, device: &Device, values: impl FnOnce() -> Vec<u32>) -> Result<&'a Tensor> {
+    match slot.get() {
+        Some(tensor) => Ok(tensor),
+        None => {
+            let tensor = device::upload(&values(), device)?;
+            Ok(slot.get_or_init(|| tensor))
+        }
     }
 }
 
@@ -78,6 +122,14 @@ pub enum Kept {
 }
 
 impl Kept {
+    pub(super) fn on_device(self) -> cuda::attention::Kept {
+        match self {
+            Self::All => cuda::attention::Kept::All,
+            Self::First => cuda::attention::Kept::First,
+            Self::Last => cuda::attention::Kept::Last,
+        }
+    }
+
     /// The kept positions of a sequence of `length` tokens.
     pub fn of(self, length: usize) -> Range<usize> {
         match self {

@@ -1,10 +1,21 @@
 //! The product of hidden states with every entry of a vocabulary, of which only the maximum per sequence is kept: tokens
-//! × vocabulary is never in memory.
+//! × vocabulary is never in memory. On a device it is made a tile of the vocabulary at a time, small enough to stay in
+//! the cache of a card, and what leaves the device are the entries with a weight.
 
-use candle_core::{Result, Tensor};
-use kernels::matmul::{Packed, Rows, largest_product};
+use candle_core::{DType, Result, Tensor, bail};
+use kernels::{
+    cuda::vocabulary::{Largest, Sparse, Tile},
+    matmul::{Packed, Rows, largest_product},
+};
 
-use super::{sequences::Sequences, storage};
+use super::{device, sequences::Sequences, storage};
+
+/// Scores of a tile on a device: half of them are as many bytes as the second cache of an H100 has.
+const TILE_VALUES: usize = 12 << 20;
+/// Entries of the smallest tile, which a product needs to be fast.
+const LEAST_TILE: usize = 512;
+/// Entries of the largest tile.
+const MOST_TILE: usize = 16384;
 
 /// The entries of a vocabulary as a linear layer.
 #[derive(Debug)]
@@ -18,6 +29,8 @@ pub struct Vocabulary {
 enum Form {
     /// For the kernels of the CPU.
     Packed(Packed),
+    /// For the kernels of a device: `[entries, hidden]`.
+    Device(Tensor),
     /// For candle's operations: `[hidden, entries]`.
     Portable(Tensor),
 }
@@ -25,6 +38,10 @@ enum Form {
 impl Vocabulary {
     /// Of a `weight` of `[entries, hidden]` and a `bias` of `[entries]`.
     pub fn new(weight: &Tensor, bias: &Tensor) -> Result<Self> {
+        if device::has_kernels(weight.device()) {
+            let form = Form::Device(weight.contiguous()?);
+            return Ok(Self { form, bias: bias.to_dtype(DType::F32)?, entries: weight.dim(0)? });
+        }
         if !storage::on_cpu(weight) {
             return Self::portable(weight, bias);
         }
@@ -44,6 +61,7 @@ impl Vocabulary {
     /// `[sequences, entries]`.
     pub fn largest(&self, hidden: &Tensor, sequences: &Sequences) -> Result<Tensor> {
         let largest = match &self.form {
+            Form::Device(weight) => return self.on_device(weight, hidden, sequences, false),
             Form::Packed(packed) => {
                 let mut out = vec![f32::NEG_INFINITY; sequences.len() * self.entries];
                 let (storage, layout) = hidden.storage_and_layout();
@@ -63,6 +81,63 @@ impl Vocabulary {
             }
         };
         largest.broadcast_add(&self.bias)
+    }
+
+    /// The weights log(1 + relu(largest logit)) above the `threshold` of every sequence, by ascending entry.
+    pub fn weights(&self, hidden: &Tensor, sequences: &Sequences, threshold: f32) -> Result<Vec<Vec<(u32, f32)>>> {
+        if let Form::Device(weight) = &self.form {
+            return self.compact(&self.on_device(weight, hidden, sequences, true)?, threshold);
+        }
+        // The logarithm is monotone, so that the maximum comes first and is all that is ever kept.
+        let weights = (self.largest(hidden, sequences)?.relu()? + 1.0)?.log()?.flatten_all()?.to_vec1::<f32>()?;
+        // What is no number is kept, so that it shows.
+        let kept = |(_, weight): &(u32, f32)| weight.is_nan() || *weight > threshold;
+        Ok(weights
+            .chunks_exact(self.entries)
+            .map(|row| (0..).zip(row.iter().copied()).filter(kept).collect())
+            .collect())
+    }
+
+    /// The largest logits, or their weights, f32 `[sequences, entries]`, by the kernels of a device.
+    fn on_device(&self, weight: &Tensor, hidden: &Tensor, sequences: &Sequences, weights: bool) -> Result<Tensor> {
+        let Some(mut machine) = device::machine(hidden) else { bail!("the hidden states are on another device") };
+        let tile = (TILE_VALUES / sequences.tokens().max(1)).clamp(LEAST_TILE, MOST_TILE);
+        let largest = Largest { bias: machine.input(&self.bias)?, entries: self.entries, weights };
+        let starts = sequences.on(hidden.device(), &mut *machine)?;
+        let out = machine.output(&[sequences.len(), self.entries], DType::F32)?;
+        for first in (0..self.entries).step_by(tile) {
+            let count = tile.min(self.entries - first);
+            let scores = machine.product(hidden, &weight.narrow(0, first, count)?, None, None)?;
+            let tile =
+                Tile { element: device::element(scores.dtype())?, scores: machine.input(&scores)?, first, count };
+            machine.launch(largest.launch(tile, starts, out))?;
+        }
+        machine.take(out)
+    }
+
+    /// The weights above the threshold, of which alone there is a copy on the host.
+    fn compact(&self, weights: &Tensor, threshold: f32) -> Result<Vec<Vec<(u32, f32)>>> {
+        let Some(mut machine) = device::machine(weights) else { bail!("the weights are on another device") };
+        let rows = weights.dim(0)?;
+        let sparse = Sparse { weights: machine.input(weights)?, rows, entries: self.entries, threshold };
+        let counts = machine.output(&[rows], DType::U32)?;
+        machine.launch(sparse.count(counts))?;
+        let counts: Vec<u32> = device::download(&machine.take(counts)?)?;
+        let mut offsets = Vec::with_capacity(rows);
+        let mut total = 0;
+        for count in &counts {
+            offsets.push(total);
+            total += count;
+        }
+        let offsets = device::upload(&offsets, weights.device())?;
+        let indices = machine.output(&[total as usize], DType::U32)?;
+        let values = machine.output(&[total as usize], DType::F32)?;
+        let offsets = machine.input(&offsets)?;
+        machine.launch(sparse.compact(offsets, indices, values))?;
+        let indices: Vec<u32> = device::download(&machine.take(indices)?)?;
+        let values: Vec<f32> = device::download(&machine.take(values)?)?;
+        let mut entries = indices.into_iter().zip(values);
+        Ok(counts.iter().map(|count| entries.by_ref().take(*count as usize).collect()).collect())
     }
 }
 

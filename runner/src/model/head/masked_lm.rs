@@ -10,7 +10,7 @@ use crate::{
         transformer::Encoder,
         weights::{Tensors, Weights},
     },
-    ops::{Activation, Linear, Norm, Sequences, Vocabulary, activate},
+    ops::{Activation, Linear, Norm, Sequences, Vocabulary},
 };
 
 /// The head: a transformation of the hidden state, then the product with every vocabulary entry.
@@ -95,11 +95,9 @@ impl MaskedLmHead {
         })
     }
 
-    /// The weight of every vocabulary entry for every text, `[sequences, vocabulary]`: log(1 + relu(the largest logit
-    /// among the tokens)). The logarithm is monotone, so that the maximum comes first and is all that is ever kept.
-    pub fn forward(&self, hidden: &Tensor, sequences: &Sequences) -> Result<Tensor> {
-        let transformed = activate(&self.transform.forward(hidden)?, self.activation)?;
-        let largest = self.decoder.largest(&self.norm.forward(&transformed)?, sequences)?;
-        (largest.relu()? + 1.0)?.log()
+    /// The entries with a weight above the `threshold` for every text: log(1 + relu(the largest logit among the tokens)).
+    pub fn forward(&self, hidden: &Tensor, sequences: &Sequences, threshold: f32) -> Result<Vec<Vec<(u32, f32)>>> {
+        let transformed = self.transform.forward_activated(hidden, self.activation)?;
+        self.decoder.weights(&self.norm.forward(&transformed)?, sequences, threshold)
     }
 }
