@@ -22,6 +22,10 @@ parity: ## Make the fixtures of tests/parity again with the reference implementa
 bench: ## This runner beside its peers on the same texts, into docs/benchmarks.md (CASES="minilm splade", REPEAT=3)
 	@$$(scripts/python-env.sh parity) tests/bench/run.py $(CASES) --repeat $(or $(REPEAT),3)
 
+.PHONY: cuda
+cuda: ## The runner for NVIDIA cards, into target/cuda/dist (no GPU is needed to build it)
+	@scripts/cuda.sh
+
 .PHONY: lint
 lint: ## Format, clippy, shell and chart checks
 	cargo fmt --all --check

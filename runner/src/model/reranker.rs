@@ -7,7 +7,6 @@ use std::{
 };
 
 use candle_core::{DType, Device, Tensor};
-use crds::v1alpha1::Dtype;
 
 use super::{
     ModelError, Weights,
@@ -16,6 +15,7 @@ use super::{
     folder::{ModelFolder, ModuleKind, read_json},
     head::{classifier::Classifier, projection::activation_of_class},
     transformer::{Encoder, TokenBatch},
+    weights::natural_dtype,
 };
 use crate::{
     batched::RowModel,
@@ -61,7 +61,7 @@ impl Reranker {
         folder.expect_chain(&[ModuleKind::Transformer], &[])?;
         let config = folder.config()?;
         let architecture = Architecture::of(&config)?;
-        let weights = Weights::open(name, &folder.weights(&folder.encoder)?, Dtype::F32, device)?;
+        let weights = Weights::open(name, &folder.weights(&folder.encoder)?, natural_dtype(device), device)?;
         let encoder = (architecture.load)(&config, &weights)?;
         let tokenizer = open_tokenizer(&folder, &encoder, max_tokens, architecture.special_tokens)?;
         let template = config.model_type().starts_with("qwen");

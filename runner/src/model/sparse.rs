@@ -3,7 +3,7 @@
 use std::{num::NonZeroUsize, path::Path};
 
 use candle_core::{DType, Device, Tensor};
-use crds::v1alpha1::{Dtype, FallbackReason};
+use crds::v1alpha1::FallbackReason;
 
 use super::{
     ModelError, Weights,
@@ -12,6 +12,7 @@ use super::{
     folder::{ModelFolder, ModuleKind},
     head::masked_lm::MaskedLmHead,
     transformer::{Encoder, TokenBatch},
+    weights::natural_dtype,
 };
 use crate::{
     batched::RowModel,
@@ -88,7 +89,7 @@ impl SparseModel {
         folder.expect_splade_max()?;
         let config = folder.config()?;
         let architecture = Architecture::of(&config)?;
-        let weights = Weights::open(name, &folder.weights(&folder.encoder)?, Dtype::F32, device)?;
+        let weights = Weights::open(name, &folder.weights(&folder.encoder)?, natural_dtype(device), device)?;
         let encoder = (architecture.load)(&config, &weights)?;
         let head = MaskedLmHead::load(&config, &weights, &encoder)?;
         weights.refuse_unused(architecture)?;

@@ -26,6 +26,11 @@ const READ_BYTES: usize = 1 << 20;
 /// The old names of a layer norm's parameters, which came from TensorFlow checkpoints.
 const OLD_NAMES: [(&str, &str); 2] = [("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")];
 
+/// The type of a model's arithmetic where none is asked for: on a card that of its tensor cores, on a CPU f32.
+pub fn natural_dtype(device: &Device) -> v1alpha1::Dtype {
+    if device::has_kernels(device) { v1alpha1::Dtype::F16 } else { v1alpha1::Dtype::F32 }
+}
+
 /// The weights files of a model.
 pub struct Weights {
     model: String,

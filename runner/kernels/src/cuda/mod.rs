@@ -16,6 +16,10 @@ pub mod rotary;
 pub mod top_k;
 pub mod vocabulary;
 
+/// The kernels, compiled: the name of a source and its image for the driver.
+#[cfg(feature = "cuda")]
+pub const FATBINS: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/fatbins.rs"));
+
 /// An address in the memory of the device; 0 for what is absent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address(pub u64);
