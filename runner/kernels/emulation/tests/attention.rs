@@ -359,7 +359,7 @@ fn drawn<T: Real>(seed: u64) {
     let key_value_heads = 1 + drawn.below(2);
     let query_heads = key_value_heads * (1 + drawn.below(3));
     let width = if drawn.below(3) > 0 { WIDTHS[drawn.below(4)] } else { 1 + drawn.below(70) };
-    let lengths: Vec<usize> = (0..1 + drawn.below(4)).map(|_| 1 + drawn.below(150)).collect();
+    let lengths: Vec<usize> = (0..=drawn.below(4)).map(|_| 1 + drawn.below(150)).collect();
     let mut limit = || (drawn.below(3) > 0).then(|| drawn.below(90));
     let reach = Reach { left: limit(), right: limit() };
     let kept = [Kept::All, Kept::All, Kept::First, Kept::Last][drawn.below(4)];
