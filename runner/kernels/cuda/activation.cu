@@ -1,81 +1,96 @@
-// Activations of rows after the sum with a bias, plain and gated. A thread has the columns of one vector.
+// Activations, gates and sums over rows of any width. A thread has a chunk of a row at a time.
 
-#include "common.cuh"
+#include "rows.cuh"
 
-// As `Activation` of the crate.
-enum class Activation { Gelu, GeluTanh, Silu, Relu, Tanh, Sigmoid, Identity };
+namespace {
 
+constexpr int THREADS = 256;
+
+// As `kernels::Activation`.
+enum { GELU = 0, GELU_TANH = 1, SILU = 2, RELU = 3, TANH = 4, SIGMOID = 5, IDENTITY = 6 };
+
+__device__ __forceinline__ float gelu(float x) {
+    const float half = 0.5f * x;
+    return fmaf(half, erff(x * 0.70710678f), half);
+}
+__device__ __forceinline__ float gelu_tanh(float x) {
+    const float half = 0.5f * x;
+    return fmaf(half, tanhf(0.7978846f * fmaf(x * x * x, 0.044715f, x)), half);
+}
 __device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
 
-__device__ __forceinline__ float activate(Activation activation, float x) {
+template <int SIZE, typename F>
+__device__ __forceinline__ void map(float (&values)[SIZE], F f) {
+#pragma unroll
+    for (int i = 0; i < SIZE; i++) values[i] = f(values[i]);
+}
+
+template <int SIZE>
+__device__ __forceinline__ void activate(float (&values)[SIZE], int activation) {
     switch (activation) {
-        case Activation::Gelu: return 0.5f * x * (1.0f + erff(x * 0.70710678f));
-        case Activation::GeluTanh: return 0.5f * x * (1.0f + tanhf(0.79788456f * (x + 0.044715f * x * x * x)));
-        case Activation::Silu: return x * sigmoid(x);
-        case Activation::Relu: return x > 0.0f || x != x ? x : 0.0f;
-        case Activation::Tanh: return tanhf(x);
-        case Activation::Sigmoid: return sigmoid(x);
-        default: return x;
+        case GELU: return map(values, [](float x) { return gelu(x); });
+        case GELU_TANH: return map(values, [](float x) { return gelu_tanh(x); });
+        case SILU: return map(values, [](float x) { return x * sigmoid(x); });
+        // NaN stays NaN.
+        case RELU: return map(values, [](float x) { return x < 0.0f ? 0.0f : x; });
+        case TANH: return map(values, [](float x) { return tanhf(x); });
+        case SIGMOID: return map(values, [](float x) { return sigmoid(x); });
+        default: return;
     }
 }
 
-// out = act(x + bias), `[rows, width]`; `out` may be `x`.
-template <typename T>
-__device__ __forceinline__ void activate_rows(const T* x, const float* bias, T* out, long long rows, int width,
-                                              Activation activation) {
-    constexpr int SIZE = Vector<T>::SIZE;
-    const long long index = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;
-    const int parts = (width + SIZE - 1) / SIZE;
-    const long long row = index / parts;
-    const int first = static_cast<int>(index % parts) * SIZE;
+// Calls f(row, column) for every chunk of this thread: a row per thread in y, columns over those in x.
+template <int SIZE, typename F>
+__device__ __forceinline__ void for_chunks(int rows, int width, F f) {
+    const int64_t row = static_cast<int64_t>(blockIdx.x) * blockDim.y + threadIdx.y;
     if (row >= rows) return;
-    const auto value = [&](T x, int column) {
-        return from_float<T>(activate(activation, to_float(x) + (bias ? bias[column] : 0.0f)));
-    };
-    if (has_vectors(x, width) && has_vectors(out, width)) {
-        Vector<T> vector = load_written_vector(x + row * width + first);
-#pragma unroll
-        for (int i = 0; i < SIZE; i++) vector.values[i] = value(vector.values[i], first + i);
-        store_vector(out + row * width + first, vector);
-    } else {
-        for (int column = first; column < min(width, first + SIZE); column++)
-            out[row * width + column] = value(x[row * width + column], column);
-    }
+    for (int column = threadIdx.x * SIZE; column < width; column += blockDim.x * SIZE) f(row, column);
 }
 
-// out `[rows, width]` = act(first half) * second half of x + bias `[rows, 2⋅width]`, or first * act(second).
-template <typename T>
-__device__ __forceinline__ void gate_rows(const T* x, const float* bias, T* out, long long rows, int width,
-                                          Activation activation, bool first_activated) {
-    constexpr int SIZE = Vector<T>::SIZE;
-    const long long index = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;
-    const int parts = (width + SIZE - 1) / SIZE;
-    const long long row = index / parts;
-    const int from = static_cast<int>(index % parts) * SIZE;
-    if (row >= rows) return;
-    const auto value = [&](T one, T other, int column) {
-        const float first = to_float(one) + (bias ? bias[column] : 0.0f);
-        const float second = to_float(other) + (bias ? bias[width + column] : 0.0f);
-        return from_float<T>(first_activated ? activate(activation, first) * second : first * activate(activation, second));
-    };
-    const T* in = x + row * 2 * width;
-    if (has_vectors(x, width) && has_vectors(out, width)) {
-        const Vector<T> one = load_vector(in + from), other = load_vector(in + width + from);
-        Vector<T> vector;
-#pragma unroll
-        for (int i = 0; i < SIZE; i++) vector.values[i] = value(one.values[i], other.values[i], from + i);
-        store_vector(out + row * width + from, vector);
-    } else {
-        for (int column = from; column < min(width, from + SIZE); column++)
-            out[row * width + column] = value(in[column], in[width + column], column);
-    }
+// act(x + bias + residual)
+template <typename T, int SIZE>
+__device__ __forceinline__ void activate_rows(const T* x, const float* bias, const T* residual, T* out, int rows,
+                                              int width, int activation) {
+    for_chunks<SIZE>(rows, width, [&](int64_t row, int column) {
+        float values[SIZE];
+        load_chunk(values, x + row * width + column);
+        add_chunk(values, bias, column);
+        add_chunk(values, residual, row * width + column);
+        activate(values, activation);
+        store_chunk(out + row * width + column, values);
+    });
 }
 
-#define ACTIVATION(type, suffix)                                                                                  \
-    KERNEL(activation_##suffix, 256,                                                                              \
-           (const type* x, const float* bias, type* out, long long rows, int width, int activation),              \
-           activate_rows<type>(x, bias, out, rows, width, static_cast<Activation>(activation)))                   \
-    KERNEL(gate_##suffix, 256,                                                                                    \
-           (const type* x, const float* bias, type* out, long long rows, int width, int activation, int first),   \
-           gate_rows<type>(x, bias, out, rows, width, static_cast<Activation>(activation), first != 0))
-FOR_ELEMENTS(ACTIVATION)
+// The halves of x + bias, one of them activated, multiplied; `width` is that of a half.
+template <typename T, int SIZE>
+__device__ __forceinline__ void gate_rows(const T* __restrict__ x, const float* __restrict__ bias, T* __restrict__ out,
+                                          int rows, int width, int activation, int second_is_activated) {
+    for_chunks<SIZE>(rows, width, [&](int64_t row, int column) {
+        const int64_t from = row * 2 * width + column;
+        float first[SIZE], second[SIZE];
+        load_chunk(first, x + from);
+        load_chunk(second, x + from + width);
+        add_chunk(first, bias, column);
+        add_chunk(second, bias, column + width);
+        if (second_is_activated) activate(second, activation);
+        else activate(first, activation);
+#pragma unroll
+        for (int i = 0; i < SIZE; i++) first[i] *= second[i];
+        store_chunk(out + row * width + column, first);
+    });
+}
+
+}  // namespace
+
+#define ACTIVATION(T, suffix, form, size)                                                                            \
+    KERNEL(activation_##form##_##suffix, THREADS,                                                                    \
+           (const T* x, const float* bias, const T* residual, T* out, int rows, int width, int activation),          \
+           activate_rows<T, size>(x, bias, residual, out, rows, width, activation))                                  \
+    KERNEL(gate_##form##_##suffix, THREADS,                                                                          \
+           (const T* x, const float* bias, T* out, int rows, int width, int activation, int second_is_activated),    \
+           gate_rows<T, size>(x, bias, out, rows, width, activation, second_is_activated))
+#define ACTIVATIONS(T, suffix)                           \
+    ACTIVATION(T, suffix, vectors, Vector<T>::SIZE)      \
+    ACTIVATION(T, suffix, values, 1)
+
+FOR_ELEMENTS(ACTIVATIONS)

@@ -6,10 +6,10 @@
 //            registers on 8.0 and 9.0, at most   blocks     shared memory
 //   16:      113 and 165                         4 and 3     32 and 24 KB
 //   32:      127 and 194                         4 and 2     64 and 32 KB
-//   64:      128 and 253                         4 and 2    128 and 64 KB
+//   64:      150 on 8.0, 128 on 9.0, and 249     3, 4 and 2  96, 128 and 64 KB
 //   96:      168                                 3          144 KB
 //   128:     212                                 2          128 KB
-//   256:     244                                 2          192 KB; 1 on 8.0
+//   256:     243                                 2          192 KB; 1 on 8.0
 // With one tile of queries the loads from shared memory take about as long as the products. Two tiles share them, which
 // is worth fewer warps where there are many keys. Blocks that end early and start late need more of them at a time.
 
@@ -22,15 +22,16 @@ constexpr int WARPS = 4;
 constexpr int THREADS = WARPS * WARP;
 constexpr float LOG2_E = 1.4426950408889634f;
 
-// Cards with 100 KB of shared memory hold fewer blocks, which may have more registers.
+// Blocks that a multiprocessor shall hold: no more than shared memory has place for, on cards with 100 KB; and on 8.0
+// one less where the code takes more registers than on 9.0.
 #if defined(__CUDA_ARCH__) && (__CUDA_ARCH__ == 860 || __CUDA_ARCH__ == 890)
-constexpr int blocks_of(int width, int blocks) {
-    const int fit = width <= 64 ? 3 : width <= 96 ? 2 : 1;
-    return blocks < fit ? blocks : fit;
-}
+constexpr int most_blocks(int width) { return width <= 64 ? 3 : width <= 96 ? 2 : 1; }
+#elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ == 800
+constexpr int most_blocks(int width) { return width == 64 ? 3 : 4; }
 #else
-constexpr int blocks_of(int, int blocks) { return blocks; }
+constexpr int most_blocks(int) { return 4; }
 #endif
+constexpr int blocks_of(int width, int blocks) { return blocks < most_blocks(width) ? blocks : most_blocks(width); }
 
 // What of each sequence is kept, see `Kept` of the builder.
 enum { KEPT_ALL = 0, KEPT_FIRST = 1, KEPT_LAST = 2 };
@@ -131,8 +132,9 @@ struct Warp {
     const unsigned char* query_tile;
     LanePlace<WIDTH> key_place, value_place;
     float sums[TILES][WIDTH / 8][4];
-    // Of the rows `group` and `group + 8` of each tile; the totals are of this lane's columns alone.
-    float largest_score[TILES][2], total[TILES][2];
+    // Of the rows `group` and `group + 8` of each tile: the largest score as a power of two and, relative to it, the
+    // total of the weights of this lane's columns.
+    float exponent[TILES][2], total[TILES][2];
     // The warp's rows.
     int first, end;
     // At distance 0.
@@ -247,18 +249,18 @@ struct Warp {
 
     // Scores become weights relative to the largest score so far; what was summed up before is scaled to it.
     __device__ __forceinline__ void weigh(float (&scores)[KEYS / 8][4], int tile, int half) {
-        // fmaxf passes over NaN, which the differences below bring back.
         const float factor = bias ? 1.0f : scale;
-        float& before = largest_score[tile][half];
-        float now = before;
+        // fmaxf passes over NaN, which the differences below bring back.
+        float largest = -INFINITY;
 #pragma unroll
-        for (int i = 0; i < KEYS / 4; i++) now = fmaxf(now, scores[i / 2][2 * half + i % 2]);
-        now = fmaxf(now, __shfl_xor_sync(ALL_LANES, now, 1));
-        now = fmaxf(now, __shfl_xor_sync(ALL_LANES, now, 2));
+        for (int i = 0; i < KEYS / 4; i++) largest = fmaxf(largest, scores[i / 2][2 * half + i % 2]);
+        largest = fmaxf(largest, __shfl_xor_sync(ALL_LANES, largest, 1));
+        largest = fmaxf(largest, __shfl_xor_sync(ALL_LANES, largest, 2));
+        const float before = exponent[tile][half], now = fmaxf(before, largest * factor);
+        exponent[tile][half] = now;
         // Nothing seen so far: any base will do that is a number.
-        const float base = now == -INFINITY ? 0.0f : now * factor;
-        const float shrink = exp2_fast(fmaf(before, factor, -base));
-        before = now;
+        const float base = now == -INFINITY ? 0.0f : now;
+        const float shrink = exp2_fast(before - base);
         float sum = 0.0f;
 #pragma unroll
         for (int i = 0; i < KEYS / 4; i++) {
@@ -337,7 +339,7 @@ __device__ __forceinline__ void attend(const T* __restrict__ qkv, const int* __r
     for (int tile = 0; tile < TILES; tile++)
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            warp.largest_score[tile][half] = -INFINITY;
+            warp.exponent[tile][half] = -INFINITY;
             warp.total[tile][half] = 0.0f;
 #pragma unroll
             for (int i = 0; i < WIDTH / 4; i++) warp.sums[tile][i / 2][2 * half + i % 2] = 0.0f;
@@ -428,9 +430,8 @@ __device__ __forceinline__ void attend_plainly(const T* __restrict__ qkv, const 
             score *= scale * LOG2_E;
             if (bias) score += bias[key + lane - row] * LOG2_E;
         }
-        float now = before;
         // fmaxf passes over NaN, which the difference below brings back.
-        now = fmaxf(now, score);
+        float now = fmaxf(before, score);
 #pragma unroll
         for (int distance = WARP / 2; distance > 0; distance /= 2)
             now = fmaxf(now, __shfl_xor_sync(ALL_LANES, now, distance));

@@ -9,6 +9,8 @@
 
 #ifdef EMBEDRUN_EMULATED
 #include "emulation.h"
+
+#define CHECK_ALIGNED(pointer, bytes) emulation::check_aligned(pointer, bytes)
 #else
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -16,6 +18,7 @@
 #include <cmath>
 #include <cstdint>
 
+#define CHECK_ALIGNED(pointer, bytes)
 #define SHARED_ARRAY(type, name, count) __shared__ type name[count]
 #define DYNAMIC_SHARED(name)                                   \
     extern __shared__ __align__(128) unsigned char name##_[];  \
@@ -104,6 +107,7 @@ __device__ __forceinline__ Vector<T> load_vector(const T* from) {
 // As `load_vector`, of memory that this kernel also writes.
 template <typename T>
 __device__ __forceinline__ Vector<T> load_written_vector(const T* from) {
+    CHECK_ALIGNED(from, 16);
     const uint4 bits = *reinterpret_cast<const uint4*>(from);
     Vector<T> vector;
     memcpy(&vector, &bits, sizeof(vector));
@@ -112,6 +116,7 @@ __device__ __forceinline__ Vector<T> load_written_vector(const T* from) {
 
 template <typename T>
 __device__ __forceinline__ void store_vector(T* to, const Vector<T>& vector) {
+    CHECK_ALIGNED(to, 16);
     uint4 bits;
     memcpy(&bits, &vector, sizeof(bits));
     *reinterpret_cast<uint4*>(to) = bits;

@@ -1,53 +1,47 @@
-// Rows of embedding tables, gathered by index and summed, scaled, normalised. A warp per token.
+// Rows of embedding tables, gathered, summed and normalised. A warp or a block has a token, in registers.
 
-#include "common.cuh"
+#include "rows.cuh"
 
-constexpr int ROWS = 4;  // of a block, one per warp
+namespace {
 
+// A table with an index per token; or absent.
 template <typename T>
-__device__ __forceinline__ void embed(const T* words, const int* ids, const T* positions, const int* position_indices,
-                                      const T* types, const int* type_indices, const float* weight, const float* bias,
-                                      T* out, long long tokens, int width, float scale, float epsilon, int centre) {
-    const long long token = static_cast<long long>(blockIdx.x) * ROWS + threadIdx.x / WARP;
-    if (token >= tokens) return;
-    const T* const word = words + static_cast<long long>(ids[token]) * width;
-    const T* const position = positions ? positions + static_cast<long long>(position_indices[token]) * width : nullptr;
-    const T* const type = types ? types + static_cast<long long>(type_indices[token]) * width : nullptr;
-    const auto value = [&](int column) {
-        float sum = to_float(word[column]);
-        if (position) sum += to_float(position[column]);
-        if (type) sum += to_float(type[column]);
-        return sum * scale;
-    };
-    const int lane = threadIdx.x % WARP;
-    float mean = 0.0f, inverse = 1.0f;
-    if (weight) {
-        if (centre) {
-            for (int column = lane; column < width; column += WARP) mean += value(column);
-            mean = warp_sum(mean) / width;
-        }
-        float squares = 0.0f;
-        for (int column = lane; column < width; column += WARP) {
-            const float difference = value(column) - mean;
-            squares += difference * difference;
-        }
-        inverse = 1.0f / sqrtf(warp_sum(squares) / width + epsilon);
+struct Part {
+    const T* table;
+    const unsigned* indices;
+
+    __device__ __forceinline__ const T* row(unsigned token, int width) const {
+        return table ? table + static_cast<int64_t>(__ldg(indices + token)) * width : nullptr;
     }
-    for (int column = lane; column < width; column += WARP) {
-        float result = value(column);
-        if (weight) {
-            result = (result - mean) * inverse * weight[column];
-            if (bias) result += bias[column];
-        }
-        out[token * width + column] = from_float<T>(result);
-    }
+};
+
+template <typename T, int SIZE, int CHUNKS>
+__device__ __forceinline__ void embed(const Part<T>& words, const Part<T>& positions, const Part<T>& types,
+                                      const Norm& norm, T* out, int tokens, int width, float scale) {
+    const unsigned token = blockIdx.x * blockDim.y + threadIdx.y;
+    if (token >= static_cast<unsigned>(tokens)) return;
+    Row<SIZE, CHUNKS> values;
+    values.width = width;
+    values.load(words.row(token, width));
+    values.add(positions.row(token, width));
+    values.add(types.row(token, width));
+    values.each([&](float(&chunk)[SIZE], int) {
+#pragma unroll
+        for (int i = 0; i < SIZE; i++) chunk[i] *= scale;
+    });
+    if (norm.kind != NORM_NONE) values.normalise(norm);
+    values.store(out + static_cast<int64_t>(token) * width);
 }
 
-#define EMBEDDING(type, suffix)                                                                                    \
-    KERNEL(embedding_##suffix, ROWS* WARP,                                                                         \
-           (const type* words, const int* ids, const type* positions, const int* position_indices,                 \
-            const type* types, const int* type_indices, const float* weight, const float* bias, type* out,         \
-            long long tokens, int width, float scale, float epsilon, int centre),                                  \
-           embed<type>(words, ids, positions, position_indices, types, type_indices, weight, bias, out, tokens,    \
-                       width, scale, epsilon, centre))
-FOR_ELEMENTS(EMBEDDING)
+}  // namespace
+
+#define EMBEDDING(T, suffix, form, size, chunks)                                                                      \
+    KERNEL(embedding_##form##_##suffix, ROW_THREADS,                                                                  \
+           (const T* words, const unsigned* ids, const T* positions, const unsigned* position_ids, const T* types,    \
+            const unsigned* type_ids, const float* weight, const float* norm_bias, T* out, int tokens, int width,     \
+            float scale, int kind, float epsilon),                                                                    \
+           embed<T, size, chunks>(Part<T>{words, ids}, Part<T>{positions, position_ids}, Part<T>{types, type_ids},    \
+                                  Norm{kind, epsilon, weight, norm_bias}, out, tokens, width, scale))
+#define EMBEDDINGS(T, suffix) FOR_ROWS(EMBEDDING, T, suffix)
+
+FOR_ELEMENTS(EMBEDDINGS)

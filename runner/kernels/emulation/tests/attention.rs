@@ -2,7 +2,7 @@
 
 use emulation::{
     Buffer, Real, run,
-    test::{assert_close, floats, random, same},
+    test::{Random, assert_close, floats, random, same},
 };
 use half::{bf16, f16};
 use kernels::cuda::{
@@ -335,8 +335,8 @@ fn nan_comes_out_as_nan() {
 
 #[test]
 fn large_scores_do_not_overflow() {
-    for factor in [40.0, -40.0] {
-        let mut case = Case::<f16>::new(1, 1, 64, &[130]);
+    for factor in [40.0, -40.0, 1000.0] {
+        let mut case = Case::<f16>::new(1, 1, 64, &[300]);
         case.qkv
             .iter_mut()
             .enumerate()
@@ -351,4 +351,28 @@ fn long_sequences_are_taken_in_parts() {
     Case::<f16>::new(1, 1, 16, &[1100]).reach(Reach::window(64)).check("attention_w16_q128");
     Case::<f16>::new(1, 1, 16, &[8192]).reach(Reach::CAUSAL).kept(Kept::Last).check("attention_w16_q64");
     Case::<f16>::new(1, 1, 16, &[8192]).kept(Kept::First).check("attention_w16_q64");
+}
+
+/// A case of numbers drawn at random.
+fn drawn<T: Real>(seed: u64) {
+    let mut drawn = Random::new(seed);
+    let key_value_heads = 1 + drawn.below(2);
+    let query_heads = key_value_heads * (1 + drawn.below(3));
+    let width = if drawn.below(3) > 0 { WIDTHS[drawn.below(4)] } else { 1 + drawn.below(70) };
+    let lengths: Vec<usize> = (0..=drawn.below(4)).map(|_| 1 + drawn.below(150)).collect();
+    let mut limit = || (drawn.below(3) > 0).then(|| drawn.below(90));
+    let reach = Reach { left: limit(), right: limit() };
+    let kept = [Kept::All, Kept::All, Kept::First, Kept::Last][drawn.below(4)];
+    let case = Case::<T>::new(query_heads, key_value_heads, width, &lengths).reach(reach).kept(kept);
+    let case = if drawn.below(2) == 0 { case.biased() } else { case };
+    case.check("attention_");
+}
+
+#[test]
+fn all_sorts_of_combinations() {
+    for seed in 0..15 {
+        drawn::<f16>(seed);
+        drawn::<bf16>(seed + 100);
+        drawn::<f32>(seed + 200);
+    }
 }

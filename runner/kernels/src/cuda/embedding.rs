@@ -1,69 +1,61 @@
-//! Rows of embedding tables, gathered by index and summed, scaled, normalised.
+//! Rows of embedding tables, gathered, summed and normalised.
 
-use super::{Address, Argument, Element, Launch, norm::Norm};
+use super::{
+    Address, Argument, Element, Launch,
+    norm::{Norm, Team, count_argument},
+};
 
-/// Tokens of a block.
-const ROWS: usize = 4;
-/// Threads of a warp, which has a token.
-const WARP: usize = 32;
-
-/// A table and the row of it that each token has.
-#[derive(Clone, Copy, Debug)]
-pub struct Gathered {
-    /// `[entries, width]` of the element's type; may be absent, but for the first table.
+/// A table, and where each token's row is in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// `[entries, width]`, of the element's type.
     pub table: Address,
-    /// i32 `[tokens]`, each below the number of entries.
+    /// u32 `[tokens]`: indices of rows. That they are in the table is the caller's to know.
     pub indices: Address,
 }
 
-impl Gathered {
-    /// No table.
-    pub const NONE: Self = Self { table: Address::ABSENT, indices: Address::ABSENT };
-}
-
-/// The sum of a token's rows in up to three tables.
-#[derive(Clone, Copy, Debug)]
+/// The embeddings of a model.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Embedding {
-    /// The type of the tables and of the sum.
+    /// The type of the tables and of what is made.
     pub element: Element,
-    /// Columns of a row.
+    /// The width of a row, at most [`super::norm::MOST_WIDTH`].
     pub width: usize,
-    /// Words, positions, types.
-    pub tables: [Gathered; 3],
-    /// Multiplied with the sum.
-    pub scale: f32,
-    /// Applied to the scaled sum; of the same element and width.
+    /// By token id.
+    pub words: Part,
+    /// By position.
+    pub positions: Option<Part>,
+    /// By token type.
+    pub types: Option<Part>,
+    /// Multiplied with the sum of the rows.
+    pub scale: Option<f32>,
+    /// Applied last.
     pub norm: Option<Norm>,
 }
 
 impl Embedding {
-    /// Writes `out`, `[tokens, width]`. `None` if there are no tokens.
+    /// `out` `[tokens, width]` = norm((word + position + type)⋅scale), rounded once. `None` if there are no tokens.
+    ///
+    /// # Panics
+    /// If a row is empty or too wide, or there are 2³¹ tokens or more.
     pub fn launch(&self, tokens: usize, out: Address) -> Option<Launch> {
-        if tokens == 0 || self.width == 0 {
-            return None;
-        }
-        let of_table = |Gathered { table, indices }: Gathered| [Argument::from(table), indices.into()];
-        let mut arguments: Vec<Argument> = self.tables.into_iter().flat_map(of_table).collect();
-        let absent = Norm {
-            element: self.element,
-            width: self.width,
-            weight: Address::ABSENT,
-            bias: Address::ABSENT,
-            epsilon: 0.0,
-            centre: false,
-        };
-        let norm = self.norm.unwrap_or(absent);
+        let Self { element, width, words, positions, types, scale, norm } = *self;
+        let absent = Part { table: Address::ABSENT, indices: Address::ABSENT };
+        let parts = [words, positions.unwrap_or(absent), types.unwrap_or(absent)];
+        let norm_addresses = norm.map_or([Address::ABSENT; 2], |norm| [norm.weight, norm.bias]);
+        let aligned = |address: Address| address.is_aligned_to(16);
+        let vectors = parts.iter().all(|part| aligned(part.table)) && norm_addresses.iter().all(|at| aligned(*at));
+        let mut arguments: Vec<Argument> =
+            parts.iter().flat_map(|part| [part.table.into(), part.indices.into()]).collect();
+        arguments.extend(norm_addresses.map(Argument::from));
         arguments.extend([
-            Argument::from(norm.weight),
-            norm.bias.into(),
             out.into(),
-            (tokens as i64).into(),
-            (self.width as i32).into(),
-            self.scale.into(),
-            norm.epsilon.into(),
-            i32::from(norm.centre).into(),
+            count_argument(tokens),
+            (width as i32).into(),
+            scale.unwrap_or(1.0).into(),
+            norm.map_or(0, |norm| norm.kind as i32).into(),
+            norm.map_or(0.0, |norm| norm.epsilon).into(),
         ]);
-        let blocks = u32::try_from(tokens.div_ceil(ROWS)).expect("fewer than 2^32 blocks");
-        Some(Launch::linear(format!("embedding_{}", self.element.suffix()), blocks, (ROWS * WARP) as u32, arguments))
+        Team::of(element, width, vectors && aligned(out)).launch("embedding", element, tokens, arguments)
     }
 }
