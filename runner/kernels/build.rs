@@ -54,7 +54,7 @@ fn compile(source: &Path, out: &Path) -> Result<(), String> {
     let nvcc =
         env::var_os("CUDA_HOME").map_or_else(|| PathBuf::from("nvcc"), |home| PathBuf::from(home).join("bin/nvcc"));
     let mut command = Command::new(&nvcc);
-    command.args(["-fatbin", "-std=c++17", "-O3", "-lineinfo", "--compress-all", "-Xfatbin", "-compress-all"]);
+    command.args(["-fatbin", "-std=c++17", "-O3", "-lineinfo", "-Xfatbin", "-compress-all"]);
     for card in CARDS {
         command.arg("-gencode").arg(format!("arch=compute_{card},code=sm_{card}"));
     }

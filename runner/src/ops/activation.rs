@@ -1,7 +1,11 @@
 //! Activations over tensors.
 
 use candle_core::{D, Result, Tensor};
-use kernels::{Activation, cuda, math};
+use kernels::{
+    Activation,
+    cuda::{self, Address},
+    math,
+};
 
 use super::{
     device::{self, Machine},
@@ -29,11 +33,10 @@ pub(super) fn on_device(
     activation: Activation,
 ) -> Result<Tensor> {
     let (element, width) = (device::element(x.dtype())?, x.dim(D::Minus1)?);
-    let rows = x.elem_count() / width.max(1);
+    let shape = [x.elem_count() / width.max(1), width];
     let bias = machine.optional(bias)?;
     let x = machine.changed(x)?;
-    let rows = cuda::activation::Rows { element, rows, width, x, bias, out: x };
-    machine.launch(rows.activate(activation))?;
+    machine.launch(cuda::activation::activate(element, activation, shape, x, bias, Address::ABSENT, x))?;
     machine.take(x)
 }
 
@@ -43,20 +46,14 @@ pub(super) fn gated_on_device(
     x: &Tensor,
     bias: Option<&Tensor>,
     activation: Activation,
-    activated: cuda::activation::Activated,
+    activated: cuda::activation::Gate,
 ) -> Result<Tensor> {
     let (rows, columns) = x.dims2()?;
     let width = columns / 2;
     let out = machine.output(&[rows, width], x.dtype())?;
-    let rows = cuda::activation::Rows {
-        element: device::element(x.dtype())?,
-        rows,
-        width,
-        x: machine.input(x)?,
-        bias: machine.optional(bias)?,
-        out,
-    };
-    machine.launch(rows.gate(activation, activated))?;
+    let (input, bias) = (machine.input(x)?, machine.optional(bias)?);
+    let element = device::element(x.dtype())?;
+    machine.launch(cuda::activation::gate(element, activation, activated, [rows, width], input, bias, out))?;
     machine.take(out)
 }
 

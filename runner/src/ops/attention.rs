@@ -121,11 +121,7 @@ impl DistanceBias {
     }
 
     fn on(&self, device: &Device) -> Result<&Tensor> {
-        if let Some(table) = self.uploaded.get() {
-            return Ok(table);
-        }
-        let table = Tensor::new(self.by_head.clone(), &Device::Cpu)?.to_device(device)?;
-        Ok(self.uploaded.get_or_init(|| table))
+        device::kept(&self.uploaded, || Tensor::new(self.by_head.clone(), &Device::Cpu)?.to_device(device))
     }
 
     fn of_head(&self, head: usize) -> Bias<'_> {
@@ -274,36 +270,28 @@ impl SelfAttention {
     ) -> Result<Tensor> {
         let Heads { query, key_value, width } = self.heads;
         let device = qkv.device().clone();
-        let mut centre = false;
         let norms = match &self.head_norms {
             None => None,
-            Some((of_queries, of_keys)) => {
-                let [of_queries, of_keys] = [of_queries, of_keys].map(|norm| norm.described(machine, qkv.dtype()));
-                centre = of_queries.as_ref().is_ok_and(|norm| norm.centre);
-                let head_norm = |norm: cuda::norm::Norm| cuda::rotary::HeadNorm {
-                    weight: norm.weight,
-                    bias: norm.bias,
-                    epsilon: norm.epsilon,
-                    heads: norm.width / width,
-                };
-                Some([head_norm(of_queries?), head_norm(of_keys?)])
-            }
+            Some((of_queries, of_keys)) => Some(cuda::rotary::HeadNorms {
+                query: of_queries.described(machine)?,
+                key: of_keys.described(machine)?,
+                together: of_queries.width()? != width,
+            }),
         };
-        let heads = cuda::rotary::Heads {
+        let placing = cuda::rotary::Placing {
             element: device::element(qkv.dtype())?,
-            query,
-            key_value,
+            query_heads: query,
+            key_value_heads: key_value,
             width,
             bias: machine.optional(bias)?,
             norms,
-            centre,
             rotation: match &self.rotary {
                 Some(rotary) => Some(rotary.on(&device, machine, sequences)?),
                 None => None,
             },
         };
         let qkv = machine.changed(qkv)?;
-        machine.launch(heads.launch(qkv, sequences.tokens()))?;
+        machine.launch(placing.launch(qkv, sequences.tokens()))?;
         machine.take(qkv)
     }
 

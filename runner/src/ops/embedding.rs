@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Result, Tensor, bail};
 
 use kernels::{
-    cuda::embedding::{Embedding, Gathered},
+    cuda::embedding::{Embedding, Part},
     rows,
 };
 
@@ -84,24 +84,26 @@ impl Table {
     ) -> Result<Tensor> {
         let first = parts[0].0.rows();
         let (tokens, width) = (parts[0].1.len(), first.dim(1)?);
-        let mut tables = [Gathered::NONE; 3];
-        if parts.len() > tables.len() {
-            bail!("a token has at most {} embeddings", tables.len());
-        }
         // Held until the launch is queued.
-        let mut uploaded = Vec::with_capacity(parts.len());
-        for ((table, indices), place) in parts.iter().zip(&mut tables) {
-            let indices = device::upload(indices, first.device())?;
-            *place = Gathered { table: machine.input(table.rows())?, indices: machine.input(&indices)? };
-            uploaded.push(indices);
+        let uploaded = parts.iter().map(|(_, indices)| device::upload(indices, first.device()));
+        let uploaded = uploaded.collect::<Result<Vec<_>>>()?;
+        let mut tables = Vec::with_capacity(parts.len());
+        for ((table, _), indices) in parts.iter().zip(&uploaded) {
+            tables.push(Part { table: machine.input(table.rows())?, indices: machine.input(indices)? });
+        }
+        let [words, more @ ..] = &tables[..] else { bail!("a token has at least one embedding") };
+        if more.len() > 2 {
+            bail!("a token has at most three embeddings");
         }
         let embedding = Embedding {
             element: device::element(first.dtype())?,
             width,
-            tables,
-            scale: scale.unwrap_or(1.0) as f32,
+            words: *words,
+            positions: more.first().copied(),
+            types: more.get(1).copied(),
+            scale: scale.map(|scale| scale as f32),
             norm: match norm {
-                Some(norm) => Some(norm.described(machine, first.dtype())?),
+                Some(norm) => Some(norm.described(machine)?),
                 None => None,
             },
         };

@@ -2,7 +2,7 @@
 
 use candle_core::{D, Result, Tensor};
 
-use kernels::{Activation, cuda::activation::Activated, math, matmul::BLOCK_ROWS, rows::multiply};
+use kernels::{Activation, cuda::activation::Gate as Activated, math, matmul::BLOCK_ROWS, rows::multiply};
 
 use super::{
     After, Linear, activation,

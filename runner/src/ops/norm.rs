@@ -3,7 +3,7 @@
 use candle_core::{D, DType, Result, Tensor};
 
 use kernels::{
-    cuda,
+    cuda::{self, Address},
     norm::{Parameters, normalise},
 };
 
@@ -58,27 +58,26 @@ impl Norm {
         bias: Option<&Tensor>,
         residual: Option<&Tensor>,
     ) -> Result<Tensor> {
-        let norm = self.described(machine, x.dtype())?;
-        let rows = x.elem_count() / norm.width.max(1);
-        let sum = cuda::norm::Sum {
+        let (norm, width) = (self.described(machine)?, self.width()?);
+        let rows = cuda::norm::Rows::whole(x.elem_count() / width.max(1), width);
+        let summands = cuda::norm::Summands {
             x: machine.input(x)?,
             bias: machine.optional(bias)?,
             residual: machine.optional(residual)?,
         };
         let out = machine.output(x.dims(), x.dtype())?;
-        machine.launch(norm.launch(sum, rows, out, cuda::Address::ABSENT))?;
+        let outputs = cuda::norm::Outputs { added: Address::ABSENT, sum: Address::ABSENT, out };
+        machine.launch(cuda::norm::norm(device::element(x.dtype())?, norm, rows, summands, outputs))?;
         machine.take(out)
     }
 
     /// The norm as the kernels of a device have it.
-    pub(super) fn described(&self, machine: &mut dyn Machine, dtype: DType) -> Result<cuda::norm::Norm> {
+    pub(super) fn described(&self, machine: &mut dyn Machine) -> Result<cuda::norm::Norm> {
         Ok(cuda::norm::Norm {
-            element: device::element(dtype)?,
-            width: self.width()?,
+            kind: if self.centre { cuda::norm::Kind::Layer } else { cuda::norm::Kind::Rms },
+            epsilon: self.epsilon as f32,
             weight: machine.input(&self.weight)?,
             bias: machine.optional(self.bias.as_ref())?,
-            epsilon: self.epsilon as f32,
-            centre: self.centre,
         })
     }
 

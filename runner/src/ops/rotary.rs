@@ -5,7 +5,10 @@ use std::sync::OnceLock;
 use candle_core::{Device, Result, Tensor};
 use kernels::{cuda, rows};
 
-use super::{Sequences, device::Machine};
+use super::{
+    Sequences,
+    device::{self, Machine},
+};
 
 /// The rotations of every position, for heads of one width.
 #[derive(Clone, Debug)]
@@ -45,23 +48,19 @@ impl Rotary {
     /// The rotation as the kernels of a device have it.
     pub(super) fn on(
         &self,
-        device: &Device,
+        on: &Device,
         machine: &mut dyn Machine,
         sequences: &Sequences,
     ) -> Result<cuda::rotary::Rotation> {
-        let tables = match self.uploaded.get() {
-            Some(tables) => tables,
-            None => {
-                let table = |values: &[f32]| Tensor::from_slice(values, values.len(), &Device::Cpu)?.to_device(device);
-                let tables = [table(&self.cos)?, table(&self.sin)?];
-                self.uploaded.get_or_init(|| tables)
-            }
-        };
+        let tables = device::kept(&self.uploaded, || {
+            let table = |values: &[f32]| Tensor::from_slice(values, values.len(), &Device::Cpu)?.to_device(on);
+            Ok([table(&self.cos)?, table(&self.sin)?])
+        })?;
         Ok(cuda::rotary::Rotation {
             cos: machine.input(&tables[0])?,
             sin: machine.input(&tables[1])?,
             half: self.half,
-            positions: machine.input(sequences.positions_on(device)?)?,
+            positions: machine.input(sequences.positions_on(on)?)?,
         })
     }
 

@@ -81,31 +81,25 @@ impl Sequences {
     }
 
     /// The sequences as the kernels of a device have them.
-    pub(super) fn on(&self, device: &Device, machine: &mut dyn Machine) -> Result<cuda::attention::Sequences> {
-        let starts =
-            uploaded(&self.uploaded_starts, device, || self.starts.iter().map(|start| *start as u32).collect())?;
+    pub(super) fn on(&self, on: &Device, machine: &mut dyn Machine) -> Result<cuda::attention::Sequences> {
+        let starts = device::kept(&self.uploaded_starts, || {
+            let starts: Vec<u32> = self.starts.iter().map(|start| *start as u32).collect();
+            device::upload(&starts, on)
+        })?;
         Ok(cuda::attention::Sequences { starts: machine.input(starts)?, count: self.len(), longest: self.longest() })
     }
 
     /// The position of every token on the device, `[tokens]`.
-    pub(super) fn positions_on(&self, device: &Device) -> Result<&Tensor> {
-        uploaded(&self.uploaded_positions, device, || self.positions().map(|position| position as u32).collect())
+    pub(super) fn positions_on(&self, on: &Device) -> Result<&Tensor> {
+        device::kept(&self.uploaded_positions, || {
+            let positions: Vec<u32> = self.positions().map(|position| position as u32).collect();
+            device::upload(&positions, on)
+        })
     }
 
     /// The position of every token in its sequence.
     pub fn positions(&self) -> impl Iterator<Item = usize> {
         self.ranges().flat_map(|range| 0..range.len())
-    }
-}
-
-/// Numbers on the device, copied there when they are first needed.
-fn uploaded<'a>(slot: &'a OnceLock<Tensor>, device: &Device, values: impl FnOnce() -> Vec<u32>) -> Result<&'a Tensor> {
-    match slot.get() {
-        Some(tensor) => Ok(tensor),
-        None => {
-            let tensor = device::upload(&values(), device)?;
-            Ok(slot.get_or_init(|| tensor))
-        }
     }
 }
 

@@ -69,7 +69,9 @@ impl Placing {
         }
         let half = rotation.map_or(0, |rotation| rotation.half);
         assert!(width > 0 && 2 * half <= width, "rotations within a head");
-        let alike = |norms: HeadNorms| norms.query.kind == norms.key.kind && norms.query.epsilon == norms.key.epsilon;
+        let alike = |HeadNorms { query, key, .. }: HeadNorms| {
+            query.kind == key.kind && query.epsilon.to_bits() == key.epsilon.to_bits()
+        };
         assert!(norms.is_none_or(alike), "norms that differ in their parameters alone");
         let placed = query_heads + key_value_heads;
         let heads = if bias.is_present() { placed + key_value_heads } else { placed };

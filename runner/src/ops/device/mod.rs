@@ -11,6 +11,8 @@ mod emulated;
 #[cfg(feature = "cuda")]
 mod product;
 
+use std::sync::OnceLock;
+
 use candle_core::{DType, Device, Result, Tensor, bail};
 use kernels::cuda::{Address, Element, Launch};
 
@@ -84,6 +86,15 @@ pub(super) fn element(dtype: DType) -> Result<Element> {
         DType::BF16 => Ok(Element::Bf16),
         other => bail!("no kernel computes in {other:?}"),
     }
+}
+
+/// What a slot holds, made when it is first asked for.
+pub(super) fn kept<T>(slot: &OnceLock<T>, make: impl FnOnce() -> Result<T>) -> Result<&T> {
+    if let Some(made) = slot.get() {
+        return Ok(made);
+    }
+    let made = make()?;
+    Ok(slot.get_or_init(|| made))
 }
 
 /// Whole numbers on the device; `[values]`.
