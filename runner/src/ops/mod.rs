@@ -13,6 +13,7 @@ pub mod device;
 mod embedding;
 mod feed_forward;
 mod linear;
+mod nearest;
 mod norm;
 mod pooling;
 mod rotary;
@@ -29,6 +30,7 @@ pub use self::{
     embedding::Table,
     feed_forward::{FeedForward, Gate},
     linear::Linear,
+    nearest::Nearest,
     norm::Norm,
     pooling::{Pooling, l2_normalize},
     rotary::Rotary,

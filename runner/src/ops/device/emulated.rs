@@ -49,6 +49,7 @@ enum Values {
     F16(Buffer<f16>),
     Bf16(Buffer<bf16>),
     U32(Buffer<u32>),
+    I64(Buffer<i64>),
 }
 
 impl Values {
@@ -58,6 +59,7 @@ impl Values {
             Self::F16(buffer) => buffer.address(),
             Self::Bf16(buffer) => buffer.address(),
             Self::U32(buffer) => buffer.address(),
+            Self::I64(buffer) => buffer.address(),
         }
     }
 }
@@ -83,6 +85,7 @@ impl Machine for Emulation {
             DType::F16 => Values::F16(buffer(x)?),
             DType::BF16 => Values::Bf16(buffer(x)?),
             DType::U32 => Values::U32(buffer(x)?),
+            DType::I64 => Values::I64(buffer(x)?),
             other => bail!("no kernel reads {other:?}"),
         };
         Ok(self.hold(values, x.dims()))
@@ -117,6 +120,7 @@ impl Machine for Emulation {
             Values::F16(buffer) => Tensor::from_vec(buffer.read(), shape, &Device::Cpu),
             Values::Bf16(buffer) => Tensor::from_vec(buffer.read(), shape, &Device::Cpu),
             Values::U32(buffer) => Tensor::from_vec(buffer.read(), shape, &Device::Cpu),
+            Values::I64(buffer) => Tensor::from_vec(buffer.read(), shape, &Device::Cpu),
         }
     }
 
