@@ -1,78 +1,153 @@
-// Token vectors to one vector per sequence, cut and scaled to length 1. A block per sequence; its warps share the tokens.
+// Token vectors to one vector per sequence; rows that are kept; rows that are not finite.
 
-#include "common.cuh"
+#include "rows.cuh"
 
-constexpr int WARPS = 8;              // of a block
-constexpr int COLUMNS = 4;            // of a lane
-constexpr int TILE = COLUMNS * WARP;  // columns that are pooled at a time
+namespace {
 
-// As `Pooling` of the crate.
-enum class Pooling { First, Last, Mean, MeanSqrtLength, WeightedMean, Max };
+constexpr int THREADS = 512;
+constexpr float LEAST_LENGTH = 1e-12f;
 
-template <typename T>
-__device__ __forceinline__ void pool(const T* hidden, const int* starts, const int* skipped, float* out, int width,
-                                     int dimensions, Pooling pooling, bool normalise, float least_length) {
-    DYNAMIC_SHARED(memory);
-    float* const pooled = reinterpret_cast<float*>(memory);  // [dimensions]
-    SHARED_ARRAY(float, parts, WARPS * TILE);
-    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
-    const long long sequence = blockIdx.x;
-    int begin = starts[sequence];
-    const int end = starts[sequence + 1];
-    // At least the last token is left.
-    if (skipped) begin += min(skipped[sequence], end - begin - 1);
-    const float count = static_cast<float>(end - begin);
-    const int first = pooling == Pooling::Last ? end - 1 : begin;
-    const int last = pooling == Pooling::First ? begin + 1 : end;
-    const bool maximum = pooling == Pooling::Max;
-    for (int tile = 0; tile < dimensions; tile += TILE) {
-        float values[COLUMNS];
-#pragma unroll
-        for (int i = 0; i < COLUMNS; i++) values[i] = maximum ? -INFINITY : 0.0f;
-        for (int token = first + warp; token < last; token += WARPS) {
-            const float weight = pooling == Pooling::WeightedMean ? static_cast<float>(token - begin + 1) : 1.0f;
-            const T* const row = hidden + static_cast<long long>(token) * width;
-#pragma unroll
-            for (int i = 0; i < COLUMNS; i++) {
-                const int column = tile + i * WARP + lane;
-                if (column >= dimensions) continue;
-                const float value = to_float(row[column]);
-                values[i] = maximum ? largest(values[i], value) : values[i] + weight * value;
-            }
-        }
-#pragma unroll
-        for (int i = 0; i < COLUMNS; i++) parts[warp * TILE + i * WARP + lane] = values[i];
-        __syncthreads();
-        for (int column = threadIdx.x; column < TILE; column += WARPS * WARP) {
-            if (tile + column >= dimensions) break;
-            float value = parts[column];
-            for (int other = 1; other < WARPS; other++) {
-                const float more = parts[other * TILE + column];
-                value = maximum ? largest(value, more) : value + more;
-            }
-            if (pooling == Pooling::Mean) value /= count;
-            if (pooling == Pooling::MeanSqrtLength) value /= sqrtf(count);
-            if (pooling == Pooling::WeightedMean) value *= 2.0f / (count * (count + 1.0f));
-            pooled[tile + column] = value;
-        }
-        __syncthreads();
-    }
-    float scale = 1.0f;
-    if (normalise) {
-        float squares = 0.0f;
-        for (int column = threadIdx.x; column < dimensions; column += WARPS * WARP) squares += pooled[column] * pooled[column];
-        const float length = sqrtf(block_sum(squares));
-        // What is no number stays none.
-        scale = 1.0f / (length < least_length ? least_length : length);
-    }
-    for (int column = threadIdx.x; column < dimensions; column += WARPS * WARP)
-        out[sequence * dimensions + column] = pooled[column] * scale;
+// As `Pooling` of the builder.
+enum { CLS = 0, MEAN = 1, LAST = 2, LARGEST = 3, WEIGHTED_MEAN = 4, MEAN_SQRT_LENGTH = 5 };
+
+struct Range {
+    int first, end;
+};
+
+// The rows of a sequence; without `starts` every row is one.
+__device__ __forceinline__ Range rows_of(const int* starts, int sequence) {
+    if (!starts) return {sequence, sequence + 1};
+    return {__ldg(starts + sequence), __ldg(starts + sequence + 1)};
 }
 
-#define POOLING(type, suffix)                                                                                     \
-    KERNEL(pooling_##suffix, WARPS* WARP,                                                                         \
-           (const type* hidden, const int* starts, const int* skipped, float* out, int width, int dimensions,     \
-            int pooling, int normalise, float least_length),                                                      \
-           pool<type>(hidden, starts, skipped, out, width, dimensions, static_cast<Pooling>(pooling),             \
-                      normalise != 0, least_length))
-FOR_ELEMENTS(POOLING)
+// The rows that are pooled: without the leading ones, but for the last.
+__device__ __forceinline__ Range pooled_rows(const int* starts, const int* leading, int sequence, int pooling) {
+    Range range = rows_of(starts, sequence);
+    const int last = range.end - 1;
+    if (leading) range.first = min(range.first + max(0, __ldg(leading + sequence)), last);
+    if (pooling == CLS) range.end = min(range.end, range.first + 1);
+    if (pooling == LAST) range.first = max(range.first, last);
+    return range;
+}
+
+__device__ __forceinline__ float weight_of_sum(int pooling, float count) {
+    switch (pooling) {
+        case MEAN: return 1.0f / count;
+        case WEIGHTED_MEAN: return 2.0f / (count * (count + 1.0f));
+        case MEAN_SQRT_LENGTH: return 1.0f / sqrtf(count);
+        default: return 1.0f;
+    }
+}
+
+// A block has a sequence. Some threads share its columns, a tile at a time, as many times as the block has place for:
+// each time has every so-manieth row.
+template <typename T, int SIZE>
+__device__ __forceinline__ void pool(const T* __restrict__ x, const int* __restrict__ starts,
+                                     const int* __restrict__ leading, float* __restrict__ out, int width,
+                                     int dimensions, int pooling, int normalise) {
+    SHARED_ARRAY(float, parts, THREADS * SIZE);
+    const int columns = blockDim.x * SIZE, turns = blockDim.y, turn = threadIdx.y;
+    const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+    const Range rows = pooled_rows(starts, leading, blockIdx.x, pooling);
+    const float weight = weight_of_sum(pooling, static_cast<float>(rows.end - rows.first));
+    float* const of_sequence = out + static_cast<int64_t>(blockIdx.x) * dimensions;
+    float squares = 0.0f;
+    for (int from = 0; from < dimensions; from += columns) {
+        const int column = from + threadIdx.x * SIZE;
+        float pooled[SIZE];
+#pragma unroll
+        for (int i = 0; i < SIZE; i++) pooled[i] = pooling == LARGEST ? -INFINITY : 0.0f;
+        if (column < dimensions) {
+            const T* of_row = x + static_cast<int64_t>(rows.first + turn) * width + column;
+#pragma unroll 4
+            for (int row = rows.first + turn; row < rows.end; row += turns) {
+                float values[SIZE];
+                load_chunk(values, of_row);
+                of_row += static_cast<int64_t>(turns) * width;
+                const float factor = pooling == WEIGHTED_MEAN ? static_cast<float>(row - rows.first + 1) : 1.0f;
+#pragma unroll
+                for (int i = 0; i < SIZE; i++)
+                    pooled[i] = pooling == LARGEST ? largest(pooled[i], values[i]) : fmaf(values[i], factor, pooled[i]);
+            }
+        }
+        store_chunk(parts + thread * SIZE, pooled);
+        __syncthreads();
+        for (int at = thread; at < min(columns, dimensions - from); at += threads) {
+            float total = parts[at];
+            for (int other = 1; other < turns; other++) {
+                const float part = parts[other * columns + at];
+                total = pooling == LARGEST ? largest(total, part) : total + part;
+            }
+            total *= weight;
+            squares = fmaf(total, total, squares);
+            of_sequence[from + at] = total;
+        }
+        __syncthreads();
+    }
+    if (!normalise) return;
+    // The sum over the threads in a fixed order.
+    parts[thread] = squares;
+    __syncthreads();
+    if (thread < WARP) {
+        float sum = 0.0f;
+        for (int i = thread; i < threads; i += WARP) sum += parts[i];
+        sum = warp_sum(sum);
+        if (thread == 0) parts[0] = sum;
+    }
+    __syncthreads();
+    const float length = sqrtf(parts[0]);
+    // A length that is no number stays none.
+    const float factor = 1.0f / (length < LEAST_LENGTH ? LEAST_LENGTH : length);
+    for (int from = 0; from < dimensions; from += columns)
+        for (int at = thread; at < min(columns, dimensions - from); at += threads) of_sequence[from + at] *= factor;
+}
+
+// The first or the last row of every sequence.
+template <typename T, int SIZE>
+__device__ __forceinline__ void keep_rows(const T* __restrict__ x, const int* __restrict__ starts, T* __restrict__ out,
+                                          int sequences, int width, int last) {
+    const int sequence = blockIdx.x * blockDim.y + threadIdx.y;
+    if (sequence >= sequences) return;
+    const Range rows = rows_of(starts, sequence);
+    const T* const from = x + static_cast<int64_t>(last ? rows.end - 1 : rows.first) * width;
+    T* const to = out + static_cast<int64_t>(sequence) * width;
+    for (int column = threadIdx.x * SIZE; column < width; column += blockDim.x * SIZE) {
+        if constexpr (SIZE == 1) to[column] = from[column];
+        else store_vector(to + column, load_vector(from + column));
+    }
+}
+
+// Whether all values of a row are finite; a warp has a row.
+template <typename T, int SIZE>
+__device__ __forceinline__ void find_finite(const T* __restrict__ x, unsigned* __restrict__ flags, int rows, int width) {
+    const unsigned row = blockIdx.x * blockDim.y + threadIdx.y;
+    if (row >= static_cast<unsigned>(rows)) return;
+    const T* const of_row = x + static_cast<int64_t>(row) * width;
+    bool finite = true;
+    for (int column = threadIdx.x * SIZE; column < width; column += WARP * SIZE) {
+        float values[SIZE];
+        load_chunk(values, of_row + column);
+#pragma unroll
+        for (int i = 0; i < SIZE; i++) finite = finite && fabsf(values[i]) < INFINITY;
+    }
+    finite = __all_sync(ALL_LANES, finite);
+    if (threadIdx.x == 0) flags[row] = finite;
+}
+
+}  // namespace
+
+#define POOLING(T, suffix, form, size)                                                                               \
+    KERNEL(pooling_##form##_##suffix, THREADS,                                                                       \
+           (const T* x, const int* starts, const int* leading, float* out, int width, int dimensions, int pooling,   \
+            int normalise),                                                                                          \
+           pool<T, size>(x, starts, leading, out, width, dimensions, pooling, normalise))                            \
+    KERNEL(kept_rows_##form##_##suffix, THREADS,                                                                     \
+           (const T* x, const int* starts, T* out, int sequences, int width, int last),                              \
+           keep_rows<T, size>(x, starts, out, sequences, width, last))                                               \
+    KERNEL(finite_##form##_##suffix, THREADS, (const T* x, unsigned* flags, int rows, int width),                    \
+           find_finite<T, size>(x, flags, rows, width))
+#define POOLINGS(T, suffix)                      \
+    POOLING(T, suffix, vectors, Vector<T>::SIZE) \
+    POOLING(T, suffix, values, 1)
+
+FOR_ELEMENTS(POOLINGS)

@@ -1,88 +1,142 @@
-// The best documents of every query, kept while tiles of scores come by. A block per query: what is better than the last
-// of the list is gathered in shared memory, and sorted into the list when there is no room for more.
+// The best candidates of every query so far, and a tile of scores that is merged into them.
 
-#include "common.cuh"
+#include "rows.cuh"
 
-constexpr int THREADS = 256;
-constexpr int MOST = 1024;         // of a list
-constexpr int ROOM = 2 * MOST;     // the list and what is gathered
+namespace {
 
-// Whether the first comes before the second: by descending score, and of equal scores by ordinal.
-__device__ __forceinline__ bool is_better(float a, long long a_ordinal, float b, long long b_ordinal) {
-    return a > b || (a == b && a_ordinal < b_ordinal);
+constexpr int THREADS = 128;
+constexpr int MOST_KEPT = 1024;
+// Candidates that wait to be merged.
+constexpr unsigned MOST_WAITING = 2048;
+
+// A candidate as a number that is larger for the better one: by descending score, of equal ones by ascending ordinal.
+// NaN comes before all numbers.
+__device__ __forceinline__ uint64_t candidate_of(float score, unsigned ordinal) {
+    const unsigned bits = __float_as_uint(score);
+    const unsigned rank = score != score ? ~0u : bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+    return static_cast<uint64_t>(rank) << 32 | ~ordinal;
+}
+__device__ __forceinline__ float score_of(uint64_t candidate) {
+    const unsigned rank = static_cast<unsigned>(candidate >> 32);
+    return __uint_as_float(rank & 0x80000000u ? rank & 0x7fffffffu : ~rank);
+}
+__device__ __forceinline__ unsigned ordinal_of(uint64_t candidate) { return ~static_cast<unsigned>(candidate); }
+
+__device__ __forceinline__ int power_of_two(int least) {
+    int power = 1;
+    while (power < least) power *= 2;
+    return power;
 }
 
-// Sorts the ROOM entries, the best first (bitonic, Batcher, 1968).
-__device__ __forceinline__ void sort(float* scores, long long* ordinals) {
-    for (int size = 2; size <= ROOM; size *= 2) {
-        for (int distance = size / 2; distance > 0; distance /= 2) {
+// Puts pairs of places at a `distance` in descending order; in every other run of `run` places, in ascending order.
+__device__ __forceinline__ void exchange(uint64_t* places, int count, int distance, int run) {
+    for (int pair = threadIdx.x; pair < count / 2; pair += THREADS) {
+        const int first = 2 * pair - (pair & (distance - 1)), second = first + distance;
+        const uint64_t a = places[first], b = places[second];
+        if ((a < b) == ((first & run) == 0)) {
+            places[first] = b;
+            places[second] = a;
+        }
+    }
+    __syncthreads();
+}
+
+// Sorts the `waiting` candidates and merges them into the `best`, both descending; `kept` is a power of two.
+__device__ __forceinline__ void merge(uint64_t* best, int kept, uint64_t* waiting, int filled) {
+    const int count = power_of_two(filled);
+    for (int i = filled + threadIdx.x; i < count; i += THREADS) waiting[i] = 0;
+    __syncthreads();
+    for (int run = 2; run <= count; run *= 2)
+        for (int distance = run / 2; distance > 0; distance /= 2) exchange(waiting, count, distance, run);
+    // The larger ones of both lists, one from its end: they rise and fall, which half a sort puts in order.
+    for (int i = threadIdx.x; i < min(count, kept); i += THREADS) {
+        uint64_t& place = best[kept - 1 - i];
+        if (place < waiting[i]) place = waiting[i];
+    }
+    __syncthreads();
+    for (int distance = kept / 2; distance > 0; distance /= 2) exchange(best, kept, distance, 0);
+}
+
+// Up to SIZE scores from `at` on.
+template <typename T, int SIZE>
+__device__ __forceinline__ void load_scores(float (&scores)[SIZE], const T* row, int at, int count) {
+    if (at + SIZE <= count) {
+        load_chunk(scores, row + at);
+    } else {
+#pragma unroll
+        for (int i = 0; i < SIZE; i++)
+            if (at + i < count) scores[i] = to_float(row[at + i]);
+    }
+}
+
+// A block has a query.
+template <typename T, int SIZE>
+__device__ __forceinline__ void merge_tile(const T* __restrict__ scores, float* __restrict__ values,
+                                           unsigned* __restrict__ ordinals, int count, int64_t stride, unsigned first,
+                                           int most) {
+    static_assert(THREADS * SIZE <= MOST_WAITING);
+    SHARED_ARRAY(uint64_t, best, MOST_KEPT);
+    SHARED_ARRAY(uint64_t, waiting, MOST_WAITING);
+    SHARED_ARRAY(unsigned, filled, 1);
+    const T* const row = scores + blockIdx.x * stride;
+    values += static_cast<int64_t>(blockIdx.x) * most;
+    ordinals += static_cast<int64_t>(blockIdx.x) * most;
+    const int kept = power_of_two(most);
+    for (int i = threadIdx.x; i < kept; i += THREADS) best[i] = i < most ? candidate_of(values[i], ordinals[i]) : 0;
+    if (threadIdx.x == 0) filled[0] = 0;
+    __syncthreads();
+    uint64_t bar = best[most - 1];
+    unsigned known = 0;
+    bool changed = false;
+    float next[SIZE] = {};
+    load_scores(next, row, threadIdx.x * SIZE, count);
+    for (int from = 0; from < count; from += THREADS * SIZE) {
+        const int at = from + threadIdx.x * SIZE;
+        float current[SIZE];
+#pragma unroll
+        for (int i = 0; i < SIZE; i++) current[i] = next[i];
+        load_scores(next, row, at + THREADS * SIZE, count);
+        if (known + THREADS * SIZE > MOST_WAITING) {
+            merge(best, kept, waiting, known);
+            bar = best[most - 1];
+            changed = true;
+            if (threadIdx.x == 0) filled[0] = 0;
             __syncthreads();
-            for (int pair = threadIdx.x; pair < ROOM / 2; pair += THREADS) {
-                const int one = 2 * pair - pair % distance, other = one + distance;
-                const bool descending = (one & size) == 0;
-                const bool ordered = !is_better(scores[other], ordinals[other], scores[one], ordinals[one]);
-                if (ordered != descending) {
-                    const float score = scores[one];
-                    const long long ordinal = ordinals[one];
-                    scores[one] = scores[other];
-                    ordinals[one] = ordinals[other];
-                    scores[other] = score;
-                    ordinals[other] = ordinal;
-                }
-            }
         }
-    }
-    __syncthreads();
-}
-
-// Merges a tile of scores, `[queries, documents]`, whose first document has the ordinal `first`, into the lists. The
-// unused end of a list has the score -∞ and the ordinal -1. Scores that are no numbers are left out.
-__device__ __forceinline__ void merge(const float* tile, float* best, long long* best_ordinals, int documents, int k,
-                                      long long first) {
-    SHARED_ARRAY(float, scores, ROOM);
-    SHARED_ARRAY(long long, ordinals, ROOM);
-    SHARED_ARRAY(int, gathered, 1);
-    const long long query = blockIdx.x;
-    const float* const row = tile + query * documents;
-    // What fills the room comes after everything else.
-    constexpr long long NONE = 0x7fffffffffffffffLL;
-    const auto clear = [&](int from) {
-        for (int place = from + threadIdx.x; place < ROOM; place += THREADS) {
-            scores[place] = -INFINITY;
-            ordinals[place] = NONE;
-        }
-    };
-    for (int place = threadIdx.x; place < k; place += THREADS) {
-        const long long ordinal = best_ordinals[query * k + place];
-        scores[place] = best[query * k + place];
-        ordinals[place] = ordinal < 0 ? NONE : ordinal;
-    }
-    clear(k);
-    if (threadIdx.x == 0) gathered[0] = 0;
-    __syncthreads();
-    for (int from = 0; from < documents; from += THREADS) {
-        const int document = from + threadIdx.x;
-        const float score = document < documents ? row[document] : -INFINITY;
-        // A NaN is not better than anything.
-        if (document < documents && is_better(score, first + document, scores[k - 1], ordinals[k - 1])) {
-            const int place = k + atomicAdd(&gathered[0], 1);
-            scores[place] = score;
-            ordinals[place] = first + document;
+#pragma unroll
+        for (int i = 0; i < SIZE; i++) {
+            const uint64_t candidate = candidate_of(current[i], first + at + i);
+            if (at + i < count && candidate > bar) waiting[atomicAdd(&filled[0], 1u)] = candidate;
         }
         __syncthreads();
-        // There has to be room for what all threads may find next.
-        if (k + gathered[0] + THREADS > ROOM || from + THREADS >= documents) {
-            sort(scores, ordinals);
-            clear(k);
-            if (threadIdx.x == 0) gathered[0] = 0;
-            __syncthreads();
-        }
+        known = filled[0];
+        __syncthreads();
     }
-    for (int place = threadIdx.x; place < k; place += THREADS) {
-        best[query * k + place] = scores[place];
-        best_ordinals[query * k + place] = ordinals[place] == NONE ? -1 : ordinals[place];
+    if (known > 0) merge(best, kept, waiting, known);
+    if (known == 0 && !changed) return;
+    for (int i = threadIdx.x; i < most; i += THREADS) {
+        values[i] = score_of(best[i]);
+        ordinals[i] = ordinal_of(best[i]);
     }
 }
-KERNEL(top_k, THREADS,
-       (const float* tile, float* best, long long* best_ordinals, int documents, int k, long long first),
-       merge(tile, best, best_ordinals, documents, k, first))
+
+__device__ __forceinline__ void start(float* values, unsigned* ordinals, int64_t count) {
+    const int64_t at = static_cast<int64_t>(blockIdx.x) * THREADS + threadIdx.x;
+    if (at >= count) return;
+    values[at] = -INFINITY;
+    ordinals[at] = ~0u;
+}
+
+}  // namespace
+
+#define MERGE(T, suffix, form, size)                                                                                \
+    KERNEL(top_k_##form##_##suffix, THREADS,                                                                        \
+           (const T* scores, float* values, unsigned* ordinals, int count, int64_t stride, unsigned first, int most), \
+           merge_tile<T, size>(scores, values, ordinals, count, stride, first, most))
+#define MERGES(T, suffix)                      \
+    MERGE(T, suffix, vectors, Vector<T>::SIZE) \
+    MERGE(T, suffix, values, 1)
+
+FOR_ELEMENTS(MERGES)
+
+KERNEL(top_k_start, THREADS, (float* values, unsigned* ordinals, int64_t count), start(values, ordinals, count))

@@ -1,45 +1,73 @@
-//! The best documents of every query, kept while tiles of scores come by.
+//! The best candidates of every query, over tiles of scores.
 
-use super::{Address, Launch};
+use super::{Address, Element, Launch, norm::count_argument, pooling::Form};
 
-/// Threads of a block, which has a query.
-const THREADS: u32 = 256;
+/// The most candidates of a list.
+pub const MOST: usize = 1024;
+/// Threads of a block.
+const THREADS: usize = 128;
 
-/// The lists of all queries.
-#[derive(Clone, Copy, Debug)]
+/// The best candidates of every query so far, the best first. Of equal scores the lower ordinal comes first; +0 comes
+/// before -0, and NaN before all numbers. What is not filled has the score -∞ and the ordinal `u32::MAX`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lists {
-    /// The queries.
-    pub queries: usize,
-    /// Entries of a list, at most [`Lists::MOST`].
-    pub k: usize,
-    /// f32 `[queries, k]`, descending; -∞ where a list is not full.
-    pub scores: Address,
-    /// i64 `[queries, k]`; -1 where a list is not full.
+    /// f32 `[queries, most]`: the scores. Any NaN becomes the same one.
+    pub values: Address,
+    /// u32 `[queries, most]`: the ordinals.
     pub ordinals: Address,
+    /// The number of queries.
+    pub queries: usize,
+    /// The candidates of a list, at most [`MOST`].
+    pub most: usize,
+}
+
+/// Scores of some documents for every query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scores {
+    /// The type of the scores.
+    pub element: Element,
+    /// `[queries, stride]`, of which the first `documents` columns are scores.
+    pub scores: Address,
+    /// The number of documents.
+    pub documents: usize,
+    /// Values from a query's scores to the next one's; at least `documents`.
+    pub stride: usize,
+    /// The ordinal of the first document; the others follow.
+    pub first: u32,
 }
 
 impl Lists {
-    /// The most entries of a list.
-    pub const MOST: usize = 1024;
+    /// Empties the lists. `None` if they have no place.
+    pub fn start(&self) -> Option<Launch> {
+        let count = self.queries * self.most;
+        let blocks = u32::try_from(count.div_ceil(THREADS)).expect("fewer than 2^32 blocks");
+        let arguments = vec![self.values.into(), self.ordinals.into(), (count as i64).into()];
+        (count > 0).then(|| Launch::linear("top_k_start".into(), blocks, THREADS as u32, arguments))
+    }
 
-    /// Merges a `tile` of scores, f32 `[queries, documents]`, into the lists; `first` is the ordinal of its first document.
-    /// Of equal scores the lower ordinal comes first; a score that is no number is left out. `None` if there is nothing.
+    /// Merges scores of documents that have not been merged before. The lists do not depend on the order and size of the
+    /// tiles. `None` if there is nothing to merge.
     ///
     /// # Panics
-    /// If the lists are too long.
-    pub fn merge(&self, tile: Address, documents: usize, first: i64) -> Option<Launch> {
-        assert!(self.k <= Self::MOST, "lists of at most {} entries", Self::MOST);
-        if self.queries == 0 || self.k == 0 || documents == 0 {
-            return None;
-        }
+    /// If a list is too long, rows of scores overlap, an ordinal is not below `u32::MAX`, or there are 2³¹ queries or more.
+    pub fn merge(&self, of: Scores) -> Option<Launch> {
+        let Self { values, ordinals, queries, most } = *self;
+        let Scores { element, scores, documents, stride, first } = of;
+        assert!(most <= MOST, "lists of at most {MOST} candidates");
+        assert!(stride >= documents, "rows side by side");
+        assert!(first as usize + documents <= u32::MAX as usize, "ordinals of 32 bits");
+        count_argument(queries);
         let arguments = vec![
-            tile.into(),
-            self.scores.into(),
-            self.ordinals.into(),
-            (documents as i32).into(),
-            (self.k as i32).into(),
-            first.into(),
+            scores.into(),
+            values.into(),
+            ordinals.into(),
+            count_argument(documents),
+            (stride as i64).into(),
+            first.cast_signed().into(),
+            (most as i32).into(),
         ];
-        Some(Launch::linear("top_k".to_owned(), self.queries as u32, THREADS, arguments))
+        let kernel = Form::of(element, stride, &[scores]).kernel("top_k");
+        (queries > 0 && documents > 0 && most > 0)
+            .then(|| Launch::linear(kernel, queries as u32, THREADS as u32, arguments))
     }
 }

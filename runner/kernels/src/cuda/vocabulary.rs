@@ -1,88 +1,155 @@
-//! The weights of a vocabulary's entries (SPLADE): the largest score of every sequence's tokens, a tile of entries at a
-//! time, and the entries above a threshold.
+//! Scores of vocabulary entries to sparse vectors.
+//!
+//! The product of hidden states and vocabulary is made a tile of entries at a time; [`Tile::launch`] keeps the largest
+//! score of each sequence. Of the weights, [`count`] and [`offsets`] tell how many entries the sparse vectors have, and
+//! [`write`] writes them.
 
-use super::{Address, Argument, Element, Launch, attention::Sequences};
+use super::{
+    Address, Element, Launch,
+    norm::count_argument,
+    pooling::{Form, Ranges},
+};
 
-/// Threads of a block.
-const THREADS: usize = 256;
+/// Threads of a block, and those that share its entries.
+const THREADS: u32 = 256;
+const ENTRY_THREADS: usize = 32;
 
-/// A tile of the vocabulary.
-#[derive(Clone, Copy, Debug)]
+/// A tile of entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tile {
     /// The type of the scores.
     pub element: Element,
-    /// The products of all tokens with the entries of the tile, `[tokens, entries of the tile]`.
-    pub scores: Address,
-    /// The first entry.
+    /// The index of the first entry.
     pub first: usize,
-    /// Entries of the tile.
-    pub count: usize,
-}
-
-/// The largest scores of all entries.
-#[derive(Clone, Copy, Debug)]
-pub struct Largest {
-    /// f32 `[entries]`, added.
-    pub bias: Address,
-    /// Entries of the vocabulary.
+    /// The number of entries of the tile.
+    pub width: usize,
+    /// The number of all entries.
     pub entries: usize,
-    /// Whether the weights log(1 + relu(score)) are written in place of the scores.
-    pub weights: bool,
+    /// Whether log(1 + max(x, 0)) is taken, as SPLADE does.
+    pub logarithm: bool,
 }
 
-impl Largest {
-    /// Writes the columns of the tile in `out`, f32 `[sequences, entries]`. `None` if there is nothing.
-    pub fn launch(&self, tile: Tile, sequences: Sequences, out: Address) -> Option<Launch> {
-        if sequences.count == 0 || tile.count == 0 {
+impl Tile {
+    /// For each sequence and entry of the tile the largest of the `scores` (`[tokens, width]`, of the element's type) of its
+    /// tokens, plus the entry's `bias`: f32 `[entries]`, all of the vocabulary, or absent. They go to the tile's columns of
+    /// `out`, f32 `[sequences, entries]`. NaN if a score is. `None` if there is nothing to write.
+    ///
+    /// # Panics
+    /// If the tile is not within the entries, or there are too many blocks: a sequence has one for every 256 entries, or
+    /// fewer.
+    pub fn launch(&self, scores: Address, sequences: Ranges, bias: Address, out: Address) -> Option<Launch> {
+        let Self { element, first, width, entries, logarithm } = *self;
+        assert!(first + width <= entries, "a tile of the entries");
+        if sequences.count == 0 || width == 0 {
             return None;
         }
-        let arguments = vec![
-            tile.scores.into(),
-            sequences.starts.into(),
-            self.bias.into(),
-            out.into(),
-            (tile.count as i32).into(),
-            (self.entries as i32).into(),
-            (tile.first as i32).into(),
-            i32::from(self.weights).into(),
-        ];
+        let form = Form::of(element, width, &[scores]);
+        let blocks = width.div_ceil(ENTRY_THREADS * form.size());
+        count_argument(blocks * sequences.count);
+        let of_tile = |at: Address| if at.is_present() { Address(at.0 + 4 * first as u64) } else { at };
         Some(Launch {
-            grid: [sequences.count as u32, tile.count.div_ceil(THREADS) as u32, 1],
-            ..Launch::linear(format!("vocabulary_{}", tile.element.suffix()), 1, THREADS as u32, arguments)
+            kernel: form.kernel("vocabulary"),
+            grid: [(blocks * sequences.count) as u32, 1, 1],
+            block: [ENTRY_THREADS as u32, THREADS / ENTRY_THREADS as u32, 1],
+            shared_bytes: 0,
+            arguments: vec![
+                scores.into(),
+                sequences.starts.into(),
+                of_tile(bias).into(),
+                of_tile(out).into(),
+                (width as i32).into(),
+                (entries as i64).into(),
+                (blocks as i32).into(),
+                i32::from(logarithm).into(),
+            ],
         })
     }
 }
 
-/// Rows of weights of which few are above a threshold. What is no number is kept, so that it shows.
-#[derive(Clone, Copy, Debug)]
-pub struct Sparse {
-    /// f32 `[rows, entries]`.
+/// What is kept of rows of weights, f32 `[rows, entries]`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Selection {
+    /// The weights.
     pub weights: Address,
-    /// The rows.
+    /// The number of rows.
     pub rows: usize,
-    /// Entries of a row.
+    /// The number of entries of a row.
     pub entries: usize,
-    /// What an entry has to be above.
+    /// Entries whose weight is not above this are left out.
     pub threshold: f32,
+    /// The entries with the largest weights that are kept; of equal weights the lower index comes first.
+    pub most: Option<usize>,
 }
 
-impl Sparse {
-    /// Writes to `counts`, u32 `[rows]`, how many entries of each row are kept. `None` if there are no rows.
-    pub fn count(&self, counts: Address) -> Option<Launch> {
-        self.launch("vocabulary_count", vec![self.weights.into(), counts.into()])
-    }
+/// What is known of the rows before entries are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// u32 `[rows]`: how many entries a row keeps.
+    pub counts: Address,
+    /// u32 `[rows, 2]`: where the kept weights of a row end.
+    pub cuts: Address,
+    /// u32 `[rows]`: 1 if all weights of a row are finite, else 0; or absent.
+    pub finite: Address,
+}
 
-    /// Writes the kept entries of every row, by ascending index, to `indices` (u32) and `values` (f32), from the row's
-    /// offset on: `offsets`, u32 `[rows]`, are the sums of the counts before. `None` if there are no rows.
-    pub fn compact(&self, offsets: Address, indices: Address, values: Address) -> Option<Launch> {
-        self.launch("vocabulary_compact", vec![self.weights.into(), offsets.into(), indices.into(), values.into()])
-    }
+/// Counts the entries that are kept. `None` if there are no rows.
+///
+/// # Panics
+/// If there are 2³¹ rows or entries, or more.
+pub fn count(selection: Selection, counted: Counted) -> Option<Launch> {
+    let Selection { weights, rows, entries, threshold, most } = selection;
+    count_argument(rows);
+    let most = most.map_or(u32::MAX, |most| u32::try_from(most).unwrap_or(u32::MAX));
+    let arguments = vec![
+        weights.into(),
+        counted.counts.into(),
+        counted.cuts.into(),
+        counted.finite.into(),
+        count_argument(entries),
+        threshold.into(),
+        most.cast_signed().into(),
+    ];
+    (rows > 0).then(|| Launch::linear("sparse_count".into(), rows as u32, THREADS, arguments))
+}
 
-    fn launch(&self, kernel: &str, mut arguments: Vec<Argument>) -> Option<Launch> {
-        if self.rows == 0 || self.entries == 0 {
-            return None;
-        }
-        arguments.extend([Argument::from(self.entries as i32), self.threshold.into()]);
-        Some(Launch::linear(kernel.to_owned(), self.rows as u32, THREADS as u32, arguments))
-    }
+/// The sums of the `counts` (u32 `[rows]`) before each row, and of all of them: `offsets` is i64 `[rows + 1]`. `None` if there
+/// are no rows, and no offsets are written.
+///
+/// # Panics
+/// If there are 2³¹ rows or more.
+pub fn offsets(rows: usize, counts: Address, offsets: Address) -> Option<Launch> {
+    let arguments = vec![counts.into(), offsets.into(), count_argument(rows)];
+    (rows > 0).then(|| Launch::linear("sparse_offsets".into(), 1, THREADS, arguments))
+}
+
+/// Where entries are written, one row after another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entries {
+    /// u32 `[capacity]`, ascending in a row.
+    pub indices: Address,
+    /// f32 `[capacity]`.
+    pub values: Address,
+    /// The entries that there is place for; others are not written.
+    pub capacity: usize,
+}
+
+/// Writes the entries of each row from its offset on: `cuts` and `offsets` are those of [`count`] and [`offsets()`] for the
+/// same `selection`. `None` if there is nothing to write, or no place for it.
+///
+/// # Panics
+/// If there are 2³¹ rows or entries, or more.
+pub fn write(selection: Selection, cuts: Address, offsets: Address, to: Entries) -> Option<Launch> {
+    let Selection { weights, rows, entries, threshold, .. } = selection;
+    count_argument(rows);
+    let arguments = vec![
+        weights.into(),
+        cuts.into(),
+        offsets.into(),
+        to.indices.into(),
+        to.values.into(),
+        count_argument(entries),
+        threshold.into(),
+        (to.capacity as i64).into(),
+    ];
+    (rows > 0 && to.capacity > 0).then(|| Launch::linear("sparse_write".into(), rows as u32, THREADS, arguments))
 }
