@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroUsize, path::Path};
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::Device;
 use crds::v1alpha1::FallbackReason;
 
 use super::{
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     batched::RowModel,
-    ops::{self, Kept},
+    ops::{Kept, finite_rows},
     text::{Tokenizer, Tokens},
 };
 
@@ -142,18 +142,15 @@ impl SparseModel {
         let device = |source| ModelError::device(&self.name, source);
         let hidden = self.encoder.forward(&batch, Kept::All).map_err(device)?;
         // A maximum over tokens does not show what is no number, so it is looked for before.
-        let finite = |hidden: &Tensor| -> candle_core::Result<Vec<u32>> {
-            let sums = hidden.to_dtype(DType::F32)?.sum(1)?;
-            ops::device::download(&sums.abs()?.lt(f32::MAX)?.to_dtype(DType::U32)?)
-        };
-        let finite = finite(&hidden).map_err(device)?;
-        if let Some(row) = batch.sequences.ranges().position(|range| finite[range].contains(&0)) {
+        let finite = finite_rows(&hidden).map_err(device)?;
+        if let Some(row) = batch.sequences.ranges().position(|range| finite[range].contains(&false)) {
             return Err(ModelError::NotFinite { model: self.name.clone(), row });
         }
-        let weights = self.head.forward(&hidden, &batch.sequences, self.options.threshold).map_err(device)?;
+        let SparseOptions { threshold, top_k, .. } = self.options;
+        let weights = self.head.forward(&hidden, &batch.sequences, threshold, top_k).map_err(device)?;
         let rows = weights.into_iter().enumerate().map(|(row, entries)| {
             if entries.iter().all(|(_, weight)| weight.is_finite()) {
-                Ok(SparseVector::of_entries(entries.into_iter(), self.options.threshold, self.options.top_k))
+                Ok(SparseVector::of_entries(entries.into_iter(), threshold, top_k))
             } else {
                 Err(ModelError::NotFinite { model: self.name.clone(), row })
             }

@@ -12,6 +12,7 @@ mod attention;
 pub mod device;
 mod embedding;
 mod feed_forward;
+mod finite;
 mod linear;
 mod nearest;
 mod norm;
@@ -29,6 +30,7 @@ pub use self::{
     attention::{DistanceBias, Heads, Reach, SelfAttention},
     embedding::Table,
     feed_forward::{FeedForward, Gate},
+    finite::finite_rows,
     linear::Linear,
     nearest::Nearest,
     norm::Norm,

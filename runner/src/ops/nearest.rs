@@ -1,8 +1,8 @@
 //! The rows that are nearest to queries, found on a device: a product of all queries with a block of rows, and lists of
 //! the best that stay on the device until the end.
 
-use candle_core::{DType, Device, Result, Tensor};
-use kernels::cuda::top_k::Lists;
+use candle_core::{DType, Device, Error, Result, Tensor, bail};
+use kernels::cuda::top_k::{Lists, MOST, Scores};
 
 use super::device;
 
@@ -13,55 +13,79 @@ pub struct Nearest {
     queries: Tensor,
     /// Entries of a list.
     most: usize,
-    /// f32 `[queries, most]`, the best first; -∞ where a list is not full.
+    /// f32 `[queries, most]`, the best first.
     scores: Tensor,
-    /// i64 `[queries, most]`; -1 where a list is not full.
+    /// u32 `[queries, most]`.
     ordinals: Tensor,
+    /// Rows offered so far.
+    offered: usize,
 }
 
 impl Nearest {
     /// Empty lists of at most `most` rows for `queries` of `width` values each; `None` where the device has no kernels for
     /// them.
     pub fn new(queries: &[f32], width: usize, most: usize, device: &Device) -> Result<Option<Self>> {
-        if !device::has_kernels(device) || most == 0 || most > Lists::MOST || width == 0 {
+        if !device::has_kernels(device) || most == 0 || most > MOST || width == 0 {
             return Ok(None);
         }
         let count = queries.len() / width;
+        let Some(mut machine) = device::machine_of(device) else { return Ok(None) };
+        let lists = Lists {
+            values: machine.output(&[count, most], DType::F32)?,
+            ordinals: machine.output(&[count, most], DType::U32)?,
+            queries: count,
+            most,
+        };
+        machine.launch(lists.start())?;
         Ok(Some(Self {
             queries: Tensor::from_slice(queries, (count, width), &Device::Cpu)?.to_device(device)?,
             most,
-            scores: Tensor::full(f32::NEG_INFINITY, (count, most), device)?,
-            ordinals: Tensor::full(-1i64, (count, most), device)?,
+            scores: machine.take(lists.values)?,
+            ordinals: machine.take(lists.ordinals)?,
+            offered: 0,
         }))
     }
 
-    /// Offers `rows` of the queries' width, of which the first has the ordinal `first`. A score is the dot product; of equal
-    /// scores the lower ordinal comes first, and a score that is no number is left out.
-    pub fn offer(self, rows: &[f32], first: u64) -> Result<Self> {
-        let Self { queries, most, scores, ordinals } = self;
+    /// Offers the next `rows` of the queries' width. A score is the dot product; of equal scores the row that was offered
+    /// first comes first.
+    ///
+    /// # Errors
+    /// If the device fails, or there are more rows than 32 bits count.
+    pub fn offer(self, rows: &[f32]) -> Result<Self> {
+        let Self { queries, most, scores, ordinals, offered } = self;
         let (count, width) = queries.dims2()?;
         let (device, documents) = (queries.device().clone(), rows.len() / width);
-        let Some(mut machine) = device::machine_of(&device) else {
-            candle_core::bail!("the queries are on a device without kernels")
-        };
+        let Some(mut machine) = device::machine_of(&device) else { bail!("the queries are on another device") };
+        let first = u32::try_from(offered).map_err(Error::wrap)?;
+        if offered + documents > u32::MAX as usize {
+            bail!("more than 2^32 rows in a shard");
+        }
         let rows = Tensor::from_slice(rows, (documents, width), &Device::Cpu)?.to_device(&device)?;
         let tile = machine.product(&queries, &rows, None, None)?;
         let lists =
-            Lists { queries: count, k: most, scores: machine.changed(scores)?, ordinals: machine.changed(ordinals)? };
-        let tile = machine.input(&tile)?;
-        machine.launch(lists.merge(tile, documents, first as i64))?;
-        let (scores, ordinals) = (machine.take(lists.scores)?, machine.take(lists.ordinals)?);
-        Ok(Self { queries, most, scores, ordinals })
+            Lists { values: machine.changed(scores)?, ordinals: machine.changed(ordinals)?, queries: count, most };
+        let scores = Scores {
+            element: device::element(tile.dtype())?,
+            scores: machine.input(&tile)?,
+            documents,
+            stride: documents,
+            first,
+        };
+        machine.launch(lists.merge(scores))?;
+        let (scores, ordinals) = (machine.take(lists.values)?, machine.take(lists.ordinals)?);
+        Ok(Self { queries, most, scores, ordinals, offered: offered + documents })
     }
 
-    /// The ordinal and the score of the rows of every list, the best first.
-    pub fn into_lists(self) -> Result<Vec<Vec<(u64, f32)>>> {
-        debug_assert_eq!(self.scores.dtype(), DType::F32);
-        let (scores, ordinals) = (self.scores.to_vec2::<f32>()?, self.ordinals.to_vec2::<i64>()?);
-        let list = |(ordinals, scores): (Vec<i64>, Vec<f32>)| {
-            ordinals.into_iter().zip(scores).map_while(|(ordinal, score)| Some((u64::try_from(ordinal).ok()?, score)))
+    /// The number, by the order in which they were offered, and the score of the rows of every list, the best first.
+    pub fn into_lists(self) -> Result<Vec<Vec<(u32, f32)>>> {
+        let scores: Vec<f32> = device::download(&self.scores)?;
+        let ordinals: Vec<u32> = device::download(&self.ordinals)?;
+        let length = self.most.min(self.offered);
+        let lists = ordinals.chunks(self.most).zip(scores.chunks(self.most));
+        let list = |(ordinals, scores): (&[u32], &[f32])| {
+            ordinals.iter().copied().zip(scores.iter().copied()).take(length).collect()
         };
-        Ok(ordinals.into_iter().zip(scores).map(|of_query| list(of_query).collect()).collect())
+        Ok(lists.map(list).collect())
     }
 }
 
@@ -81,14 +105,14 @@ mod tests {
         let (asked, offered) = (values(1, queries)?, values(2, rows)?);
         let found = emulate(|| -> Result<_> {
             let mut nearest = Nearest::new(&asked, width, most, &Device::Cpu)?.expect("kernels");
-            for (block, rows) in offered.chunks(300 * width).enumerate() {
-                nearest = nearest.offer(rows, 5 + block as u64 * 300)?;
+            for rows in offered.chunks(300 * width) {
+                nearest = nearest.offer(rows)?;
             }
             nearest.into_lists()
         })?;
         for (query, list) in asked.chunks(width).zip(&found) {
             let score = |row: &[f32]| query.iter().zip(row).map(|(a, b)| a * b).sum::<f32>();
-            let mut expected: Vec<(u64, f32)> = (5..).zip(offered.chunks(width).map(score)).collect();
+            let mut expected: Vec<(u32, f32)> = (0..).zip(offered.chunks(width).map(score)).collect();
             expected.sort_by(|one, other| other.1.total_cmp(&one.1).then(one.0.cmp(&other.0)));
             expected.truncate(most);
             assert_eq!(list, &expected);
@@ -96,7 +120,7 @@ mod tests {
         let short = emulate(|| {
             Nearest::new(&asked, width, most, &Device::Cpu)?
                 .expect("kernels")
-                .offer(&offered[..2 * width], 0)?
+                .offer(&offered[..2 * width])?
                 .into_lists()
         })?;
         assert!(short.iter().all(|list| list.len() == 2));

@@ -6,7 +6,10 @@ use std::fmt;
 use candle_core::{D, DType, Result, Tensor};
 
 use kernels::{
-    cuda::{self, pooling::Pool},
+    cuda::{
+        self, Address,
+        pooling::{Pool, Ranges},
+    },
     rows::{add_scaled, length, maximum, scale},
 };
 
@@ -97,34 +100,32 @@ impl Pooling {
         dimensions: usize,
         normalised: bool,
     ) -> Result<Option<Tensor>> {
-        let width = hidden.dim(1)?;
-        let Some(mut machine) = device::machine(hidden).filter(|_| dimensions <= Pool::MOST_DIMENSIONS) else {
-            return Ok(None);
-        };
+        let Some(mut machine) = device::machine(hidden) else { return Ok(None) };
         // A row per sequence is one that was kept: the only token of its sequence.
         let alone = self.reads() != Kept::All && hidden.dim(0)? == sequences.len();
-        let kept = alone.then(|| Sequences::of_lengths(sequences.ranges().map(|_| 1)));
-        let sequences = kept.as_ref().unwrap_or(sequences);
         let skipped = skipped.map(|skipped| device::upload(skipped, hidden.device())).transpose()?;
+        let ranges = Ranges {
+            starts: if alone { Address::ABSENT } else { sequences.on(hidden.device(), &mut *machine)?.starts },
+            count: sequences.len(),
+        };
         let pool = Pool {
             element: device::element(hidden.dtype())?,
             pooling: match self {
-                Self::Cls => cuda::pooling::Pooling::First,
+                Self::Cls => cuda::pooling::Pooling::Cls,
                 Self::Mean => cuda::pooling::Pooling::Mean,
-                Self::LastToken => cuda::pooling::Pooling::Last,
+                Self::LastToken => cuda::pooling::Pooling::LastToken,
                 Self::Max => cuda::pooling::Pooling::Max,
                 Self::WeightedMean => cuda::pooling::Pooling::WeightedMean,
                 Self::MeanSqrtLength => cuda::pooling::Pooling::MeanSqrtLength,
             },
-            width,
+            width: hidden.dim(1)?,
             dimensions,
             normalise: normalised,
-            skipped: machine.optional(skipped.as_ref())?,
+            leading: machine.optional(skipped.as_ref())?,
         };
         let input = machine.input(hidden)?;
         let out = machine.output(&[sequences.len(), dimensions], DType::F32)?;
-        let starts = sequences.on(hidden.device(), &mut *machine)?;
-        machine.launch(pool.launch(input, starts, out))?;
+        machine.launch(pool.launch(input, ranges, out))?;
         machine.take(out).map(Some)
     }
 

@@ -143,6 +143,15 @@ impl Kept {
         if self == Self::All {
             return Ok(x.clone());
         }
+        if let Some(mut machine) = device::machine(x) {
+            let kept = if self == Self::First { cuda::pooling::Kept::First } else { cuda::pooling::Kept::Last };
+            let (element, width) = (device::element(x.dtype())?, x.dim(1)?);
+            let starts = sequences.on(x.device(), &mut *machine)?.starts;
+            let ranges = cuda::pooling::Ranges { starts, count: sequences.len() };
+            let (input, out) = (machine.input(x)?, machine.output(&[sequences.len(), width], x.dtype())?);
+            machine.launch(cuda::pooling::kept_rows(element, kept, width, input, ranges, out))?;
+            return machine.take(out);
+        }
         let rows = sequences.ranges().map(|range| range.start + self.of(range.len()).start);
         if storage::on_cpu(x) {
             let width = x.dim(1)?;

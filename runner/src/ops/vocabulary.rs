@@ -4,7 +4,10 @@
 
 use candle_core::{DType, Result, Tensor, bail};
 use kernels::{
-    cuda::vocabulary::{Largest, Sparse, Tile},
+    cuda::{
+        pooling::Ranges,
+        vocabulary::{self, Counted, Entries, Selection, Tile},
+    },
     matmul::{Packed, Rows, largest_product},
 };
 
@@ -83,14 +86,20 @@ impl Vocabulary {
         largest.broadcast_add(&self.bias)
     }
 
-    /// The weights log(1 + relu(largest logit)) above the `threshold` of every sequence, by ascending entry.
-    pub fn weights(&self, hidden: &Tensor, sequences: &Sequences, threshold: f32) -> Result<Vec<Vec<(u32, f32)>>> {
+    /// The weights log(1 + relu(largest logit)) above the `threshold` of every sequence, by ascending entry. Those beyond
+    /// the `top_k` largest may be left out already. A row with a weight that is no number has one that is none.
+    pub fn weights(
+        &self,
+        hidden: &Tensor,
+        sequences: &Sequences,
+        threshold: f32,
+        top_k: Option<usize>,
+    ) -> Result<Vec<Vec<(u32, f32)>>> {
         if let Form::Device(weight) = &self.form {
-            return self.compact(&self.on_device(weight, hidden, sequences, true)?, threshold);
+            return self.compact(&self.on_device(weight, hidden, sequences, true)?, threshold, top_k);
         }
         // The logarithm is monotone, so that the maximum comes first and is all that is ever kept.
         let weights = (self.largest(hidden, sequences)?.relu()? + 1.0)?.log()?.flatten_all()?.to_vec1::<f32>()?;
-        // What is no number is kept, so that it shows.
         let kept = |(_, weight): &(u32, f32)| weight.is_nan() || *weight > threshold;
         Ok(weights
             .chunks_exact(self.entries)
@@ -101,43 +110,53 @@ impl Vocabulary {
     /// The largest logits, or their weights, f32 `[sequences, entries]`, by the kernels of a device.
     fn on_device(&self, weight: &Tensor, hidden: &Tensor, sequences: &Sequences, weights: bool) -> Result<Tensor> {
         let Some(mut machine) = device::machine(hidden) else { bail!("the hidden states are on another device") };
-        let tile = (TILE_VALUES / sequences.tokens().max(1)).clamp(LEAST_TILE, MOST_TILE);
-        let largest = Largest { bias: machine.input(&self.bias)?, entries: self.entries, weights };
-        let starts = sequences.on(hidden.device(), &mut *machine)?;
+        let most = (TILE_VALUES / sequences.tokens().max(1)).clamp(LEAST_TILE, MOST_TILE);
+        let bias = machine.input(&self.bias)?;
+        let starts = sequences.on(hidden.device(), &mut *machine)?.starts;
+        let ranges = Ranges { starts, count: sequences.len() };
         let out = machine.output(&[sequences.len(), self.entries], DType::F32)?;
-        for first in (0..self.entries).step_by(tile) {
-            let count = tile.min(self.entries - first);
-            let scores = machine.product(hidden, &weight.narrow(0, first, count)?, None, None)?;
-            let tile =
-                Tile { element: device::element(scores.dtype())?, scores: machine.input(&scores)?, first, count };
-            machine.launch(largest.launch(tile, starts, out))?;
+        for first in (0..self.entries).step_by(most) {
+            let width = most.min(self.entries - first);
+            let scores = machine.product(hidden, &weight.narrow(0, first, width)?, None, None)?;
+            let element = device::element(scores.dtype())?;
+            let tile = Tile { element, first, width, entries: self.entries, logarithm: weights };
+            let scores = machine.input(&scores)?;
+            machine.launch(tile.launch(scores, ranges, bias, out))?;
         }
         machine.take(out)
     }
 
-    /// The weights above the threshold, of which alone there is a copy on the host.
-    fn compact(&self, weights: &Tensor, threshold: f32) -> Result<Vec<Vec<(u32, f32)>>> {
+    /// The weights that are kept, of which alone there is a copy on the host.
+    fn compact(&self, weights: &Tensor, threshold: f32, top_k: Option<usize>) -> Result<Vec<Vec<(u32, f32)>>> {
         let Some(mut machine) = device::machine(weights) else { bail!("the weights are on another device") };
         let rows = weights.dim(0)?;
-        let sparse = Sparse { weights: machine.input(weights)?, rows, entries: self.entries, threshold };
-        let counts = machine.output(&[rows], DType::U32)?;
-        machine.launch(sparse.count(counts))?;
-        let counts: Vec<u32> = device::download(&machine.take(counts)?)?;
-        let mut offsets = Vec::with_capacity(rows);
-        let mut total = 0;
-        for count in &counts {
-            offsets.push(total);
-            total += count;
-        }
-        let offsets = device::upload(&offsets, weights.device())?;
-        let indices = machine.output(&[total as usize], DType::U32)?;
-        let values = machine.output(&[total as usize], DType::F32)?;
-        let offsets = machine.input(&offsets)?;
-        machine.launch(sparse.compact(offsets, indices, values))?;
-        let indices: Vec<u32> = device::download(&machine.take(indices)?)?;
-        let values: Vec<f32> = device::download(&machine.take(values)?)?;
+        let weights = machine.input(weights)?;
+        let selection = Selection { weights, rows, entries: self.entries, threshold, most: top_k };
+        let counted = Counted {
+            counts: machine.output(&[rows], DType::U32)?,
+            cuts: machine.output(&[rows, 2], DType::U32)?,
+            finite: machine.output(&[rows], DType::U32)?,
+        };
+        machine.launch(vocabulary::count(selection, counted))?;
+        let offsets = machine.output(&[rows + 1], DType::I64)?;
+        machine.launch(vocabulary::offsets(rows, counted.counts, offsets))?;
+        let counts: Vec<u32> = device::download(&machine.take(counted.counts)?)?;
+        let finite: Vec<u32> = device::download(&machine.take(counted.finite)?)?;
+        let capacity = counts.iter().map(|count| *count as usize).sum();
+        let entries = Entries {
+            indices: machine.output(&[capacity], DType::U32)?,
+            values: machine.output(&[capacity], DType::F32)?,
+            capacity,
+        };
+        machine.launch(vocabulary::write(selection, counted.cuts, offsets, entries))?;
+        let indices: Vec<u32> = device::download(&machine.take(entries.indices)?)?;
+        let values: Vec<f32> = device::download(&machine.take(entries.values)?)?;
         let mut entries = indices.into_iter().zip(values);
-        Ok(counts.iter().map(|count| entries.by_ref().take(*count as usize).collect()).collect())
+        let rows = counts.iter().zip(finite).map(|(count, finite)| {
+            let row: Vec<(u32, f32)> = entries.by_ref().take(*count as usize).collect();
+            if finite == 0 { vec![(0, f32::NAN)] } else { row }
+        });
+        Ok(rows.collect())
     }
 }
 

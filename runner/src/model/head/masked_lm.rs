@@ -96,8 +96,15 @@ impl MaskedLmHead {
     }
 
     /// The entries with a weight above the `threshold` for every text: log(1 + relu(the largest logit among the tokens)).
-    pub fn forward(&self, hidden: &Tensor, sequences: &Sequences, threshold: f32) -> Result<Vec<Vec<(u32, f32)>>> {
+    /// Those beyond the `top_k` largest may be left out already.
+    pub fn forward(
+        &self,
+        hidden: &Tensor,
+        sequences: &Sequences,
+        threshold: f32,
+        top_k: Option<usize>,
+    ) -> Result<Vec<Vec<(u32, f32)>>> {
         let transformed = self.transform.forward_activated(hidden, self.activation)?;
-        self.decoder.weights(&self.norm.forward(&transformed)?, sequences, threshold)
+        self.decoder.weights(&self.norm.forward(&transformed)?, sequences, threshold, top_k)
     }
 }

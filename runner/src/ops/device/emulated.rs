@@ -98,6 +98,7 @@ impl Machine for Emulation {
             DType::F16 => Values::F16(Buffer::new(count)),
             DType::BF16 => Values::Bf16(Buffer::new(count)),
             DType::U32 => Values::U32(Buffer::new(count)),
+            DType::I64 => Values::I64(Buffer::new(count)),
             other => bail!("no kernel writes {other:?}"),
         };
         Ok(self.hold(values, shape))

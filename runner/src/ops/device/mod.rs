@@ -90,11 +90,11 @@ pub(super) fn element(dtype: DType) -> Result<Element> {
 
 /// What a slot holds, made when it is first asked for.
 pub(super) fn kept<T>(slot: &OnceLock<T>, make: impl FnOnce() -> Result<T>) -> Result<&T> {
-    if let Some(made) = slot.get() {
-        return Ok(made);
+    if let Some(value) = slot.get() {
+        return Ok(value);
     }
-    let made = make()?;
-    Ok(slot.get_or_init(|| made))
+    let value = make()?;
+    Ok(slot.get_or_init(|| value))
 }
 
 /// Whole numbers on the device; `[values]`.
