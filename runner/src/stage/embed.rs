@@ -8,7 +8,6 @@ use std::{
     ops::ControlFlow,
 };
 
-use candle_core::Device;
 use crds::{
     contract::{CollectionConfig, DenseConfig, FailureReason, ShardResult, SparseConfig},
     layout,
@@ -24,13 +23,12 @@ use super::{
     export::{self, VectorColumn},
     plan,
     sparse::{self, SparseOutput},
-    turn::Trace,
 };
 use crate::{
     batch::Rows,
-    device::{self, DeviceRequest},
     error::{Result, StageError},
     fusion::{self, VectorFusion},
+    gpu::{Devices, Ledger},
     metrics::METRICS,
     plan::{Plan, PlannedCollection, Shard, SliceDigest, some_of},
     progress::Progress,
@@ -45,7 +43,7 @@ use crate::{
 const FUSED_ROWS: u64 = 1024;
 
 /// Embeds one shard of the plan, unless it is committed already.
-pub fn embed(run: &Run, index: u32, request: DeviceRequest) -> Result<ShardResult> {
+pub fn embed(run: &Run, index: u32) -> Result<ShardResult> {
     let plan = plan::load(run)?.ok_or_else(|| {
         let path = run.store.uri_of(&layout::plan(&run.config.revision));
         StageError::new(FailureReason::StoreUnavailable, format!("{path} is not there: the plan stage comes first"))
@@ -57,11 +55,19 @@ pub fn embed(run: &Run, index: u32, request: DeviceRequest) -> Result<ShardResul
         return Ok(ShardResult { shard: index, chunks: commit.rows, already_committed: true });
     }
 
-    let (device, device_use) = device::open(request)?;
+    let devices = run.devices()?;
     let chunks = read(run, collection, planned, shard, index)?;
-    tracing::info!(shard = index, chunks = chunks.count(), device = device_use.used, "embedding");
+    let device_use = devices.used.clone();
+    tracing::info!(
+        shard = index,
+        chunks = chunks.count(),
+        device = device_use.used,
+        devices = device_use.count,
+        "embedding"
+    );
     let queries = asked(run, &plan, planned)?;
-    let (outputs, trace) = passes(run, &plan, &chunks, &queries.texts(), &device, index)?;
+    let ledger = Ledger::default();
+    let outputs = passes(run, &plan, &chunks, &queries.texts(), &devices, &ledger, index)?;
     run.interrupt.check()?;
     let attempt = attempt();
     let fused = fuse(run, &chunks, &outputs.dense)?;
@@ -108,7 +114,7 @@ pub fn embed(run: &Run, index: u32, request: DeviceRequest) -> Result<ShardResul
         fusion: fused.map(|fused| fused.record),
         candidates,
         retrieve_seconds,
-        trace,
+        trace: ledger.into_trace(),
         device: device_use,
         export_seconds,
         committed_at: jiff::Timestamp::now().to_string(),
@@ -208,21 +214,20 @@ fn passes(
     plan: &Plan,
     chunks: &Chunks,
     queries: &[&str],
-    device: &Device,
+    devices: &Devices,
+    ledger: &Ledger,
     index: u32,
-) -> Result<(Outputs, Trace)> {
+) -> Result<Outputs> {
     let sparse_models = run.toggles.sparse_models(&run.config);
-    let mut trace = Trace::default();
     let mut outputs = Outputs { dense: Vec::new(), dense_fallbacks: Vec::new(), sparse: Vec::new() };
     for model in &run.config.dense {
         let model = &DenseConfig { source: plan.pinned(&model.name, &model.source), ..model.clone() };
         let progress = Progress::bar(run.watched, &format!("shard {index} {}", model.name), chunks.count());
         let span = tracing::info_span!(telemetry::DENSE, shard = index, model = model.name);
-        let (passed, seconds) = timed(span, || dense::pass(run, model, chunks, queries, device, index, &progress));
+        let (passed, seconds) =
+            timed(span, || dense::pass(run, model, chunks, queries, devices, ledger, index, &progress));
         progress.finish();
-        let (passed, of_pass) = passed?;
-        trace.extend(of_pass);
-        match passed {
+        match passed? {
             Err(fallback) => outputs.dense_fallbacks.push(fallback),
             Ok(output) => {
                 let record = DensePass { seconds, ..output.record };
@@ -243,10 +248,10 @@ fn passes(
         let model = &SparseConfig { source: plan.pinned(&model.name, &model.source), ..model.clone() };
         let progress = Progress::bar(run.watched, &format!("shard {index} {}", model.name), chunks.count());
         let span = tracing::info_span!(telemetry::SPARSE, shard = index, model = model.name);
-        let (passed, seconds) = timed(span, || sparse::pass(run, model, chunks, queries, device, index, &progress));
+        let (passed, seconds) =
+            timed(span, || sparse::pass(run, model, chunks, queries, devices, ledger, index, &progress));
         progress.finish();
-        let (mut output, of_pass) = passed?;
-        trace.extend(of_pass);
+        let mut output = passed?;
         if let Some(record) = &mut output.record {
             record.seconds = seconds;
             tracing::info!(
@@ -269,7 +274,7 @@ fn passes(
         let message = format!("no model could be used, though all are optional: {}", some_of(&failed));
         return Err(StageError::new(FailureReason::InvalidModel, message));
     }
-    Ok((outputs, trace))
+    Ok(outputs)
 }
 
 /// What the dense models together gave for a shard.
