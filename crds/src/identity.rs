@@ -191,7 +191,7 @@ mod tests {
     fn an_execution_or_lifecycle_field_does_not_change_the_revision() {
         let mut other = handbook();
         other["execution"] = json!({"parallelism": 8, "shardSize": 5});
-        other["gpu"] = json!({"count": 0});
+        other["gpu"] = json!({"count": 2, "memoryCeiling": "max"});
         other["suspend"] = json!(true);
         other["historyLimit"] = json!(1);
         other["template"] = json!({"metadata": {"labels": {"team": "search"}}});

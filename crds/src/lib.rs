@@ -7,6 +7,7 @@
 //! - [`resolve`]: where the volumes of a run are, in a pod and on one machine
 //! - [`contract`]: what the two binaries say to each other
 //! - [`layout`]: where things lie in the output store
+//! - [`memory`]: the memory ceiling of a device
 //! - [`generated`]: the CRD and the JSON Schema made of the types
 //! - [`validation`]: what the schema cannot say
 //! - [`summary`]: the schema of `processing_summary.json`
@@ -15,6 +16,7 @@ pub mod contract;
 pub mod generated;
 pub mod identity;
 pub mod layout;
+pub mod memory;
 pub mod reference;
 pub mod resolve;
 pub mod summary;

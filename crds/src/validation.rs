@@ -1,16 +1,26 @@
-//! What the schema cannot say: fields that are part of the API but not acted on yet.
+//! What the schema cannot say: fields that are part of the API but not acted on yet, and values that mean nothing.
 //!
-//! A field listed here never looks as if it worked: the operator reports it in `Accepted=False` with reason
+//! A field that is not acted on never looks as if it worked: the operator reports it in `Accepted=False` with reason
 //! `NotImplemented`, the command line refuses the manifest, both with the path of the field.
 
-use crate::v1alpha1::{DeletionPolicy, EmbeddingRunSpec, Format, OutputFormat, Processing, UpdatePolicy};
+use crate::{
+    memory::MemoryCeiling,
+    v1alpha1::{DeletionPolicy, EmbeddingRunSpec, Format, OutputFormat, Processing, UpdatePolicy},
+};
+
+/// What is wrong with the memory ceiling of a spec, by the path of the field; it says more than the pattern of the
+/// schema, which does not see that a number is too large.
+pub fn memory_ceiling(spec: &EmbeddingRunSpec) -> Option<String> {
+    let said = spec.gpu.memory_ceiling.as_ref()?;
+    let error = said.parse::<MemoryCeiling>().err()?;
+    Some(format!("spec.gpu.memoryCeiling is {said:?}: {error}"))
+}
 
 /// The paths of the fields of a spec that ask for something that is not implemented yet.
 pub fn not_implemented(spec: &EmbeddingRunSpec) -> Vec<String> {
     let mut paths = Paths(Vec::new());
     collections(spec, &mut paths);
     output(spec, &mut paths);
-    paths.check("spec.gpu.memoryCeiling", spec.gpu.memory_ceiling.is_some());
     paths.check("spec.gpu.claimTemplate", spec.gpu.claim_template.is_some());
     paths.check("spec.modelCache", spec.model_cache.is_some());
     paths.check("spec.queue", spec.queue.is_some());
@@ -71,6 +81,20 @@ mod tests {
     }
 
     #[test]
+    fn a_memory_ceiling_that_is_none_is_named_by_its_path() {
+        let said = |value: Option<&str>| {
+            let mut spec = minimal();
+            spec["gpu"] = json!({"memoryCeiling": value});
+            memory_ceiling(&serde_json::from_value(spec).expect("a spec"))
+        };
+        assert_eq!([None, Some("12Gi"), Some("max")].map(said), [None, None, None]);
+        assert_eq!(
+            said(Some("99999999999Ti")).expect("too large"),
+            "spec.gpu.memoryCeiling is \"99999999999Ti\": write a number of bytes such as 12Gi or 800M, or max"
+        );
+    }
+
+    #[test]
     fn every_field_that_is_not_acted_on_is_named_by_its_path() {
         let cases = [
             (
@@ -79,7 +103,6 @@ mod tests {
                 "spec.collections[0].source.objectStore",
             ),
             ("/collections/0/format", json!("Csv"), "spec.collections[0].format"),
-            ("/gpu", json!({"memoryCeiling": "12Gi"}), "spec.gpu.memoryCeiling"),
             ("/gpu", json!({"claimTemplate": "one"}), "spec.gpu.claimTemplate"),
             ("/output/formats", json!(["QdrantJsonLines"]), "spec.output.formats"),
             ("/output/qdrant", json!({"url": "http://q", "collection": "c"}), "spec.output.qdrant"),

@@ -22,7 +22,7 @@ use clap::{Parser, ValueEnum};
 use crds::v1alpha1::Dtype;
 use runner::{
     batch::{TokenBudget, last_batches},
-    batched::{PassOptions, run},
+    batched::{PassOptions, Replica, run},
     memory::Memory,
     model::{DenseModel, DenseOptions, ModelError, Reranker, SparseModel, SparseOptions},
     text::Tokens,
@@ -97,13 +97,14 @@ fn main() -> Result<(), Box<dyn Error>> {
                 batch: TokenBudget(args.batch),
                 tokenizer_threads: NonZeroUsize::MIN,
                 workers,
-                memory: Memory::default(),
+                probe: false,
                 cancelled: Arc::default(),
             };
             let records = &records;
             Box::new(move || {
                 let texts = records.iter().map(|record| Ok::<_, Infallible>(&record.text));
-                Ok(run(&model, texts, &options, |_| (), |_, _| Ok(()))?.tokens)
+                let replica = Replica::new(&model, Memory::default());
+                Ok(run(&[replica], texts, &options, |_| (), |_, _| Ok(()))?.tokens)
             })
         }
         Task::Sparse => {

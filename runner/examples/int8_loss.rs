@@ -13,7 +13,7 @@ use clap::Parser;
 use crds::v1alpha1::Dtype;
 use runner::{
     batch::{Rows, TokenBudget},
-    batched::{PassOptions, run},
+    batched::{PassOptions, Replica, run},
     memory::Memory,
     model::{DenseModel, DenseOptions},
 };
@@ -121,12 +121,12 @@ fn embedded(model: &DenseModel, texts: &[&str]) -> Result<Rows, Box<dyn Error>> 
         batch: TokenBudget(1024),
         tokenizer_threads: NonZeroUsize::MIN,
         workers: thread::available_parallelism()?,
-        memory: Memory::default(),
+        probe: false,
         cancelled: Arc::default(),
     };
     let mut values = Vec::new();
     run(
-        model,
+        &[Replica::new(model, Memory::default())],
         texts.iter().map(Ok::<_, Infallible>),
         &options,
         |_| (),

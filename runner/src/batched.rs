@@ -2,8 +2,9 @@
 //!
 //! One thread reads and tokenizes windows of items; workers take the batches of the windows from one queue, each
 //! computing alone, and none waits for the end of a window; the caller's thread puts the rows back in order and hands
-//! whole windows on. Queues are short: memory does not grow with the number of items. When memory runs out, the batch is
-//! computed in halves and the next ones are smaller.
+//! whole windows on. Queues are short: memory does not grow with the number of items. The model may be there several
+//! times, once per device; every copy has workers and a budget of its own. When memory runs out, the batch is computed in
+//! halves and the next ones of that device are smaller.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -19,7 +20,7 @@ use std::{
 
 use crate::{
     batch::{self, Places, Restored, TokenBudget},
-    memory::{AdaptiveBudget, Limits, Memory, Mitigation},
+    memory::{AdaptiveBudget, Learnt, Limits, Memory, Mitigation},
     model::ModelError,
     text::Tokens,
 };
@@ -28,6 +29,10 @@ use crate::{
 const WINDOWS_AHEAD: usize = 1;
 /// Bytes of text after which a window is full, however few items it has.
 const WINDOW_BYTES: usize = 4 << 20;
+/// Tokens of the batch that is computed before memory is measured: what the first one allocates once is none of a token's.
+const WARM_UP_TOKENS: usize = 8;
+/// Tokens of the smallest batch that memory is measured with.
+const LEAST_PROBED: usize = 16;
 
 /// A model that computes rows from items of type `I`.
 pub trait RowModel<I>: Sync {
@@ -39,6 +44,9 @@ pub trait RowModel<I>: Sync {
 
     /// Bytes that a token takes while its batch is computed, about.
     fn bytes_per_token(&self) -> u64;
+
+    /// Tokens of the longest sequence.
+    fn longest(&self) -> usize;
 
     /// The bytes of an item's text.
     fn size(item: &I) -> usize;
@@ -64,6 +72,24 @@ pub trait RowModel<I>: Sync {
     }
 }
 
+/// A model on a device. Those of a pass differ in the device alone.
+#[derive(Clone, Debug)]
+pub struct Replica<'a, M> {
+    /// The model.
+    pub model: &'a M,
+    /// What it has to stay under.
+    pub memory: Memory,
+    /// What its last pass has come to, which then is not measured again.
+    pub learnt: Option<Learnt>,
+}
+
+impl<'a, M> Replica<'a, M> {
+    /// A model that nothing is known of yet.
+    pub fn new(model: &'a M, memory: Memory) -> Self {
+        Self { model, memory, learnt: None }
+    }
+}
+
 /// How a pass works; nothing here changes a row beyond rounding.
 #[derive(Clone, Debug)]
 pub struct PassOptions {
@@ -73,10 +99,10 @@ pub struct PassOptions {
     pub batch: TokenBudget,
     /// Threads that tokenize a window.
     pub tokenizer_threads: NonZeroUsize,
-    /// Threads that compute batches, each one at a time.
+    /// Threads per replica that compute batches, each one at a time.
     pub workers: NonZeroUsize,
-    /// What the pass has to stay under.
-    pub memory: Memory,
+    /// Whether the pass begins with batches of the longest sequences, to measure what a token takes.
+    pub probe: bool,
     /// Stops the pass between two batches once it is true.
     pub cancelled: Arc<AtomicBool>,
 }
@@ -109,12 +135,25 @@ pub struct PassRecord {
     pub seconds: f64,
     /// How many items had how many tokens before any were cut: the upper end of a bucket, a power of two, and a count.
     pub lengths: BTreeMap<u32, u64>,
-    /// The largest memory in use, in bytes.
+    /// The largest memory in use of a device, in bytes.
     pub peak_bytes: u64,
     /// How often something was done about pressure on memory.
     pub mitigations: u64,
     /// The first of what was done.
     pub mitigation_events: Vec<Mitigation>,
+    /// What each replica did, in their order.
+    pub replicas: Vec<ReplicaRecord>,
+}
+
+/// What a replica did in a pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReplicaRecord {
+    /// Items done.
+    pub items: u64,
+    /// The largest memory in use, in bytes.
+    pub peak_bytes: u64,
+    /// What the budget of its batches has come to.
+    pub learnt: Learnt,
 }
 
 /// Why a pass ended early. `E` is the error of the source and of the sink.
@@ -134,14 +173,17 @@ pub enum PassError<E> {
     Cancelled,
 }
 
-/// Runs `model` over `items`. The `sink` gets the rows window by window in input order, with the number of each
-/// window's first item; `progress` is called after every batch.
+/// Runs the `replicas` of a model over `items`. The `sink` gets the rows window by window in input order, with the
+/// number of each window's first item; `progress` is called after every batch.
 ///
 /// # Errors
 /// If the source, the model or the sink fails, or the pass is cancelled. Windows that the sink got before that are
 /// whole.
+///
+/// # Panics
+/// If there is no replica.
 pub fn run<M, I, E>(
-    model: &M,
+    replicas: &[Replica<'_, M>],
     items: impl Iterator<Item = Result<I, E>> + Send,
     options: &PassOptions,
     mut progress: impl FnMut(Progress),
@@ -153,17 +195,22 @@ where
     E: Send,
 {
     let started = Instant::now();
-    let limits = Limits { largest: options.batch.0, bytes_per_token: model.bytes_per_token() };
-    let budget = AdaptiveBudget::new(options.memory, limits);
-    let mut record = PassRecord::default();
+    let model = replicas.first().expect("a pass has a model").model;
+    let budgets: Vec<AdaptiveBudget> = replicas.iter().map(|replica| budget(replica, options)).collect();
+    if options.probe {
+        probe_all(replicas, &budgets, &options.cancelled)?;
+    }
+    let mut record = PassRecord { replicas: vec![ReplicaRecord::default(); replicas.len()], ..PassRecord::default() };
     thread::scope(|scope| {
         let (messages, inbox) = channel();
-        let (jobs, queue) = sync_channel::<Job>(options.workers.get());
+        let (jobs, queue) = sync_channel::<Job>(options.workers.get() * replicas.len());
         let queue = Arc::new(Mutex::new(queue));
-        let budget = &budget;
-        for _ in 0..options.workers.get() {
-            let (queue, messages) = (Arc::clone(&queue), messages.clone());
-            scope.spawn(move || work(model, &queue, budget, &messages));
+        let (budgets, threads) = (&budgets, options.workers.get() * replicas.len());
+        for (index, (replica, budget)) in replicas.iter().zip(budgets).enumerate() {
+            for _ in 0..options.workers.get() {
+                let (queue, messages) = (Arc::clone(&queue), messages.clone());
+                scope.spawn(move || work(index, replica.model, &queue, budget, &messages));
+            }
         }
         // Only workers hold the queue: when they are gone, nobody waits to fill it.
         drop(queue);
@@ -171,7 +218,7 @@ where
             let (ahead, windows) = sync_channel(WINDOWS_AHEAD);
             thread::scope(|scope| {
                 scope.spawn(move || tokenize(model, items, options, &ahead));
-                dispatch(windows, budget, options.workers.get(), &jobs, &messages);
+                dispatch(windows, budgets, threads, &jobs, &messages);
             });
         });
 
@@ -183,7 +230,7 @@ where
                     let restored = Restored::new(model.empty(window.rows.len()));
                     open.push_back((window, restored));
                 }
-                Message::Computed(job, rows, batch_seconds) => {
+                Message::Computed { by, job, rows, batch_seconds } => {
                     if options.cancelled.load(Ordering::Relaxed) {
                         return Err(PassError::Cancelled);
                     }
@@ -195,6 +242,7 @@ where
                     restored.put(&job.rows, rows);
                     record.batches += 1;
                     record.items += job.rows.len() as u64;
+                    record.replicas[by].items += job.rows.len() as u64;
                     record.tokens += count(&job.tokens().collect::<Vec<_>>()) as u64;
                     progress(Progress { items: record.items, tokens: record.tokens, batch_seconds });
                 }
@@ -208,8 +256,13 @@ where
         }
         Ok(())
     })?;
-    (record.mitigations, record.mitigation_events) = budget.mitigations();
-    record.peak_bytes = budget.peak();
+    for (budget, replica) in budgets.iter().zip(&mut record.replicas) {
+        let (count, events) = budget.mitigations();
+        record.mitigations += count;
+        record.mitigation_events.extend(events);
+        (replica.peak_bytes, replica.learnt) = (budget.peak(), budget.learnt());
+        record.peak_bytes = record.peak_bytes.max(replica.peak_bytes);
+    }
     record.seconds = started.elapsed().as_secs_f64();
     Ok(record)
 }
@@ -229,6 +282,12 @@ impl PassRecord {
         self.peak_bytes = self.peak_bytes.max(other.peak_bytes);
         self.mitigations += other.mitigations;
         self.mitigation_events.extend_from_slice(&other.mitigation_events);
+        self.replicas.resize(self.replicas.len().max(other.replicas.len()), ReplicaRecord::default());
+        for (sum, replica) in self.replicas.iter_mut().zip(&other.replicas) {
+            sum.items += replica.items;
+            sum.peak_bytes = sum.peak_bytes.max(replica.peak_bytes);
+            sum.learnt = replica.learnt;
+        }
     }
 
     fn count(&mut self, rows: &[Tokens]) {
@@ -266,14 +325,81 @@ impl Job {
 enum Message<R, E> {
     /// A window, before any of its batches.
     Opened(Arc<Window>),
-    /// A batch, computed or failed, and how long that took in seconds.
-    Computed(Job, Result<R, ModelError>, f64),
+    /// A batch, computed or failed by a replica, and how long that took in seconds.
+    Computed { by: usize, job: Job, rows: Result<R, ModelError>, batch_seconds: f64 },
     /// The end, before its time.
     Failed(PassError<E>),
 }
 
+fn budget<M: RowModel<I>, I>(replica: &Replica<'_, M>, options: &PassOptions) -> AdaptiveBudget {
+    let limits = Limits {
+        largest: options.batch.0,
+        bytes_per_token: replica.model.bytes_per_token(),
+        workers: options.workers.get(),
+    };
+    AdaptiveBudget::new(replica.memory.clone(), limits, replica.learnt)
+}
+
+/// Measures on every device what a token takes, at the same time.
+fn probe_all<M: RowModel<I>, I>(
+    replicas: &[Replica<'_, M>],
+    budgets: &[AdaptiveBudget],
+    cancelled: &AtomicBool,
+) -> Result<(), ModelError> {
+    thread::scope(|scope| {
+        let probes: Vec<_> = replicas
+            .iter()
+            .zip(budgets)
+            .filter(|(replica, _)| replica.learnt.is_none())
+            .map(|(replica, budget)| scope.spawn(move || probe(replica.model, budget, cancelled)))
+            .collect();
+        probes.into_iter().try_for_each(|probe| probe.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
+}
+
+/// Computes batches of the longest sequences, from the full budget downwards until one stays under the soft limit: a
+/// budget that the device cannot hold shows before the first text, and from then on a token costs what was measured.
+/// Where nothing fits, the texts may still be shorter.
+fn probe<M: RowModel<I>, I>(model: &M, budget: &AdaptiveBudget, cancelled: &AtomicBool) -> Result<(), ModelError> {
+    let batch = |length: usize, rows: usize| -> Result<bool, ModelError> {
+        // Every model has a row of its embedding for the id 0.
+        let row = Tokens { ids: vec![0; length], ..Tokens::default() };
+        match model.compute(&vec![&row; rows]) {
+            Err(error @ ModelError::DeviceLost { .. }) => Err(error),
+            Err(ModelError::OutOfMemory { .. }) => Ok(false),
+            // What a made-up text gives is no matter.
+            Ok(_) | Err(_) => Ok(true),
+        }
+    };
+    let longest = model.longest().max(1);
+    batch(longest.min(WARM_UP_TOKENS), 1)?;
+    while !cancelled.load(Ordering::Relaxed) {
+        let length = longest.min(budget.tokens());
+        let rows = budget.tokens() / length;
+        let tokens = length * rows;
+        budget.calibrate();
+        if !budget.may_fit(tokens) || !batch(length, rows)? {
+            budget.step_down();
+        } else if budget.measured(tokens) {
+            tracing::debug!(
+                model = model.name(),
+                tokens,
+                bytes_per_token = budget.learnt().bytes_per_token,
+                "measured"
+            );
+            break;
+        }
+        if tokens <= LEAST_PROBED {
+            break;
+        }
+    }
+    budget.calibrate();
+    Ok(())
+}
+
 /// Computes batches until there are none, or nobody wants them.
 fn work<M: RowModel<I>, I, E>(
+    by: usize,
     model: &M,
     queue: &Mutex<Receiver<Job>>,
     budget: &AdaptiveBudget,
@@ -285,7 +411,8 @@ fn work<M: RowModel<I>, I, E>(
         let started = Instant::now();
         let rows = compute(model, &job.tokens().collect::<Vec<_>>(), budget);
         let rows = rows.map_err(|error| error.at_row(|row| job.window.first + job.rows[row]));
-        if messages.send(Message::Computed(job, rows, started.elapsed().as_secs_f64())).is_err() {
+        let batch_seconds = started.elapsed().as_secs_f64();
+        if messages.send(Message::Computed { by, job, rows, batch_seconds }).is_err() {
             return;
         }
     }
@@ -294,26 +421,37 @@ fn work<M: RowModel<I>, I, E>(
 /// One batch; where memory runs out, or where a row can be stood in for, in halves.
 fn compute<M: RowModel<I>, I>(model: &M, rows: &[&Tokens], budget: &AdaptiveBudget) -> Result<M::Rows, ModelError> {
     let tokens = count(rows);
-    let error = match budget.admit(tokens) {
+    let (error, admitted) = match budget.admit(tokens) {
         Ok(()) => {
             let computed = model.compute(rows);
             budget.release(tokens, computed.is_ok());
             match computed {
                 Ok(computed) => return Ok(computed),
-                Err(error) => error,
+                Err(error) => (error, true),
             }
         }
-        Err(message) => ModelError::over_ceiling(model.name(), message),
+        Err(message) => (ModelError::over_ceiling(model.name(), message), false),
     };
     let out_of_memory = matches!(error, ModelError::OutOfMemory { .. });
-    let stand_in = model.stand_in(&error);
     if rows.len() < 2 {
-        return stand_in.ok_or(error);
+        let error = if out_of_memory {
+            // What it lacks may be what the other batches have.
+            match budget.compute_alone(tokens, || model.compute(rows)) {
+                Ok(Ok(computed)) => return Ok(computed),
+                Ok(Err(error)) => error,
+                Err(message) => ModelError::over_ceiling(model.name(), message),
+            }
+            .of_one_row()
+        } else {
+            error
+        };
+        return model.stand_in(&error).ok_or(error);
     }
-    if out_of_memory {
-        budget.split();
-    } else if stand_in.is_none() {
-        return Err(error);
+    match (out_of_memory, admitted) {
+        (true, true) => budget.split_and_trim(),
+        (true, false) => budget.split(),
+        (false, _) if model.stand_in(&error).is_none() => return Err(error),
+        (false, _) => {}
     }
     let (first, second) = rows.split_at(rows.len() / 2);
     let mut whole = model.empty(rows.len());
@@ -331,7 +469,7 @@ fn count(rows: &[&Tokens]) -> usize {
 /// Cuts windows into batches and queues them. When it ends early, so does the thread that waits to send a window.
 fn dispatch<R, E>(
     windows: Receiver<Result<Window, PassError<E>>>,
-    budget: &AdaptiveBudget,
+    budgets: &[AdaptiveBudget],
     workers: usize,
     jobs: &SyncSender<Job>,
     messages: &Sender<Message<R, E>>,
@@ -349,9 +487,10 @@ fn dispatch<R, E>(
             return;
         }
         let lengths: Vec<usize> = window.rows.iter().map(|tokens| tokens.ids.len()).collect();
-        let tokens = TokenBudget(budget.tokens());
+        // Whichever replica takes a batch has room for it.
+        let budget = TokenBudget(budgets.iter().map(AdaptiveBudget::tokens).min().unwrap_or(1));
         let batches =
-            if window.last { batch::last_batches(&lengths, tokens, workers) } else { batch::batches(&lengths, tokens) };
+            if window.last { batch::last_batches(&lengths, budget, workers) } else { batch::batches(&lengths, budget) };
         for rows in batches {
             if jobs.send(Job { window: Arc::clone(&window), rows }).is_err() {
                 return;

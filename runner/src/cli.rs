@@ -1,11 +1,16 @@
 //! The command line.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use crds::contract::{CONFIG_DIR, CONFIG_KEY};
 
-use crate::{config::VolumeMapping, device::DeviceRequest, log::LogFormat, toggles::Flag};
+use crate::{
+    config::VolumeMapping,
+    gpu::{Asked, DeviceRequest, LockOptions},
+    log::LogFormat,
+    toggles::Flag,
+};
 
 /// Turns collections of text into search-ready vectors.
 #[derive(Debug, Parser)]
@@ -38,7 +43,7 @@ pub enum Command {
     /// Stage 2: embeds one shard.
     Embed(EmbedArgs),
     /// Stage 3: writes the summaries and points readers to the revision.
-    Finalize(ConfigArgs),
+    Finalize(FinalizeArgs),
     /// Shows what a run left behind, for people.
     #[command(subcommand)]
     Summary(SummaryCommand),
@@ -55,6 +60,9 @@ pub struct RunArgs {
     /// Where to compute, in place of what spec.gpu asks for.
     #[arg(long)]
     pub device: Option<DeviceKind>,
+    /// How GPUs are shared.
+    #[command(flatten)]
+    pub locks: LockArgs,
     /// The largest number of chunks in a shard, in place of spec.execution.shardSize.
     #[arg(long, value_name = "CHUNKS", value_parser = clap::value_parser!(u64).range(1..))]
     pub shard_size: Option<u64>,
@@ -102,15 +110,52 @@ pub struct EmbedArgs {
     /// The index of the shard in the plan, from 0.
     #[arg(long, env = "JOB_COMPLETION_INDEX", value_name = "INDEX")]
     pub shard: u32,
+    /// Where to compute.
+    #[command(flatten)]
+    pub devices: DeviceArgs,
+}
+
+/// The arguments of `finalize`.
+#[derive(Debug, Args)]
+pub struct FinalizeArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Where to rerank.
+    #[command(flatten)]
+    pub devices: DeviceArgs,
+}
+
+/// Where to compute.
+#[derive(Debug, Args)]
+pub struct DeviceArgs {
     /// Where to compute; auto goes by --gpu-count, or takes a GPU where there is one.
     #[arg(long, default_value = "auto")]
     pub device: DeviceKind,
     /// How many GPUs the pod was given; 0 computes on the CPU.
     #[arg(long, value_name = "COUNT")]
     pub gpu_count: Option<u32>,
-    /// Whether a missing GPU is a failure; otherwise the CPU computes and the fallback is recorded.
+    /// Whether a missing GPU is a failure; otherwise what is there computes and the fallback is recorded.
     #[arg(long, action = ArgAction::Set, default_value_t = true, value_name = "BOOL")]
     pub gpu_required: bool,
+    /// The most memory in use of each GPU (spec.gpu.memoryCeiling): bytes such as 12Gi, which is the default, or max.
+    #[arg(long, value_name = "BYTES")]
+    pub gpu_memory_ceiling: Option<String>,
+    /// How GPUs are shared.
+    #[command(flatten)]
+    pub locks: LockArgs,
+}
+
+/// How the runners of a machine share GPUs: one at a time has a GPU.
+#[derive(Clone, Debug, Args)]
+pub struct LockArgs {
+    /// The folder of the locks of GPUs, the same for all runners that share them [default: embedrun-locks in the folder
+    /// of temporary files].
+    #[arg(long, env = "EMBEDRUN_LOCK_DIR", value_name = "FOLDER")]
+    pub lock_dir: Option<PathBuf>,
+    /// The longest wait for a GPU that another runner has, in seconds.
+    #[arg(long, env = "EMBEDRUN_LOCK_WAIT", value_name = "SECONDS", default_value_t = LockOptions::WAIT.as_secs())]
+    pub lock_wait: u64,
 }
 
 /// What to do with a summary.
@@ -169,21 +214,46 @@ pub enum DeviceKind {
 }
 
 impl DeviceKind {
-    /// The request; `asked` is what counts for `auto`.
+    /// The request; `asked` is what counts for `auto`, and for how many.
     pub fn or(self, asked: DeviceRequest) -> DeviceRequest {
         match self {
             Self::Auto => asked,
             Self::Cpu => DeviceRequest::Cpu,
-            Self::Cuda => DeviceRequest::Cuda { required: true },
+            Self::Cuda => DeviceRequest::Cuda { count: asked.count().max(1), required: true },
         }
     }
 }
 
-impl EmbedArgs {
-    /// The device that the arguments ask for.
-    pub fn request(&self) -> DeviceRequest {
+impl RunArgs {
+    /// The devices that are asked for, where the spec asks for `of_spec`.
+    pub fn request(&self, of_spec: DeviceRequest) -> DeviceRequest {
+        match self.device {
+            None => of_spec,
+            Some(DeviceKind::Auto) => DeviceRequest::Any,
+            Some(device) => device.or(of_spec),
+        }
+    }
+}
+
+impl DeviceArgs {
+    /// What the arguments ask for.
+    pub fn asked(&self) -> Asked {
         let count = self.gpu_count.map(|count| DeviceRequest::of_spec(count, self.gpu_required));
-        self.device.or(count.unwrap_or(DeviceRequest::Any))
+        Asked {
+            request: self.device.or(count.unwrap_or(DeviceRequest::Any)),
+            ceiling: self.gpu_memory_ceiling.clone(),
+            locks: self.locks.options(),
+        }
+    }
+}
+
+impl LockArgs {
+    /// How GPUs are shared.
+    pub fn options(&self) -> LockOptions {
+        LockOptions {
+            folder: self.lock_dir.clone().unwrap_or_else(LockOptions::default_folder),
+            wait: Duration::from_secs(self.lock_wait),
+        }
     }
 }
 
@@ -197,10 +267,10 @@ mod tests {
 
     use super::*;
 
-    fn request(arguments: &str) -> DeviceRequest {
+    fn asked(arguments: &str) -> Asked {
         let cli = Cli::try_parse_from(format!("embedrun embed --shard 0 {arguments}").split_whitespace());
         let Command::Embed(embed) = cli.expect(arguments).command else { panic!("not embed") };
-        embed.request()
+        embed.devices.asked()
     }
 
     #[test]
@@ -210,10 +280,20 @@ mod tests {
 
     #[test]
     fn the_device_is_what_count_and_required_ask_for() {
+        let request = |arguments: &str| asked(arguments).request;
         assert_eq!(request(""), DeviceRequest::Any);
         assert_eq!(request("--gpu-count 0 --gpu-required true"), DeviceRequest::Cpu);
-        assert_eq!(request("--gpu-count 1"), DeviceRequest::Cuda { required: true });
-        assert_eq!(request("--gpu-count 2 --gpu-required false"), DeviceRequest::Cuda { required: false });
+        assert_eq!(request("--gpu-count 1"), DeviceRequest::Cuda { count: 1, required: true });
+        assert_eq!(request("--gpu-count 2 --gpu-required false"), DeviceRequest::Cuda { count: 2, required: false });
+        assert_eq!(request("--gpu-count 2 --device cuda"), DeviceRequest::Cuda { count: 2, required: true });
+        assert_eq!(request("--device cuda"), DeviceRequest::Cuda { count: 1, required: true });
         assert_eq!(request("--gpu-count 1 --device cpu"), DeviceRequest::Cpu);
+    }
+
+    #[test]
+    fn ceiling_and_locks_are_what_the_arguments_say() {
+        let asked = asked("--gpu-memory-ceiling 20Gi --lock-dir /run/locks --lock-wait 7");
+        assert_eq!(asked.ceiling.as_deref(), Some("20Gi"));
+        assert_eq!(asked.locks, LockOptions { folder: "/run/locks".into(), wait: Duration::from_secs(7) });
     }
 }

@@ -14,8 +14,8 @@ use crds::{
 use runner::{
     cli::{Cli, Command, RunArgs, SearchArgs, SummaryCommand},
     config::{self, ConfigError, LocalVolumes, Manifest},
-    device::DeviceRequest,
     error::{Result, StageError},
+    gpu::{Asked, DeviceRequest},
     interrupt::Interrupt,
     log::{self, LogFormat},
     metrics,
@@ -44,14 +44,18 @@ fn main() -> ExitCode {
     let process = Process { format, quiet: cli.quiet, result_file: cli.result_file, metrics: cli.metrics_listen };
     let ended = match cli.command {
         Command::Run(args) => process.run(&args),
-        Command::Plan(args) => process.stage(&args.config.config, Stage::Plan, None, |run| {
+        Command::Plan(args) => process.stage(&args.config.config, Stage::Plan, None, &Asked::default(), |run| {
             stage::plan(run, args.shard_size).map(StageOutcome::Planned)
         }),
-        Command::Embed(args) => process.stage(&args.config.config, Stage::Embed, Some(args.shard), |run| {
-            stage::embed(run, args.shard, args.request()).map(StageOutcome::Embedded)
-        }),
+        Command::Embed(args) => {
+            process.stage(&args.config.config, Stage::Embed, Some(args.shard), &args.devices.asked(), |run| {
+                stage::embed(run, args.shard).map(StageOutcome::Embedded)
+            })
+        }
         Command::Finalize(args) => {
-            process.stage(&args.config, Stage::Finalize, None, |run| stage::finalize(run).map(StageOutcome::Finalized))
+            process.stage(&args.config.config, Stage::Finalize, None, &args.devices.asked(), |run| {
+                stage::finalize(run).map(StageOutcome::Finalized)
+            })
         }
         Command::Summary(SummaryCommand::Show { path }) => show(&path).map_err(|error| process.complain(&error)),
         Command::Search(args) => find(&args).map_err(|error| process.complain(&error)),
@@ -77,6 +81,7 @@ impl Process {
         config: &Path,
         stage: Stage,
         shard: Option<u32>,
+        asked: &Asked,
         work: impl FnOnce(&Run) -> Result<StageOutcome>,
     ) -> Result<(), contract::ExitCode> {
         let config = config::load(config)
@@ -84,7 +89,7 @@ impl Process {
         let revision = config.revision.clone();
         result::report_panics(self.result_file.clone(), revision.clone(), stage, shard);
         let outcome = self
-            .open(config, &[])
+            .open(config, asked, &[])
             .and_then(|run| Ok((run_span(&run, stage).in_scope(|| work(&run))?, run)))
             .map_err(|error| self.fail(&revision, &Failed { stage, shard, error }))?;
         let (outcome, run) = outcome;
@@ -103,29 +108,32 @@ impl Process {
         let revision = config.revision.clone();
         result::report_panics(self.result_file.clone(), revision.clone(), Stage::Embed, None);
         let spec = &manifest.run.spec;
-        let asked = DeviceRequest::of_spec(spec.gpu.count, spec.gpu.required);
-        let device = args.device.map_or(asked, |device| device.or(DeviceRequest::Any));
+        let of_spec = DeviceRequest::of_spec(spec.gpu.count, spec.gpu.required);
+        let asked = Asked {
+            request: args.request(of_spec),
+            ceiling: spec.gpu.memory_ceiling.clone(),
+            locks: args.locks.options(),
+        };
         let shard_size = args.shard_size.unwrap_or(spec.execution.shard_size);
         let run = self
-            .open(config, &args.toggles)
+            .open(config, &asked, &args.toggles)
             .map_err(|error| self.fail(&revision, &Failed { stage: Stage::Plan, shard: None, error }))?;
         let span = tracing::debug_span!(telemetry::RUN, revision = %revision);
-        let outcome = span
-            .in_scope(|| pipeline::run(&run, shard_size, device))
-            .map_err(|failed| self.fail(&revision, &failed))?;
+        let outcome =
+            span.in_scope(|| pipeline::run(&run, shard_size)).map_err(|failed| self.fail(&revision, &failed))?;
         let sentence = result::complete(&run.config, &outcome.result, outcome.already_complete);
         self.succeed(&RunResult::new(revision, StageOutcome::Finalized(outcome.result)), &sentence);
         Ok(())
     }
 
-    fn open(&self, config: RunnerConfig, flags: &[Flag]) -> Result<Run> {
-        let toggles = Toggles::of_process(&config, flags)?;
+    fn open(&self, config: RunnerConfig, asked: &Asked, flags: &[Flag]) -> Result<Run> {
+        let toggles = Toggles::of_process(&config, asked.ceiling.as_deref(), flags)?;
         let interrupt = Interrupt::on_signals()
             .map_err(|error| StageError::new(FailureReason::Internal, "cannot listen for signals").caused_by(error))?;
         if let Some(address) = self.metrics.filter(|_| toggles.features.metrics) {
             metrics::serve(address)?;
         }
-        Run::open(config, toggles, interrupt, !self.quiet && self.format == LogFormat::Text)
+        Run::open(config, toggles, asked, interrupt, !self.quiet && self.format == LogFormat::Text)
     }
 
     fn succeed(&self, result: &RunResult, sentence: &str) {

@@ -122,11 +122,15 @@ impl Metrics {
         self.chunks.with_label_values(&[stage, model]).inc_by(items);
     }
 
-    /// A pass is over.
-    pub fn pass(&self, stage: &str, model: &str, device: &str, truncated: u64, peak_bytes: u64) {
-        self.truncated.with_label_values(&[stage, model]).inc_by(truncated);
+    /// A pass cut so many chunks.
+    pub fn truncated(&self, stage: &str, model: &str, chunks: u64) {
+        self.truncated.with_label_values(&[stage, model]).inc_by(chunks);
+    }
+
+    /// A device had that much memory in use.
+    pub fn peak(&self, device: &str, bytes: u64) {
         let peak = self.peak.with_label_values(&[device]);
-        peak.set(peak.get().max(peak_bytes as f64));
+        peak.set(peak.get().max(bytes as f64));
     }
 
     /// Something was done about pressure on memory.

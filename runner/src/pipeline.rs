@@ -6,7 +6,6 @@
 use crds::contract::{FinalizeResult, Stage};
 
 use crate::{
-    device::DeviceRequest,
     error::{Result, StageError},
     stage::{self, Run},
 };
@@ -32,14 +31,14 @@ pub struct Failed {
 }
 
 /// Executes a run.
-pub fn run(run: &Run, shard_size: u64, device: DeviceRequest) -> Result<Outcome, Failed> {
+pub fn run(run: &Run, shard_size: u64) -> Result<Outcome, Failed> {
     let at = |stage: Stage, shard: Option<u32>| move |error: StageError| Failed { stage, shard, error };
     let plan = stage::plan(run, shard_size).map_err(at(Stage::Plan, None))?;
     if let Some(result) = plan.complete {
         return Ok(Outcome { result, already_complete: true });
     }
     for shard in 0..plan.shards {
-        stage::embed(run, shard, device).map_err(at(Stage::Embed, Some(shard)))?;
+        stage::embed(run, shard).map_err(at(Stage::Embed, Some(shard)))?;
     }
     let result = stage::finalize(run).map_err(at(Stage::Finalize, None))?;
     Ok(Outcome { result, already_complete: false })

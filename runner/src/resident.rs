@@ -7,10 +7,14 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::{error::Result, memory::Memory};
+use crate::{
+    error::Result,
+    gpu::{ComputeDevice, Devices},
+    memory::Memory,
+};
 
-/// Models by stage and name.
-type Models = BTreeMap<(&'static str, String), Arc<dyn Any + Send + Sync>>;
+/// Models by stage, name and device.
+type Models = BTreeMap<(&'static str, String, String), Arc<dyn Any + Send + Sync>>;
 
 /// The models that are kept.
 #[derive(Default)]
@@ -26,23 +30,39 @@ impl Resident {
         Self { keeps: !exclusive, models: Mutex::default() }
     }
 
-    /// The model that is kept under that name, or the one that `load` gives.
+    /// Whether models are kept at all.
+    pub fn keeps(&self) -> bool {
+        self.keeps
+    }
+
+    /// The model once per device: those that are kept under that name, or that `load` gives.
     ///
     /// # Errors
-    /// If it has to be loaded and cannot be.
+    /// If one has to be loaded and cannot be.
     pub fn get<M: Any + Send + Sync>(
         &self,
         stage: &'static str,
         name: &str,
-        load: impl FnOnce() -> Result<M>,
+        devices: &Devices,
+        load: impl Fn(&ComputeDevice) -> Result<M>,
+    ) -> Result<Vec<Arc<M>>> {
+        devices.iter().map(|device| self.one(stage, name, device, &load)).collect()
+    }
+
+    fn one<M: Any + Send + Sync>(
+        &self,
+        stage: &'static str,
+        name: &str,
+        device: &ComputeDevice,
+        load: impl Fn(&ComputeDevice) -> Result<M>,
     ) -> Result<Arc<M>> {
-        let key = (stage, name.to_owned());
+        let key = (stage, name.to_owned(), device.name.clone());
         let kept = self.models().get(&key).cloned();
         if let Some(model) = kept.and_then(|model| model.downcast().ok()) {
-            tracing::info!(stage, model = name, "resident already");
+            tracing::info!(stage, model = name, device = device.name, "resident already");
             return Ok(model);
         }
-        let model = Arc::new(load()?);
+        let model = Arc::new(load(device)?);
         if self.keeps {
             self.models().insert(key, Arc::<M>::clone(&model));
         }
@@ -50,7 +70,7 @@ impl Resident {
     }
 
     /// Lets all models go where memory is above the soft limit.
-    pub fn relieve(&self, memory: Memory) {
+    pub fn relieve(&self, memory: &Memory) {
         let mut models = self.models();
         if !models.is_empty() && memory.used() > memory.soft_limit() {
             tracing::info!(models = models.len(), "memory is short: models do not stay");
@@ -72,18 +92,33 @@ impl fmt::Debug for Resident {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
+    use crds::contract::RunnerConfig;
+
     use super::*;
+    use crate::{
+        gpu::{DeviceRequest, LockOptions},
+        toggles::Toggles,
+    };
 
     fn loads(resident: &Resident) -> u32 {
-        let mut loads = 0;
+        let config: RunnerConfig = serde_json::from_value(serde_json::json!({
+            "version": 1, "run": {"namespace": "", "name": "r"}, "revision": "r", "collections": [], "dense": [],
+            "output": {"path": "/o", "uri": "file:///o"}
+        }))
+        .expect("a configuration");
+        let toggles = Toggles::resolve(&config, Vec::new()).expect("toggles");
+        let devices = Devices::open(DeviceRequest::Cpu, &toggles, LockOptions::default()).expect("a CPU");
+        let loads = Cell::new(0);
         for _ in 0..3 {
-            let model = resident.get("dense", "m", || {
-                loads += 1;
+            let models = resident.get("dense", "m", &devices, |_| {
+                loads.set(loads.get() + 1);
                 Ok("weights".to_owned())
             });
-            assert_eq!(*model.expect("a model"), "weights");
+            assert_eq!(*models.expect("a model")[0], "weights");
         }
-        loads
+        loads.get()
     }
 
     #[test]
@@ -96,9 +131,9 @@ mod tests {
     fn models_go_when_memory_is_short() {
         let resident = Resident::new(false);
         assert_eq!(loads(&resident), 1);
-        resident.relieve(Memory::of_process(None));
+        resident.relieve(&Memory::of_process(None));
         assert_eq!(loads(&resident), 0);
-        resident.relieve(Memory::of_process(Some(1)));
+        resident.relieve(&Memory::of_process(Some(1)));
         assert_eq!(loads(&resident), 1);
     }
 }

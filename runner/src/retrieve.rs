@@ -5,18 +5,22 @@
 
 use std::{cmp::Ordering, collections::HashMap};
 
+use candle_core::Device;
 use kernels::matmul::{self, Finish, Packed};
 
 use crate::{
     batch::Rows,
     error::Result,
     interrupt::Interrupt,
-    model::SparseVector,
+    model::{ModelError, SparseVector},
+    ops::Nearest,
     scratch::{SparseVectors, Vectors},
 };
 
 /// Rows of a block.
 const BLOCK: usize = 512;
+/// Rows of a block on a device.
+const DEVICE_BLOCK: usize = 16_384;
 /// Queries that a block of rows is compared with at a time.
 const QUERIES: usize = 512;
 
@@ -78,18 +82,33 @@ fn cut(list: &mut Vec<Candidate>, most: usize) {
     list.truncate(most);
 }
 
-/// The best `most` of `count` vectors for every query, by cosine; `first` is the ordinal of the first vector.
+/// How a shard is searched.
+#[derive(Clone, Copy, Debug)]
+pub struct Search<'a> {
+    /// Candidates that are wanted for a query.
+    pub most: usize,
+    /// Where dense vectors are compared.
+    pub device: &'a Device,
+    /// Stops the search.
+    pub interrupt: &'a Interrupt,
+}
+
+/// The best of `count` vectors for every query, by cosine; `first` is the ordinal of the first vector.
 pub fn dense(
     vectors: &Vectors,
     count: u64,
     first: u64,
     queries: &Rows,
-    most: usize,
-    interrupt: &Interrupt,
+    search: Search<'_>,
 ) -> Result<Vec<Vec<Candidate>>> {
+    let Search { most, device, interrupt } = search;
     let width = vectors.dimensions();
-    let mut best = Best::new(queries.len(), most);
     let normalised = unit(queries.clone());
+    let failed = |error| ModelError::device("retrieval", error);
+    if let Some(nearest) = Nearest::new(normalised.values(), width, most, device).map_err(failed)? {
+        return on_device(nearest, vectors, count, first, interrupt);
+    }
+    let mut best = Best::new(queries.len(), most);
     let packed: Vec<(usize, Packed)> = (0..)
         .step_by(QUERIES)
         .zip(normalised.values().chunks(QUERIES * width))
@@ -117,6 +136,28 @@ pub fn dense(
     Ok(best.into_lists())
 }
 
+/// [`dense`] by the kernels of a device.
+fn on_device(
+    mut nearest: Nearest,
+    vectors: &Vectors,
+    count: u64,
+    first: u64,
+    interrupt: &Interrupt,
+) -> Result<Vec<Vec<Candidate>>> {
+    let failed = |error| ModelError::device("retrieval", error);
+    let mut reader = vectors.reader();
+    let mut row = 0;
+    while row < count {
+        interrupt.check()?;
+        let rows = DEVICE_BLOCK.min((count - row) as usize);
+        nearest = nearest.offer(unit(reader.read(rows)?).values()).map_err(failed)?;
+        row += rows as u64;
+    }
+    let candidate = |(number, score): (u32, f32)| Candidate { ordinal: first + u64::from(number), score };
+    let lists = nearest.into_lists().map_err(failed)?;
+    Ok(lists.into_iter().map(|list| list.into_iter().map(candidate).collect()).collect())
+}
+
 /// Rows scaled to length 1; those without length stay as they are.
 fn unit(rows: Rows) -> Rows {
     let width = rows.dimensions();
@@ -132,16 +173,16 @@ fn unit(rows: Rows) -> Rows {
     Rows::new(width, values)
 }
 
-/// The best `most` of `count` sparse vectors for every query, by dot product; `first` is the ordinal of the first vector.
+/// The best of `count` sparse vectors for every query, by dot product; `first` is the ordinal of the first vector.
 /// A chunk that shares no term with a query is not among its candidates.
 pub fn sparse(
     vectors: &SparseVectors,
     count: u64,
     first: u64,
     queries: &[SparseVector],
-    most: usize,
-    interrupt: &Interrupt,
+    search: Search<'_>,
 ) -> Result<Vec<Vec<Candidate>>> {
+    let Search { most, interrupt, .. } = search;
     let mut index: HashMap<u32, Vec<(usize, f32)>> = HashMap::new();
     for (query, vector) in queries.iter().enumerate() {
         for (term, weight) in vector.indices.iter().zip(&vector.values) {
@@ -178,7 +219,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::scratch::{SparseFile, SparseSource, VectorFile};
+    use crate::{
+        ops::device::emulate,
+        scratch::{SparseFile, SparseSource, VectorFile},
+    };
 
     fn reference(scores: impl Iterator<Item = f32>, first: u64, most: usize) -> Vec<u64> {
         let mut all: Vec<Candidate> =
@@ -213,9 +257,19 @@ mod tests {
         let value = |seed: usize| ((seed * 2_654_435_761) % 1_000_003) as f32 / 500_000.0 - 1.0;
         let rows = Rows::new(width, (0..count * width).map(value).collect());
         let asked = Rows::new(width, (0..queries * width).map(|seed| value(seed + 7)).collect());
+        let few = Rows::new(width, asked.values()[..3 * width].to_vec());
         let mut file = VectorFile::new(width)?;
         file.push(&rows)?;
-        let lists = dense(&file.finish()?, count as u64, 100, &asked, 5, &Interrupt::default())?;
+        let (vectors, interrupt) = (file.finish()?, Interrupt::default());
+        let search = Search { most: 5, device: &Device::Cpu, interrupt: &interrupt };
+        let lists = dense(&vectors, count as u64, 100, &asked, search)?;
+        let by_kernels = emulate(|| dense(&vectors, count as u64, 100, &few, search))?;
+        for (one, other) in by_kernels.iter().zip(&lists) {
+            let (mut one, mut other) = (ordinals(one), ordinals(other));
+            one.sort_unstable();
+            other.sort_unstable();
+            assert_eq!(one, other);
+        }
         let (rows, asked) = (unit(rows), unit(asked));
         for query in [0, 1, QUERIES - 1, QUERIES, queries - 1] {
             let scores = rows.iter().map(|row| row.iter().zip(asked.row(query)).map(|(a, b)| a * b).sum::<f32>());
@@ -245,7 +299,9 @@ mod tests {
                 file.push(SparseSource::Model, row).expect("written");
             }
             let file = file.finish().expect("written");
-            let lists = sparse(&file, rows.len() as u64, 0, &queries, 40, &Interrupt::default()).expect("found");
+            let interrupt = Interrupt::default();
+            let search = Search { most: 40, device: &Device::Cpu, interrupt: &interrupt };
+            let lists = sparse(&file, rows.len() as u64, 0, &queries, search).expect("found");
             for (query, list) in queries.iter().zip(&lists) {
                 prop_assert!(list.is_sorted_by(|one, other| one.better_first(other).is_lt()));
                 prop_assert_eq!(list.len(), rows.iter().filter(|row| row.dot(query) > 0.0).count());

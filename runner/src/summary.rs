@@ -93,14 +93,27 @@ fn gate(run: &Run, reranks: &[Reranked]) -> Option<GateOutcome> {
 /// The rerank stages of all collections as one.
 fn sum_of(reranks: &[Reranked]) -> RerankRun {
     let mut sum = reranks.first().map(|reranked| reranked.run.clone()).unwrap_or_default();
-    for RerankRun { executed, fallback, fallback_message, model, queries_from, queries, pairs, tokens, .. } in
-        reranks.iter().skip(1).map(|reranked| &reranked.run)
+    for RerankRun {
+        executed,
+        fallback,
+        fallback_message,
+        model,
+        device,
+        device_fallback,
+        queries_from,
+        queries,
+        pairs,
+        tokens,
+        ..
+    } in reranks.iter().skip(1).map(|reranked| &reranked.run)
     {
         sum.executed |= executed;
         sum.queries = sum.queries.max(*queries);
         sum.pairs += pairs;
         sum.tokens += tokens;
         sum.model = sum.model.take().or_else(|| model.clone());
+        sum.device = sum.device.take().or_else(|| device.clone());
+        sum.device_fallback = sum.device_fallback.or(*device_fallback);
         if sum.queries_from == crds::summary::QueryOrigin::None {
             sum.queries_from = *queries_from;
         }
@@ -264,7 +277,7 @@ fn common(run: &Run, plan: &Plan, commits: &[&Commit], rerank_run: RerankRun) ->
         chunk_count: commits.iter().map(|commit| commit.rows).sum(),
         skipped_chunks: 0,
         feature_toggles: run.toggles.features.clone(),
-        device_run: device(commits),
+        device_run: device(commits, &rerank_run),
         telemetry: telemetry(plan, commits, &passes, &sparse_run, fusion_run.as_ref(), &rerank_run, &export_run),
         sparse_run,
         fusion_run,
@@ -359,14 +372,15 @@ fn export(config: &RunnerConfig, commits: &[&Commit]) -> ExportRun {
     }
 }
 
-fn device(commits: &[&Commit]) -> DeviceRun {
+fn device(commits: &[&Commit], rerank: &RerankRun) -> DeviceRun {
+    let fallbacks = || commits.iter().filter_map(|commit| commit.device.fallback).chain(rerank.device_fallback);
     let names = |of: fn(&Commit) -> &str| -> BTreeSet<&str> { commits.iter().map(|commit| of(commit)).collect() };
     DeviceRun {
         // Shards may have been asked for differently: execution fields may change while a revision is at work.
         requested: names(|commit| &commit.device.requested).into_iter().collect::<Vec<_>>().join(", "),
         used: names(|commit| &commit.device.used).into_iter().map(ToOwned::to_owned).collect(),
-        fallback_reason: commits.iter().find_map(|commit| commit.device.fallback),
-        fallback_count: commits.iter().filter(|commit| commit.device.fallback.is_some()).count() as u64,
+        fallback_reason: fallbacks().next(),
+        fallback_count: fallbacks().count() as u64,
     }
 }
 

@@ -5,11 +5,13 @@
 
 use std::{
     collections::BTreeMap,
+    num::NonZeroUsize,
     path::{Path, PathBuf},
 };
 
 use crds::{
     contract::{FailureReason, RunnerConfig, SparseConfig},
+    memory::MemoryCeiling,
     summary::{FeatureToggles, ToggleResolution},
     v1alpha1::TogglesSpec,
 };
@@ -21,8 +23,6 @@ use crate::error::{Result, StageError};
 const FILES: [&str; 3] = ["embedder.json", "embedder.yaml", "embedder.yml"];
 /// The variable that names another file.
 const FILE_VARIABLE: &str = "EMBEDRUN_CONFIG_FILE";
-/// Tokens of a batch where nobody says otherwise.
-const BATCH_TOKENS: usize = 1024;
 
 /// A toggle: its key in files, on the command line and in the summary, and its variable.
 struct Toggle {
@@ -31,7 +31,7 @@ struct Toggle {
 }
 
 /// Every toggle. The variables of the Python pipeline keep their names.
-const TOGGLES: [Toggle; 7] = [
+const TOGGLES: [Toggle; 8] = [
     Toggle { key: "exclusive", variable: "EMBEDRUN_EXCLUSIVE" },
     Toggle { key: "sparse", variable: "EMBEDDER_ENABLE_SPARSE" },
     Toggle { key: "rerank", variable: "EMBEDDER_ENABLE_RERANK" },
@@ -39,6 +39,7 @@ const TOGGLES: [Toggle; 7] = [
     Toggle { key: "sparse_models", variable: "EMBEDDER_SPARSE_MODELS" },
     Toggle { key: "memory_ceiling", variable: "EMBEDRUN_MEMORY_CEILING" },
     Toggle { key: "batch_tokens", variable: "EMBEDRUN_BATCH_TOKENS" },
+    Toggle { key: "workers", variable: "EMBEDRUN_WORKERS" },
 ];
 
 /// The toggles of a run.
@@ -48,10 +49,14 @@ pub struct Toggles {
     pub features: FeatureToggles,
     /// The sparse models that run, by name; all when nobody says otherwise.
     pub sparse_models: Option<Vec<String>>,
-    /// What the process stays under, in bytes.
-    pub memory_ceiling: Option<u64>,
-    /// Tokens of a batch, when memory is no matter.
-    pub batch_tokens: usize,
+    /// What the memory in use of a device stays under.
+    pub device_ceiling: MemoryCeiling,
+    /// What the process stays under where it computes on a CPU, in bytes. The spec says nothing of it.
+    pub process_ceiling: Option<u64>,
+    /// Tokens of a batch, when memory is no matter; the device decides when nobody says.
+    pub batch_tokens: Option<NonZeroUsize>,
+    /// Batches that a device has at work; the device decides when nobody says.
+    pub workers: Option<NonZeroUsize>,
 }
 
 /// What a layer says about a toggle.
@@ -82,16 +87,17 @@ impl std::str::FromStr for Flag {
 
 impl Toggles {
     /// The toggles of a run in this process: of the working directory, the environment, the spec and the `flags`.
+    /// `ceiling` is what `spec.gpu.memoryCeiling` says, which is no part of the configuration.
     ///
     /// # Errors
     /// If a value does not parse, or a layer names what is not there; the error names the source.
-    pub fn of_process(config: &RunnerConfig, flags: &[Flag]) -> Result<Self> {
+    pub fn of_process(config: &RunnerConfig, ceiling: Option<&str>, flags: &[Flag]) -> Result<Self> {
         let folder = Path::new(".");
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
         let mut said = file(folder, variable(FILE_VARIABLE))?;
         said.extend(dot_env(folder)?);
         said.extend(of_environment(variable, "env", |name| format!("environment variable {name}")));
-        said.extend(of_spec(&config.toggles));
+        said.extend(of_spec(&config.toggles, ceiling));
         let flag = |flag: &Flag| Said {
             key: flag.key,
             value: flag.value.clone(),
@@ -129,8 +135,10 @@ impl Toggles {
                 provenance: Vec::with_capacity(all.len()),
             },
             sparse_models: None,
-            memory_ceiling: None,
-            batch_tokens: BATCH_TOKENS,
+            device_ceiling: MemoryCeiling::OF_DEVICE,
+            process_ceiling: None,
+            batch_tokens: None,
+            workers: None,
         };
         for said in all {
             toggles.take(config, said)?;
@@ -167,13 +175,25 @@ impl Toggles {
                 value
             }
             "memory_ceiling" => {
-                let bytes = bytes(&value).ok_or_else(|| wrong("a number of bytes such as 12Gi or 800M"))?;
-                self.memory_ceiling = Some(bytes);
-                bytes.to_string()
+                let ceiling: MemoryCeiling =
+                    value.parse().map_err(|_| wrong("a number of bytes such as 12Gi or 800M, or max"))?;
+                self.device_ceiling = ceiling;
+                if layer != "spec" {
+                    self.process_ceiling = match ceiling {
+                        MemoryCeiling::Bytes(bytes) => Some(bytes),
+                        MemoryCeiling::Max => None,
+                    };
+                }
+                ceiling.to_string()
+            }
+            "batch_tokens" => {
+                let tokens = value.trim().parse().map_err(|_| wrong("a number of tokens above 0"))?;
+                self.batch_tokens = Some(tokens);
+                value
             }
             _ => {
-                let tokens = value.trim().parse().ok().filter(|tokens| *tokens > 0);
-                self.batch_tokens = tokens.ok_or_else(|| wrong("a number of tokens above 0"))?;
+                let workers = value.trim().parse().map_err(|_| wrong("a number of batches above 0"))?;
+                self.workers = Some(workers);
                 value
             }
         };
@@ -219,32 +239,20 @@ fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-/// Bytes as Kubernetes writes them: a whole number with one of its suffixes, or none.
-fn bytes(text: &str) -> Option<u64> {
-    const UNITS: [(&str, u64); 8] = [
-        ("Ki", 1 << 10),
-        ("Mi", 1 << 20),
-        ("Gi", 1 << 30),
-        ("Ti", 1 << 40),
-        ("k", 1000),
-        ("M", 1_000_000),
-        ("G", 1_000_000_000),
-        ("T", 1_000_000_000_000),
-    ];
-    let text = text.trim();
-    let unit = UNITS.iter().find_map(|(suffix, factor)| Some((text.strip_suffix(suffix)?, *factor)));
-    let (number, factor) = unit.unwrap_or((text, 1));
-    number.parse::<u64>().ok()?.checked_mul(factor).filter(|bytes| *bytes > 0)
-}
-
-fn of_spec(spec: &TogglesSpec) -> Vec<Said> {
+fn of_spec(spec: &TogglesSpec, ceiling: Option<&str>) -> Vec<Said> {
     let TogglesSpec { exclusive, sparse, rerank, metrics } = spec;
     let values = [("exclusive", exclusive), ("sparse", sparse), ("rerank", rerank), ("metrics", metrics)];
     let said = |(key, value): (&'static str, &Option<bool>)| {
         let value = (*value)?.to_string();
         Some(Said { key, value, source: format!("spec.toggles.{key}"), layer: "spec" })
     };
-    values.into_iter().filter_map(said).collect()
+    let ceiling = ceiling.map(|value| Said {
+        key: "memory_ceiling",
+        value: value.to_owned(),
+        source: "spec.gpu.memoryCeiling".into(),
+        layer: "spec",
+    });
+    values.into_iter().filter_map(said).chain(ceiling).collect()
 }
 
 fn of_environment(
@@ -398,6 +406,7 @@ mod tests {
             ("memory_ceiling", "12 apples", "a number of bytes"),
             ("memory_ceiling", "0", "a number of bytes"),
             ("batch_tokens", "-3", "a number of tokens"),
+            ("workers", "0", "a number of batches"),
             ("sparse_models", "splade,other", "names of the run's sparse models (splade)"),
         ] {
             let error = Toggles::resolve(&config(), vec![said(key, value, "env")]).expect_err(value).sentence();
@@ -406,12 +415,30 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_read_as_kubernetes_writes_them() {
-        assert_eq!(
-            ["12Gi", "800M", "1024", "1Ki"].map(bytes),
-            [Some(12 << 30), Some(800_000_000), Some(1024), Some(1024)]
-        );
-        assert_eq!(["1.5Gi", "Gi", "", "99999999999Ti"].map(bytes), [None; 4]);
+    fn the_ceiling_of_the_spec_is_that_of_a_device_and_what_others_say_is_that_of_the_process_too() {
+        let gib = |gib: u64| MemoryCeiling::Bytes(gib << 30);
+        let resolved = |layers: &[(&str, &'static str)]| {
+            let said = layers.iter().map(|(value, layer)| said("memory_ceiling", value, layer)).collect();
+            let toggles = Toggles::resolve(&config(), said).expect("toggles");
+            (toggles.device_ceiling, toggles.process_ceiling)
+        };
+        assert_eq!(resolved(&[]), (gib(12), None));
+        assert_eq!(resolved(&[("20Gi", "spec")]), (gib(20), None));
+        assert_eq!(resolved(&[("4Gi", "env")]), (gib(4), Some(4 << 30)));
+        assert_eq!(resolved(&[("4Gi", "env"), ("max", "spec")]), (MemoryCeiling::Max, Some(4 << 30)));
+        assert_eq!(resolved(&[("4Gi", "env"), ("20Gi", "spec"), ("max", "cli")]), (MemoryCeiling::Max, None));
+    }
+
+    #[test]
+    fn the_ceiling_of_the_spec_is_recorded_and_its_errors_name_the_field() {
+        let resolve = |value| Toggles::resolve(&config(), of_spec(&TogglesSpec::default(), Some(value)));
+        let features = resolve("12Gi").expect("toggles").features;
+        assert_eq!(features.sources["memory_ceiling"], "spec");
+        let said = features.provenance.last().expect("a word");
+        let said = [&said.key, &said.value, &said.source, &said.layer].map(String::as_str);
+        assert_eq!(said, ["memory_ceiling", "12884901888", "spec.gpu.memoryCeiling", "spec"]);
+        let sentence = resolve("12 apples").expect_err("no ceiling").sentence();
+        assert!(sentence.starts_with("spec.gpu.memoryCeiling: memory_ceiling is \"12 apples\""), "{sentence}");
     }
 
     #[test]

@@ -58,6 +58,10 @@ pub enum FailureReason {
     InvalidVector,
     /// The accelerator that was asked for cannot be used.
     DeviceUnavailable,
+    /// Another runner held the accelerator for too long.
+    DeviceBusy,
+    /// The accelerator failed or vanished while it was used.
+    DeviceLost,
     /// Out of memory even at the smallest batch.
     OutOfMemory,
     /// The output cannot be written with the rights that the process has.
@@ -96,6 +100,8 @@ impl FailureReason {
             | Self::InvalidVector => ExitCode::BadInput,
             Self::OutOfMemory => ExitCode::OutOfMemory,
             Self::HubUnavailable
+            | Self::DeviceBusy
+            | Self::DeviceLost
             | Self::StorageFull
             | Self::StoreUnavailable
             | Self::ShardsMissing

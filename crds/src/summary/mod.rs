@@ -22,7 +22,7 @@ pub use self::{
 };
 
 /// The version of this schema.
-pub const SCHEMA_VERSION: &str = "5.1";
+pub const SCHEMA_VERSION: &str = "5.2";
 
 /// `processing_summary.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

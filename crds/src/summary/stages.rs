@@ -12,10 +12,10 @@ pub struct DeviceRun {
     pub requested: String,
     /// The devices that were used.
     pub used: Vec<String>,
-    /// Why it was another one.
+    /// Why it was another one, or why there were fewer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback_reason: Option<FallbackReason>,
-    /// In how many shards.
+    /// In how many shards and reranks.
     pub fallback_count: u64,
 }
 
@@ -224,6 +224,12 @@ pub struct RerankRun {
     /// The cross-encoder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<RerankModel>,
+    /// The device that it ran on, `cuda` or `cpu`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// Why that was another one than asked for, or why there were fewer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_fallback: Option<FallbackReason>,
     /// Where the queries come from.
     pub queries_from: QueryOrigin,
     /// Queries.

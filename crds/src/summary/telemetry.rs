@@ -31,7 +31,7 @@ pub struct LeaseEvent {
     pub stage: String,
     /// The model.
     pub model: String,
-    /// The device.
+    /// The device: `cpu`, or `cuda:0` and so on.
     pub device: String,
     /// When it was taken, RFC 3339, UTC.
     pub acquired_at: String,
@@ -43,6 +43,17 @@ pub struct LeaseEvent {
     pub bytes_peak: u64,
     /// Memory in use after the model was gone.
     pub bytes_after: u64,
+    /// The ceiling, in bytes; none where memory is no matter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ceiling_bytes: Option<u64>,
+    /// What the figures are of: `process` (the resident set of the runner), `nvml` or `driver` (all that is in use on the
+    /// device, as its management library or its driver reports it).
+    #[serde(default = "process")]
+    pub memory_source: String,
+}
+
+fn process() -> String {
+    "process".to_owned()
 }
 
 /// Something that was done about pressure on memory.

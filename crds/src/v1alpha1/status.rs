@@ -128,7 +128,8 @@ pub struct Progress {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StageStatus {
-    /// For the printer column: `Disabled`, `Pending`, `Executed` or the reason of the fallback.
+    /// For the printer column: `Disabled`, `Pending`, `Executed`, the reason of the fallback, or `Unfinished` where the run
+    /// failed before it said what the stage did.
     pub state: String,
     /// Whether the stage was asked for.
     pub enabled: bool,
@@ -173,6 +174,11 @@ impl StageStatus {
     /// A stage that was asked for and has not run yet.
     pub fn pending() -> Self {
         Self { state: "Pending".into(), enabled: true, ..Self::disabled() }
+    }
+
+    /// A stage that was asked for in a run that failed before it said what the stage did.
+    pub fn unfinished() -> Self {
+        Self { state: "Unfinished".into(), ..Self::pending() }
     }
 
     /// A stage that did what was asked.

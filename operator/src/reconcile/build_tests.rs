@@ -76,7 +76,48 @@ fn an_execution_field_changes_arguments_and_not_the_configuration() {
 }
 
 #[test]
-fn only_the_embed_pods_are_pinned_to_an_accelerator() {
+fn the_memory_ceiling_is_an_argument_of_the_pods_that_run_a_model() {
+    let gpu = json!({"memoryCeiling": "20Gi", "required": false});
+    let reranker = json!({"reranker": {"name": "ce", "source": "pvc://models/ce"}});
+    let (plain, reranking) = (run(json!({"gpu": gpu})), run(json!({"gpu": gpu, "models": reranker})));
+    let ceiling = |run: &EmbeddingRun, stage| {
+        let arguments = container(run, stage).args.expect("arguments");
+        let at = arguments.iter().position(|argument| argument == "--gpu-memory-ceiling")?;
+        arguments.get(at + 1).cloned()
+    };
+    for (run, finalize) in [(&plain, None), (&reranking, Some("20Gi"))] {
+        let found = [Stage::Plan, Stage::Embed, Stage::Finalize].map(|stage| ceiling(run, stage));
+        assert_eq!(found, [None, Some("20Gi".into()), finalize.map(Into::into)]);
+    }
+    assert_eq!(ceiling(&run(json!({})), Stage::Embed), None, "the runner knows the default");
+    assert_eq!(built(&plain, Stage::Embed).config, built(&run(json!({})), Stage::Embed).config, "it is no identity");
+}
+
+#[test]
+fn the_finalize_pod_gets_one_accelerator_where_it_reranks() {
+    let asked = |gpu: serde_json::Value, toggle: serde_json::Value| {
+        let run = run(json!({
+            "models": {"reranker": {"name": "ce", "source": "pvc://models/ce"}},
+            "toggles": {"rerank": toggle}, "gpu": gpu
+        }));
+        let pod = pod(&run, Stage::Finalize);
+        let container = &pod.containers[0];
+        let limits = container.resources.as_ref().and_then(|resources| resources.limits.as_ref());
+        let count = limits.map(|limits| limits["nvidia.com/gpu"].0.clone());
+        assert_eq!(count.is_some(), pod.tolerations.is_some(), "a pod with a GPU tolerates its taint");
+        let arguments = container.args.clone().expect("arguments");
+        let said = arguments.iter().position(|argument| argument == "--gpu-count").map(|at| arguments[at + 1].clone());
+        (count, said)
+    };
+    let one = || Some("1".to_owned());
+    assert_eq!(asked(json!({"count": 4}), json!(null)), (one(), one()));
+    assert_eq!(asked(json!({"count": 1}), json!(true)), (one(), one()));
+    assert_eq!(asked(json!({"count": 0}), json!(true)), (None, Some("0".into())));
+    assert_eq!(asked(json!({"count": 4}), json!(false)), (None, None));
+}
+
+#[test]
+fn pods_that_run_no_model_are_pinned_to_no_accelerator() {
     let run = run(json!({"gpu": {
         "resourceName": "amd.com/gpu", "count": 2, "nodeSelector": {"card": "mi300"},
         "tolerations": [{"key": "batch", "operator": "Exists"}]

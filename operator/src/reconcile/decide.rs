@@ -135,6 +135,9 @@ fn unusable(run: &EmbeddingRun) -> Option<Blocked> {
     if let Err(error) = resolve::models(&run.spec) {
         return invalid(error.to_string());
     }
+    if let Some(message) = validation::memory_ceiling(&run.spec) {
+        return invalid(message);
+    }
     match build::parse_template(&run.spec) {
         Err(error) => invalid(format!("spec.template is no PodTemplateSpec: {error}")),
         Ok(_) => None,

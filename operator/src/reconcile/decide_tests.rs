@@ -201,6 +201,12 @@ fn a_template_that_is_no_pod_template_is_rejected() {
 }
 
 #[test]
+fn a_memory_ceiling_that_is_none_is_rejected_by_its_path() {
+    let decision = decided(&run(json!({"gpu": {"memoryCeiling": "99999999999Ti"}})), vec![]);
+    assert!(message(&decision).starts_with("spec.gpu.memoryCeiling is \"99999999999Ti\""), "{decision:?}");
+}
+
+#[test]
 fn a_missing_claim_holds_the_next_job_back_and_not_the_one_at_work() {
     let run = run(json!({}));
     let missing = MissingVolume {

@@ -77,7 +77,13 @@ impl Stages {
             (
                 "device",
                 Some(&self.device),
-                format!(": computed on the CPU, spec.gpu asks for {}", spec.gpu.resource_name),
+                match spec.gpu.count {
+                    count @ 2.. => format!(
+                        ": computed on the CPU or on fewer devices, spec.gpu asks for {count} × {}",
+                        spec.gpu.resource_name
+                    ),
+                    _ => format!(": computed on the CPU, spec.gpu asks for {}", spec.gpu.resource_name),
+                },
             ),
         ];
         let mut reasons = Vec::new();
@@ -91,6 +97,15 @@ impl Stages {
         }
         let reason = *reasons.first()?;
         Some(Degradation { reason, message: clauses.join("; ") })
+    }
+}
+
+/// A run that fails leaves no stage pending: nothing of it is to come any more.
+pub fn leave_unfinished(status: &mut EmbeddingRunStatus) {
+    for stage in [&mut status.dense, &mut status.sparse, &mut status.rerank, &mut status.device].into_iter().flatten() {
+        if *stage == StageStatus::pending() {
+            *stage = StageStatus::unfinished();
+        }
     }
 }
 

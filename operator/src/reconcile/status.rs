@@ -267,6 +267,7 @@ impl Draft {
         self.progress(world, revision);
         let message = format!("{} failed: {}", failure.stage, failure.message);
         self.end(Outcome::Failed, Phase::Failed, &failure.reason);
+        stages::leave_unfinished(&mut self.status);
         self.not_suspended();
         self.condition(ConditionType::Complete, false, &failure.reason, &message);
         self.condition(ConditionType::Failed, true, &failure.reason, &message);

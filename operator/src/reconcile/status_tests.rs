@@ -278,6 +278,20 @@ fn a_gate_that_is_not_met_is_a_failure_with_its_own_reason_and_message() {
 }
 
 #[test]
+fn a_failure_leaves_no_stage_pending() {
+    let failed = |run: &EmbeddingRun| {
+        let failure = RunFailure { stage: Stage::Embed, reason: "OutOfMemory".into(), message: "…".into() };
+        after(run, &world(vec![]), &Decision::Fail(failure))
+    };
+    let status = failed(&retrieval(json!({"toggles": {"sparse": false}})));
+    assert_eq!(states(&status), ["Disabled", "Unfinished"]);
+    assert_eq!(status.device.as_ref().map(|device| device.state.as_str()), Some("Unfinished"));
+    let status = failed(&run(json!({"gpu": {"count": 0}})));
+    assert_eq!(states(&status), ["Disabled", "Disabled"]);
+    assert_eq!(status.device, Some(StageStatus::disabled()));
+}
+
+#[test]
 fn a_failure_is_stalled_with_its_reason_everywhere() {
     let run = run(json!({}));
     let failure = RunFailure { stage: Stage::Embed, reason: "InvalidRecord".into(), message: "a.jsonl:7: …".into() };

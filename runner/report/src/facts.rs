@@ -188,6 +188,10 @@ pub fn rerank(run: &RerankRun) -> Vec<(&'static str, String)> {
         facts[0].1 = "none".into();
     }
     facts.extend(run.model.as_ref().map(|model| ("model", model.model.clone())));
+    facts.extend(run.device.as_ref().map(|device| match run.device_fallback {
+        Some(reason) => ("device", format!("{device} ({reason})")),
+        None => ("device", device.clone()),
+    }));
     facts.extend(run.candidate_fusion.as_ref().map(|fusion| {
         ("candidates", {
             format!(
@@ -321,7 +325,8 @@ pub fn collections(summary: &ProcessingSummary) -> Table {
 
 /// Which model held which device.
 pub fn leases(leases: &[&LeaseEvent]) -> Table {
-    let titles = ["shard", "stage", "model", "device", "taken", "given back", "#before", "#peak", "#after"];
+    let titles =
+        ["shard", "stage", "model", "device", "taken", "given back", "memory of", "#before", "#peak", "#after"];
     Table::new(titles).of(leases.iter().take(MOST_ROWS).map(|lease| {
         vec![
             lease.shard.map_or_else(|| "–".into(), |shard| shard.to_string()),
@@ -330,6 +335,7 @@ pub fn leases(leases: &[&LeaseEvent]) -> Table {
             lease.device.clone(),
             lease.acquired_at.clone(),
             lease.released_at.clone(),
+            lease.memory_source.clone(),
             bytes(lease.bytes_before),
             bytes(lease.bytes_peak),
             bytes(lease.bytes_after),

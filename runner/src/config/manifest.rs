@@ -39,8 +39,11 @@ impl Manifest {
         if run.metadata.name.is_none() {
             return Err(invalid(format!("{file}: metadata.name is missing")));
         }
-        // Says more than the pattern of the schema.
+        // These say more than the patterns of the schema.
         resolve::models(&run.spec).map_err(|error| invalid(format!("{file}: {error}")))?;
+        if let Some(message) = validation::memory_ceiling(&run.spec) {
+            return Err(invalid(format!("{file}: {message}")));
+        }
         let mut broken = schema::violations(&run);
         if broken.is_empty()
             && let Err(errors) = run.validate_cel()
@@ -283,6 +286,11 @@ spec:
             ("{hostPath: {path: /out}}", "{}", "exactly one of pvc, hostPath, objectStore must be given"),
             ("{hostPath: {path: /out}}", "{hostPath: {path: out}}", "path must be absolute"),
             ("output:", "toggles: {rerank: true}\n  output:", "models.reranker is not given"),
+            (
+                "output:",
+                "gpu: {memoryCeiling: 12GB}\n  output:",
+                "spec.gpu.memoryCeiling is \"12GB\": write a number of bytes",
+            ),
         ];
         for (from, to, expected) in cases {
             let sentence = refused(&MINIMAL.replacen(from, to, 1));

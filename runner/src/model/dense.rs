@@ -292,6 +292,10 @@ impl<T: AsRef<str> + Send + Sync> RowModel<T> for DenseModel {
         self.encoder.bytes_per_token()
     }
 
+    fn longest(&self) -> usize {
+        self.max_tokens()
+    }
+
     fn size(text: &T) -> usize {
         text.as_ref().len()
     }

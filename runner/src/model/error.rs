@@ -9,7 +9,10 @@ use candle_core::DType;
 use crds::contract::FailureReason;
 
 use super::folder;
-use crate::text::TextError;
+use crate::{
+    gpu::fault::{self, Fault},
+    text::TextError,
+};
 
 /// Why a model cannot be loaded, or a batch not be computed. Every message names the model, the file where there is
 /// one, and what can be done about it.
@@ -272,9 +275,20 @@ pub enum ModelError {
         /// The row among those given, from 0.
         row: usize,
     },
-    /// The device has no memory left.
-    #[error("model {model}: the device is out of memory")]
+    /// There is no memory left.
+    #[error("model {model}: out of memory{}", alone(*row))]
     OutOfMemory {
+        /// The model's name.
+        model: String,
+        /// The row among those given, from 0, where it alone is too much.
+        row: Option<usize>,
+        /// What the device says.
+        #[source]
+        source: Box<candle_core::Error>,
+    },
+    /// The device is gone, or what the process had on it.
+    #[error("model {model}: the device is lost; another attempt may get one that works")]
+    DeviceLost {
         /// The model's name.
         model: String,
         /// What the device says.
@@ -321,20 +335,33 @@ impl ModelError {
             | Self::Vocabulary { .. } => FailureReason::InvalidModel,
             Self::NotFinite { .. } => FailureReason::InvalidVector,
             Self::OutOfMemory { .. } => FailureReason::OutOfMemory,
+            Self::DeviceLost { .. } => FailureReason::DeviceLost,
             Self::Read { .. } => FailureReason::StoreUnavailable,
             Self::Compute { .. } => FailureReason::Internal,
         }
     }
 
     /// An error of the device while it loads or computes.
-    pub(super) fn device(model: &str, source: candle_core::Error) -> Self {
+    pub(crate) fn device(model: &str, source: candle_core::Error) -> Self {
         let (model, source) = (model.to_owned(), Box::new(source));
-        if is_out_of_memory(&source) { Self::OutOfMemory { model, source } } else { Self::Compute { model, source } }
+        match fault::of(&source) {
+            Fault::OutOfMemory => Self::OutOfMemory { model, row: None, source },
+            Fault::Lost => Self::DeviceLost { model, source },
+            Fault::Other => Self::Compute { model, source },
+        }
     }
 
     /// A batch that would not fit under the memory ceiling.
     pub fn over_ceiling(model: &str, message: String) -> Self {
-        Self::OutOfMemory { model: model.to_owned(), source: Box::new(candle_core::Error::Msg(message)) }
+        Self::OutOfMemory { model: model.to_owned(), row: None, source: Box::new(candle_core::Error::Msg(message)) }
+    }
+
+    /// The same error of a batch that had one row.
+    pub(crate) fn of_one_row(self) -> Self {
+        match self {
+            Self::OutOfMemory { model, row: None, source } => Self::OutOfMemory { model, row: Some(0), source },
+            other => other,
+        }
     }
 
     /// A configuration that asks for what is not computed.
@@ -357,6 +384,9 @@ impl ModelError {
     pub(crate) fn at_row(self, place: impl FnOnce(usize) -> usize) -> Self {
         match self {
             Self::NotFinite { model, row } => Self::NotFinite { model, row: place(row) },
+            Self::OutOfMemory { model, row: Some(row), source } => {
+                Self::OutOfMemory { model, row: Some(place(row)), source }
+            }
             Self::Tokenizer { model, source: TextError::Encode { row, source } } => {
                 Self::Tokenizer { model, source: TextError::Encode { row: place(row), source } }
             }
@@ -368,14 +398,10 @@ impl ModelError {
     }
 }
 
-/// Whether the device says that its memory is full. The CUDA driver's error reaches us as text only; a backtrace
-/// around it is left out, because the names of functions are no message of the device.
-fn is_out_of_memory(error: &candle_core::Error) -> bool {
-    use candle_core::Error::{Context, Cuda, WithBacktrace, WithPath};
-    match error {
-        Context { inner, .. } | WithBacktrace { inner, .. } | WithPath { inner, .. } => is_out_of_memory(inner),
-        Cuda(message) => message.to_string().contains("OUT_OF_MEMORY"),
-        _ => false,
+fn alone(row: Option<usize>) -> &'static str {
+    match row {
+        Some(_) => " even for this text alone; raise the memory ceiling, or lower maxTokens of the model",
+        None => "",
     }
 }
 
@@ -386,12 +412,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_device_is_out_of_memory_and_another_failure_is_transient() {
+    fn a_full_device_is_out_of_memory_and_one_that_is_lost_is_transient() {
         let cuda = |text: &str| candle_core::Error::Cuda(text.into());
         let full = ModelError::device("m", cuda("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")").bt());
         assert_eq!(full.reason().exit_code(), ExitCode::OutOfMemory);
-        let lost = ModelError::device("m", cuda("DriverError(CUDA_ERROR_UNKNOWN, \"unknown error\")").bt());
-        assert_eq!(lost.reason().exit_code(), ExitCode::Transient);
+        let lost = ModelError::device("m", cuda("DriverError(CUDA_ERROR_LAUNCH_FAILED, \"unspecified\")").bt());
+        assert_eq!((lost.reason(), lost.reason().exit_code()), (FailureReason::DeviceLost, ExitCode::Transient));
+        let other = ModelError::device("m", cuda("DriverError(CUDA_ERROR_INVALID_VALUE, \"invalid\")").bt());
+        assert_eq!((other.reason(), other.reason().exit_code()), (FailureReason::Internal, ExitCode::Transient));
+    }
+
+    #[test]
+    fn a_row_that_alone_is_too_much_is_told_from_a_batch() {
+        let full = || ModelError::over_ceiling("m", "7 bytes".into());
+        assert_eq!(full().at_row(|row| row + 100).to_string(), "model m: out of memory");
+        let ModelError::OutOfMemory { row, .. } = full().of_one_row().at_row(|row| row + 100) else { panic!("other") };
+        assert_eq!(row, Some(100));
+        let message = full().of_one_row().to_string();
+        assert!(message.contains("this text alone") && message.contains("maxTokens"), "{message}");
     }
 
     #[test]

@@ -22,6 +22,6 @@ pub use self::{
     reranker::{Pair, Reranker, Score},
     sparse::{SparseModel, SparseOptions, SparseRow, SparseVector},
     terms::MetadataTerms,
-    weights::Weights,
+    weights::{Weights, natural_dtype},
 };
 pub use crate::ops::Pooling;

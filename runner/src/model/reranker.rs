@@ -151,6 +151,10 @@ impl RowModel<Pair> for Reranker {
         self.encoder.bytes_per_token()
     }
 
+    fn longest(&self) -> usize {
+        self.tokenizer.max_tokens()
+    }
+
     fn size(pair: &Pair) -> usize {
         pair.query.len() + pair.document.len()
     }

@@ -180,6 +180,10 @@ impl<T: AsRef<str> + Send + Sync> RowModel<T> for SparseModel {
         self.encoder.bytes_per_token() + self.encoder.vocabulary as u64
     }
 
+    fn longest(&self) -> usize {
+        self.tokenizer.max_tokens()
+    }
+
     fn size(text: &T) -> usize {
         text.as_ref().len()
     }
@@ -198,6 +202,8 @@ impl<T: AsRef<str> + Send + Sync> RowModel<T> for SparseModel {
 
     fn stand_in(&self, error: &ModelError) -> Option<Self::Rows> {
         let reason = match error {
+            // Nothing can be made any more, and another attempt may make all of it.
+            ModelError::DeviceLost { .. } => return None,
             ModelError::OutOfMemory { .. } => FallbackReason::OutOfMemory,
             _ => FallbackReason::ExecutionFailed,
         };

@@ -17,8 +17,7 @@ use crate::{
     batch::Rows,
     error::{Result, StageError},
     fusion::{self, VectorFusion},
-    interrupt::Interrupt,
-    retrieve::{self, Best, Candidate},
+    retrieve::{self, Best, Candidate, Search},
     scratch::{Chunks, Vectors},
     store::Store,
 };
@@ -63,32 +62,31 @@ pub struct Fused<'a> {
     pub vectors: &'a Vectors,
 }
 
-/// The best `most` chunks of a shard for every query, of every retriever that has a vector for both.
+/// The best chunks of a shard for every query, of every retriever that has a vector for both.
 pub fn find(
     chunks: &Chunks,
     first: u64,
     dense: &[DenseOutput],
     fused: Option<&Fused<'_>>,
     sparse: &[SparseOutput],
-    most: usize,
-    interrupt: &Interrupt,
+    search: Search<'_>,
 ) -> Result<Vec<Found>> {
     let named = |stage: &str, model: Option<&str>| Retriever { stage: stage.into(), model: model.map(Into::into) };
     let count = chunks.count();
     let mut found = Vec::new();
     for output in dense {
-        let lists = retrieve::dense(&output.column.vectors, count, first, &output.queries, most, interrupt)?;
+        let lists = retrieve::dense(&output.column.vectors, count, first, &output.queries, search)?;
         found.push(Found { retriever: named("dense", Some(&output.column.name)), lists });
     }
     if let Some(fused) = fused {
         let models: Vec<Rows> = dense.iter().map(|output| output.queries.clone()).collect();
         let queries = fused.fusion.fuse(&models);
-        let lists = retrieve::dense(fused.vectors, count, first, &queries, most, interrupt)?;
+        let lists = retrieve::dense(fused.vectors, count, first, &queries, search)?;
         found.push(Found { retriever: named(fusion::COLUMN, None), lists });
     }
     for output in sparse {
         if let (Some(column), Some(queries)) = (&output.column, &output.queries) {
-            let lists = retrieve::sparse(&column.vectors, count, first, queries, most, interrupt)?;
+            let lists = retrieve::sparse(&column.vectors, count, first, queries, search)?;
             found.push(Found { retriever: named("sparse", Some(&column.name)), lists });
         }
     }

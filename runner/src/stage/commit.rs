@@ -8,10 +8,10 @@ use crds::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{candidates::CandidateFile, turn::Trace};
+use super::candidates::CandidateFile;
 use crate::{
-    device::DeviceUse,
     error::{Result, StageError},
+    gpu::{DeviceUse, Trace},
     store::{PutNew, Store},
 };
 

@@ -9,19 +9,16 @@ use crds::{
     v1alpha1::{self, Dtype, FallbackReason, FallbackSource, Precision},
 };
 
-use super::{
-    Run,
-    export::VectorColumn,
-    turn::{Trace, Turn},
-};
+use super::{Run, export::VectorColumn, turn::Turn};
 use crate::{
     batch::Rows,
     batched::{PassError, PassRecord},
     error::{Result, StageError},
+    gpu::{ComputeDevice, Devices, Holder, Ledger},
     hub,
     interrupt::Interrupt,
     metrics::METRICS,
-    model::{DenseModel, DenseOptions, ModelError, Pooling, Side},
+    model::{DenseModel, DenseOptions, ModelError, Pooling, Side, natural_dtype},
     precision,
     progress::Progress,
     scratch::{Chunks, VectorFile},
@@ -44,46 +41,45 @@ pub struct DenseOutput {
 }
 
 /// One pass: the model is gone when it is over. An optional model that fails is a fallback in place of the output.
+#[allow(clippy::too_many_arguments)]
 pub fn pass(
     run: &Run,
     config: &DenseConfig,
     chunks: &Chunks,
     queries: &[&str],
-    device: &Device,
+    devices: &Devices,
+    ledger: &Ledger,
     shard: u32,
     progress: &Progress,
-) -> Result<(Result<DenseOutput, ModelFallback>, Trace)> {
-    let mut turn = Turn::begin(run, "dense", &config.name, Some(shard), device);
+) -> Result<Result<DenseOutput, ModelFallback>> {
+    let holder = Holder { stage: "dense", model: &config.name, shard: Some(shard) };
+    let mut turn = Turn::begin(run, holder, devices, ledger)?;
     let before = progress.position();
-    let model = match run.resident.get("dense", &config.name, || load(config, device, &run.interrupt)) {
-        Ok(model) => model,
-        Err(error) => {
-            let fallback = fall_back(config, error, FallbackSource::Load)?;
-            return Ok((Err(fallback), turn.end(None)));
-        }
+    let load = |device: &ComputeDevice| load(config, &device.device, &run.interrupt);
+    let models = match run.resident.get("dense", &config.name, devices, load) {
+        Ok(models) => models,
+        Err(error) => return fall_back(config, error, FallbackSource::Load).map(Err),
     };
+    let model = &models[0];
     let mut vectors = VectorFile::new(model.dimensions())?;
     let texts = chunks.iter().map(|chunk| chunk.map(|chunk| chunk.text));
-    let passed = turn.run(&*model, texts, |done| progress.set(before + done), |rows| vectors.push(&rows));
+    let passed = turn.run(&models, texts, |done| progress.set(before + done), |rows| vectors.push(&rows));
     let passed =
-        passed.map_err(|error| named(error, chunks)).and_then(|record| Ok((embed_queries(&model, queries)?, record)));
+        passed.map_err(|error| named(error, chunks)).and_then(|record| Ok((embed_queries(model, queries)?, record)));
     let (queries, record) = match passed {
         Ok(done) => done,
         Err(error) => {
             progress.set(before + chunks.count());
-            let fallback = fall_back(config, error, FallbackSource::Runtime)?;
-            return Ok((Err(fallback), turn.end(None)));
+            return fall_back(config, error, FallbackSource::Runtime).map(Err);
         }
     };
-    let described = describe(config, &model, &record);
-    drop(model);
-    let trace = turn.end(Some(&record));
+    let described = describe(config, model, &record);
     let column = VectorColumn {
         name: config.name.clone(),
         vectors: vectors.finish()?,
         precision: config.precision.unwrap_or_default(),
     };
-    Ok((Ok(DenseOutput { column, weight: config.weight, queries, record: described }), trace))
+    Ok(Ok(DenseOutput { column, weight: config.weight, queries, record: described }))
 }
 
 /// The fallback that a failed optional model is.
@@ -134,7 +130,7 @@ pub fn load(config: &DenseConfig, device: &Device, interrupt: &Interrupt) -> Res
         dimensions: config.dimensions.map(|dimensions| dimensions as usize),
         document_prompt: prompts.document,
         query_prompt: prompts.query,
-        dtype: config.dtype.unwrap_or_default(),
+        dtype: config.dtype.unwrap_or_else(|| natural_dtype(device)),
         ..DenseOptions::default()
     };
     let folder = hub::folder(&config.name, &config.source, interrupt)?;
@@ -170,6 +166,7 @@ pub fn named(error: PassError<StageError>, chunks: &Chunks) -> StageError {
     };
     match error {
         ModelError::NotFinite { row, .. }
+        | ModelError::OutOfMemory { row: Some(row), .. }
         | ModelError::Tokenizer { source: TextError::Encode { row, .. } | TextError::NoTokens { row }, .. } => {
             let chunk = chunks.id(row).map_or_else(|| format!("chunk {row}"), |id| format!("chunk {id:?}"));
             StageError::new(error.reason(), format!("{chunk} cannot be embedded")).caused_by(error)
@@ -186,7 +183,7 @@ fn buckets(record: &PassRecord) -> Vec<LengthBucket> {
 /// What the summary says about a pass.
 fn describe(config: &DenseConfig, model: &DenseModel, record: &PassRecord) -> DensePass {
     let precision = config.precision.unwrap_or_default();
-    let dtype = match config.dtype.unwrap_or_default() {
+    let dtype = match config.dtype.unwrap_or_else(|| natural_dtype(model.device())) {
         Dtype::F32 => "F32",
         Dtype::F16 => "F16",
         Dtype::Bf16 => "BF16",

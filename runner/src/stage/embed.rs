@@ -24,17 +24,17 @@ use super::{
     export::{self, VectorColumn},
     plan,
     sparse::{self, SparseOutput},
-    turn::Trace,
 };
 use crate::{
     batch::Rows,
-    device::{self, DeviceRequest},
     error::{Result, StageError},
     fusion::{self, VectorFusion},
+    gpu::{Devices, Holder, Lease, Ledger},
     metrics::METRICS,
     plan::{Plan, PlannedCollection, Shard, SliceDigest, some_of},
     progress::Progress,
     queries::Queries,
+    retrieve::Search,
     scratch::{ChunkFile, Chunks, VectorFile, VectorReader},
     source::{Found, Source},
     store::PutNew,
@@ -45,7 +45,7 @@ use crate::{
 const FUSED_ROWS: u64 = 1024;
 
 /// Embeds one shard of the plan, unless it is committed already.
-pub fn embed(run: &Run, index: u32, request: DeviceRequest) -> Result<ShardResult> {
+pub fn embed(run: &Run, index: u32) -> Result<ShardResult> {
     let plan = plan::load(run)?.ok_or_else(|| {
         let path = run.store.uri_of(&layout::plan(&run.config.revision));
         StageError::new(FailureReason::StoreUnavailable, format!("{path} is not there: the plan stage comes first"))
@@ -57,16 +57,28 @@ pub fn embed(run: &Run, index: u32, request: DeviceRequest) -> Result<ShardResul
         return Ok(ShardResult { shard: index, chunks: commit.rows, already_committed: true });
     }
 
-    let (device, device_use) = device::open(request)?;
+    let devices = run.devices()?;
     let chunks = read(run, collection, planned, shard, index)?;
-    tracing::info!(shard = index, chunks = chunks.count(), device = device_use.used, "embedding");
+    let device_use = devices.used.clone();
+    tracing::info!(
+        shard = index,
+        chunks = chunks.count(),
+        device = device_use.used,
+        devices = device_use.count,
+        "embedding"
+    );
     let queries = asked(run, &plan, planned)?;
-    let (outputs, trace) = passes(run, &plan, &chunks, &queries.texts(), &device, index)?;
+    let ledger = Ledger::default();
+    let outputs = passes(run, &plan, &chunks, &queries.texts(), &devices, &ledger, index)?;
     run.interrupt.check()?;
     let attempt = attempt();
     let fused = fuse(run, &chunks, &outputs.dense)?;
     let (candidates, retrieve_seconds) = timed(tracing::info_span!(telemetry::RETRIEVE, shard = index), || {
-        retrieve(run, shard, index, &attempt, &chunks, &outputs, fused.as_ref(), queries.queries.len())
+        if queries.queries.is_empty() {
+            return Ok(None);
+        }
+        let path = layout::shard_candidates(revision, &shard.collection, index, &attempt);
+        retrieve(run, (shard, index), &path, &chunks, &outputs, fused.as_ref(), (&devices, &ledger)).map(Some)
     });
     let candidates = candidates?;
     let file = layout::shard_data(revision, &shard.collection, index, &attempt);
@@ -108,7 +120,7 @@ pub fn embed(run: &Run, index: u32, request: DeviceRequest) -> Result<ShardResul
         fusion: fused.map(|fused| fused.record),
         candidates,
         retrieve_seconds,
-        trace,
+        trace: ledger.into_trace(),
         device: device_use,
         export_seconds,
         committed_at: jiff::Timestamp::now().to_string(),
@@ -208,21 +220,20 @@ fn passes(
     plan: &Plan,
     chunks: &Chunks,
     queries: &[&str],
-    device: &Device,
+    devices: &Devices,
+    ledger: &Ledger,
     index: u32,
-) -> Result<(Outputs, Trace)> {
+) -> Result<Outputs> {
     let sparse_models = run.toggles.sparse_models(&run.config);
-    let mut trace = Trace::default();
     let mut outputs = Outputs { dense: Vec::new(), dense_fallbacks: Vec::new(), sparse: Vec::new() };
     for model in &run.config.dense {
         let model = &DenseConfig { source: plan.pinned(&model.name, &model.source), ..model.clone() };
         let progress = Progress::bar(run.watched, &format!("shard {index} {}", model.name), chunks.count());
         let span = tracing::info_span!(telemetry::DENSE, shard = index, model = model.name);
-        let (passed, seconds) = timed(span, || dense::pass(run, model, chunks, queries, device, index, &progress));
+        let (passed, seconds) =
+            timed(span, || dense::pass(run, model, chunks, queries, devices, ledger, index, &progress));
         progress.finish();
-        let (passed, of_pass) = passed?;
-        trace.extend(of_pass);
-        match passed {
+        match passed? {
             Err(fallback) => outputs.dense_fallbacks.push(fallback),
             Ok(output) => {
                 let record = DensePass { seconds, ..output.record };
@@ -243,10 +254,10 @@ fn passes(
         let model = &SparseConfig { source: plan.pinned(&model.name, &model.source), ..model.clone() };
         let progress = Progress::bar(run.watched, &format!("shard {index} {}", model.name), chunks.count());
         let span = tracing::info_span!(telemetry::SPARSE, shard = index, model = model.name);
-        let (passed, seconds) = timed(span, || sparse::pass(run, model, chunks, queries, device, index, &progress));
+        let (passed, seconds) =
+            timed(span, || sparse::pass(run, model, chunks, queries, devices, ledger, index, &progress));
         progress.finish();
-        let (mut output, of_pass) = passed?;
-        trace.extend(of_pass);
+        let mut output = passed?;
         if let Some(record) = &mut output.record {
             record.seconds = seconds;
             tracing::info!(
@@ -269,7 +280,7 @@ fn passes(
         let message = format!("no model could be used, though all are optional: {}", some_of(&failed));
         return Err(StageError::new(FailureReason::InvalidModel, message));
     }
-    Ok((outputs, trace))
+    Ok(outputs)
 }
 
 /// What the dense models together gave for a shard.
@@ -311,34 +322,31 @@ fn fuse(run: &Run, chunks: &Chunks, dense: &[DenseOutput]) -> Result<Option<Fuse
     Ok(Some(FusedOutput { fusion, column, record }))
 }
 
-/// Finds and writes the candidates of the queries.
-#[allow(clippy::too_many_arguments)]
+/// Finds the candidates of the queries, on a GPU where there is one, and writes them to `path`.
 fn retrieve(
     run: &Run,
-    shard: &Shard,
-    index: u32,
-    attempt: &str,
+    (shard, index): (&Shard, u32),
+    path: &str,
     chunks: &Chunks,
     outputs: &Outputs,
     fused: Option<&FusedOutput>,
-    queries: usize,
-) -> Result<Option<CandidateFile>> {
-    if queries == 0 {
-        return Ok(None);
-    }
+    (devices, ledger): (&Devices, &Ledger),
+) -> Result<CandidateFile> {
     let fused = fused.map(|fused| Fused { fusion: &fused.fusion, vectors: &fused.column.vectors });
-    let most = run.config.rerank.clone().unwrap_or_default().candidates as usize;
-    let found = candidates::find(
-        chunks,
-        shard.first_chunk,
-        &outputs.dense,
-        fused.as_ref(),
-        &outputs.sparse,
-        most,
-        &run.interrupt,
-    )?;
-    let path = layout::shard_candidates(&run.config.revision, &shard.collection, index, attempt);
-    candidates::write(&run.store, &path, &found).map(Some)
+    let holder = Holder { stage: "retrieve", model: "", shard: Some(index) };
+    let lease = devices
+        .accelerated()
+        .then(|| Lease::acquire(holder, devices, &run.resident, ledger, &run.interrupt))
+        .transpose()?;
+    let device = devices.iter().next().map_or(Device::Cpu, |first| first.device.clone());
+    let search = Search {
+        most: run.config.rerank.clone().unwrap_or_default().candidates as usize,
+        device: &device,
+        interrupt: &run.interrupt,
+    };
+    let found = candidates::find(chunks, shard.first_chunk, &outputs.dense, fused.as_ref(), &outputs.sparse, search)?;
+    drop(lease);
+    candidates::write(&run.store, path, &found)
 }
 
 /// A name that no other attempt at the shard has.

@@ -21,10 +21,13 @@ pub use plan::plan;
 pub use publish::Stored;
 pub use rerank::Reranked;
 
+use std::sync::Arc;
+
 use crds::contract::RunnerConfig;
 
 use crate::{
     error::Result,
+    gpu::{Asked, Devices, OnDemand},
     interrupt::Interrupt,
     resident::Resident,
     store::{self, Access, Store},
@@ -40,6 +43,7 @@ pub struct Run {
     pub store: Store,
     /// Which stages run, and how.
     pub toggles: Toggles,
+    devices: OnDemand,
     /// The models that stay between their turns.
     pub resident: Resident,
     /// Whether the process was told to stop.
@@ -49,11 +53,25 @@ pub struct Run {
 }
 
 impl Run {
-    /// Opens the output of a run.
-    pub fn open(config: RunnerConfig, toggles: Toggles, interrupt: Interrupt, watched: bool) -> Result<Self> {
+    /// Opens the output of a run; its devices are opened when a model needs them.
+    pub fn open(
+        config: RunnerConfig,
+        toggles: Toggles,
+        asked: &Asked,
+        interrupt: Interrupt,
+        watched: bool,
+    ) -> Result<Self> {
         let store = store::open(&config.output, Access::Write)?;
         let resident = Resident::new(toggles.features.exclusive);
-        Ok(Self { config, store, toggles, resident, interrupt, watched })
+        Ok(Self { config, store, toggles, devices: OnDemand::new(asked), resident, interrupt, watched })
+    }
+
+    /// The devices that models are computed on.
+    ///
+    /// # Errors
+    /// If what was asked for is not there.
+    pub fn devices(&self) -> Result<Arc<Devices>> {
+        self.devices.get(&self.toggles)
     }
 
     /// Whether anything is done with the candidates of queries: a reranker orders them, or judgements measure them.

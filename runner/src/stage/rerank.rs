@@ -1,9 +1,11 @@
 //! The rerank stage of a collection: candidates of all shards and retrievers → one list per query → the cross-encoder →
 //! rankings, and where judgements are given the quality of every list and the word of the gate.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use candle_core::Device;
 use crds::{
     contract::{FailureReason, RerankConfig, RerankerConfig},
     layout,
@@ -16,12 +18,14 @@ use super::{
     candidates::{self, CandidateFile, Found},
     dense::fallback_reason,
     rankings::{self, Looked, Ranked, Ranking},
-    turn::{Trace, Turn},
+    turn::Turn,
 };
 use crate::{
     batched::{PassError, PassRecord},
     error::{Result, StageError},
-    fusion, hub,
+    fusion,
+    gpu::{Holder, Ledger, Trace},
+    hub,
     interrupt::Interrupt,
     metrics::METRICS,
     model::{Pair, Reranker, Score},
@@ -92,11 +96,11 @@ pub fn rerank(run: &Run, plan: &Plan, planned: &PlannedCollection, commits: &[&C
     let wanted: BTreeSet<u64> = before.iter().flatten().map(|candidate| candidate.ordinal).collect();
     let looked = rankings::look_up(run, commits, &wanted, &queries.queries)?;
     let mut lists = Lists { before, after: None };
-    let mut trace = Trace::default();
+    let ledger = Ledger::default();
     if let Some(reranker) = run.config.reranker.as_ref().filter(|_| features.rerank) {
         let span = tracing::info_span!(telemetry::RERANK, collection = planned.name, model = reranker.name);
         let (scored, seconds) =
-            timed(span, || score(run, plan, reranker, &queries, &lists.before, &looked, &mut stage, &mut trace));
+            timed(span, || score(run, plan, reranker, &queries, &lists.before, &looked, &mut stage, &ledger));
         stage.seconds = seconds;
         lists.after = scored?;
         stage.executed = lists.after.is_some();
@@ -116,6 +120,7 @@ pub fn rerank(run: &Run, plan: &Plan, planned: &PlannedCollection, commits: &[&C
     let rankings = rank(&config, &queries, &lists, &looked);
     stage.rankings = Some(rankings::write(run, &planned.name, &rankings)?);
     let (quality, unknown) = judged.map_or((None, BTreeSet::new()), |(quality, unknown)| (Some(quality), unknown));
+    let trace = ledger.into_trace();
     Ok(Reranked { run: stage, quality, unknown, gate, examples: examples(&rankings, &lists, &looked), trace })
 }
 
@@ -151,7 +156,7 @@ fn score(
     before: &[Vec<Candidate>],
     looked: &Looked,
     stage: &mut RerankRun,
-    trace: &mut Trace,
+    ledger: &Ledger,
 ) -> Result<Option<Vec<Vec<Candidate>>>> {
     if queries.queries.is_empty() {
         stage.fallback = Some(fallback(FallbackReason::NoQueries, FallbackSource::Input));
@@ -163,29 +168,35 @@ fn score(
         stage.fallback_message = Some("no query found a chunk".into());
         return Ok(None);
     }
-    let device = Device::Cpu;
-    let mut turn = Turn::begin(run, "rerank", &config.name, None, &device);
+    let devices = run.devices()?;
+    stage.device = Some(devices.used.used.clone());
+    stage.device_fallback = devices.used.fallback;
+    if let Some(reason) = devices.used.fallback {
+        METRICS.fallback("device", reason, FallbackSource::Load, 1);
+    }
+    let holder = Holder { stage: "rerank", model: &config.name, shard: None };
+    let mut turn = Turn::begin(run, holder, &devices, ledger)?;
     let source = plan.pinned(&config.name, &config.source);
     let max_tokens = config.max_tokens.map(|tokens| tokens as usize);
-    let loaded = run.resident.get("rerank", &config.name, || {
+    let loaded = run.resident.get("rerank", &config.name, &devices, |device| {
         let folder = hub::folder(&config.name, &source, &run.interrupt)?;
-        Ok(Reranker::load(&config.name, &folder, max_tokens, &device)?)
+        Ok(Reranker::load(&config.name, &folder, max_tokens, &device.device)?)
     });
-    let model = match loaded {
-        Ok(model) => model,
+    let models = match loaded {
+        Ok(models) => models,
         Err(error) => {
             let reason = fallback_reason(&error).filter(|_| config.optional);
             let Some(reason) = reason else { return Err(error) };
             fell_back(stage, reason, FallbackSource::Load, &error);
-            trace.extend(turn.end(None));
             return Ok(None);
         }
     };
-    stage.model =
-        Some(RerankModel { model: config.name.clone(), source: source.uri, weights_sha256: model.digest().to_owned() });
-    let scored = score_all(run, &mut turn, &model, queries, before, looked);
-    drop(model);
-    match scored {
+    stage.model = Some(RerankModel {
+        model: config.name.clone(),
+        source: source.uri,
+        weights_sha256: models[0].digest().to_owned(),
+    });
+    match score_all(run, &mut turn, &models, queries, before, looked) {
         Ok((after, record, mut latencies)) => {
             stage.pairs = record.items;
             stage.tokens = record.tokens;
@@ -193,14 +204,12 @@ fn score(
             stage.batches = record.batches;
             latencies.sort_by(f64::total_cmp);
             stage.median_query_seconds = latencies.get(latencies.len() / 2).copied();
-            trace.extend(turn.end(Some(&record)));
             Ok(Some(after))
         }
         Err(error) => {
             // The vectors are there; that they could not be reranked is said, and readers may still use them.
             let Some(reason) = fallback_reason(&error) else { return Err(error) };
             fell_back(stage, reason, FallbackSource::Runtime, &error);
-            trace.extend(turn.end(None));
             Ok(None)
         }
     }
@@ -216,7 +225,7 @@ fn fell_back(stage: &mut RerankRun, reason: FallbackReason, source: FallbackSour
 fn score_all(
     run: &Run,
     turn: &mut Turn<'_>,
-    model: &Reranker,
+    models: &[Arc<Reranker>],
     queries: &Queries,
     before: &[Vec<Candidate>],
     looked: &Looked,
@@ -226,7 +235,7 @@ fn score_all(
     let mut latencies = Vec::with_capacity(before.len());
     let mut after = Vec::with_capacity(before.len());
     for (query, list) in queries.queries.iter().zip(before) {
-        let text: std::sync::Arc<str> = query.text.as_str().into();
+        let text: Arc<str> = query.text.as_str().into();
         let pair = |candidate: &Candidate| {
             let document = looked.chunks.get(&candidate.ordinal).map(|chunk| chunk.text.clone()).unwrap_or_default();
             Ok(Pair { query: text.clone(), document })
@@ -237,7 +246,7 @@ fn score_all(
             given.extend(rows);
             Ok(())
         };
-        let record = turn.run(model, list.iter().map(pair), |done| progress.set(start + done), sink);
+        let record = turn.run(models, list.iter().map(pair), |done| progress.set(start + done), sink);
         let record = record.map_err(|error| match error {
             PassError::Model(error) => {
                 StageError::new(error.reason(), format!("query {:?} cannot be scored", query.id)).caused_by(error)

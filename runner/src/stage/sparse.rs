@@ -1,7 +1,6 @@
 //! The sparse stage: one SPLADE model over the chunks of a shard and over the queries. What an optional model cannot do,
 //! the terms of the chunks' metadata stand in for, marked as such.
 
-use candle_core::Device;
 use crds::{
     contract::SparseConfig,
     summary::{Fallback, ModelFallback, SparsePass},
@@ -11,11 +10,12 @@ use crds::{
 use super::{
     Run,
     dense::{fallback_reason, named},
-    turn::{Trace, Turn},
+    turn::Turn,
 };
 use crate::{
     batched::PassRecord,
     error::Result,
+    gpu::{Devices, Holder, Ledger},
     hub,
     metrics::METRICS,
     model::{MetadataTerms, SparseModel, SparseOptions, SparseRow, SparseVector},
@@ -55,28 +55,31 @@ pub struct SparseOutput {
 }
 
 /// One pass: the model is gone when it is over.
+#[allow(clippy::too_many_arguments)]
 pub fn pass(
     run: &Run,
     config: &SparseConfig,
     chunks: &Chunks,
     queries: &[&str],
-    device: &Device,
+    devices: &Devices,
+    ledger: &Ledger,
     shard: u32,
     progress: &Progress,
-) -> Result<(SparseOutput, Trace)> {
+) -> Result<SparseOutput> {
     let options = SparseOptions {
         max_tokens: config.max_tokens.map(|tokens| tokens as usize),
         top_k: config.top_k.map(|top_k| top_k as usize),
         threshold: config.threshold.unwrap_or(0.0) as f32,
         tolerant: config.optional,
     };
-    let mut turn = Turn::begin(run, "sparse", &config.name, Some(shard), device);
-    let loaded = run.resident.get("sparse", &config.name, || {
+    let holder = Holder { stage: "sparse", model: &config.name, shard: Some(shard) };
+    let mut turn = Turn::begin(run, holder, devices, ledger)?;
+    let loaded = run.resident.get("sparse", &config.name, devices, |device| {
         let folder = hub::folder(&config.name, &config.source, &run.interrupt)?;
-        Ok(SparseModel::load(&config.name, &folder, options, device)?)
+        Ok(SparseModel::load(&config.name, &folder, options, &device.device)?)
     });
-    let model = match loaded {
-        Ok(model) => model,
+    let models = match loaded {
+        Ok(models) => models,
         Err(error) => {
             let Some(reason) = fallback_reason(&error).filter(|_| config.optional) else { return Err(error) };
             tracing::warn!(model = config.name, %reason, "terms of the metadata stand in: {}", error.sentence());
@@ -90,9 +93,10 @@ pub fn pass(
                 // Nothing has an index space then, and nothing can be said of a chunk.
                 Err(_) => SparseOutput::default(),
             };
-            return Ok((SparseOutput { fallbacks: vec![fallback], ..output }, turn.end(None)));
+            return Ok(SparseOutput { fallbacks: vec![fallback], ..output });
         }
     };
+    let model = &models[0];
     let terms = if config.optional {
         let folder = hub::folder(&config.name, &config.source, &run.interrupt)?;
         Some(MetadataTerms::open(&config.name, &folder, options)?)
@@ -104,21 +108,19 @@ pub fn pass(
     let texts = chunks.iter().map(|chunk| chunk.map(|chunk| chunk.text));
     let record = turn
         .run(
-            &*model,
+            &models,
             texts,
             |done| progress.set(before + done),
             |window| window.into_iter().try_for_each(|row| rows.take(row)),
         )
         .map_err(|error| named(error, chunks))?;
-    let asked = embed_queries(&model, queries)?;
+    let asked = embed_queries(model, queries)?;
     let Sink { file, counts, .. } = rows;
     let described = SparsePass {
         weights_sha256: model.digest().to_owned(),
         max_tokens: u32::try_from(model.tokenizer().max_tokens()).unwrap_or(u32::MAX),
         ..describe(config, options, model.vocabulary(), &record, &counts)
     };
-    drop(model);
-    let trace = turn.end(Some(&record));
     let fallback = |(reason, (count, message)): (FallbackReason, (u64, String))| ModelFallback {
         model: config.name.clone(),
         fallback: Fallback { reason, source: FallbackSource::Runtime, count },
@@ -130,7 +132,7 @@ pub fn pass(
         record: Some(described),
         fallbacks: counts.missing.into_iter().map(fallback).collect(),
     };
-    Ok((output, trace))
+    Ok(output)
 }
 
 /// What became of the rows.

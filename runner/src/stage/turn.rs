@@ -1,90 +1,82 @@
-//! A model's turn: it holds the device alone from before it is loaded until after it is gone, and the turn is on record.
+//! A model's turn: it holds the devices alone from before it is loaded until after it is gone, and the turn is on record.
 
-use std::{num::NonZeroUsize, thread, time::Instant};
+use std::{num::NonZeroUsize, sync::Arc, thread, time::Instant};
 
-use candle_core::Device;
-use crds::summary::{LeaseEvent, MitigationEvent, Sample};
+use crds::summary::{MitigationEvent, Sample};
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
 use super::Run;
 use crate::{
     batch::TokenBudget,
-    batched::{self, PassError, PassOptions, PassRecord, RowModel},
-    error::StageError,
-    memory::Memory,
+    batched::{self, PassError, PassOptions, PassRecord, Replica, RowModel},
+    error::{Result, StageError},
+    gpu::{Devices, Holder, Lease, Ledger},
+    memory::{Learnt, Mitigation},
     metrics::METRICS,
 };
 
-/// Items that are tokenized and sorted by length together.
-const WINDOW: usize = 512;
 /// Samples of a turn; when there are more, two become one.
 const MOST_SAMPLES: usize = 64;
 
-/// What is on record about turns.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Trace {
-    /// Who held the device.
-    pub leases: Vec<LeaseEvent>,
-    /// What was done about pressure on memory.
-    pub mitigations: Vec<MitigationEvent>,
-    /// How fast the passes were.
-    pub samples: Vec<Sample>,
+/// How passes work on a kind of device.
+struct Habits {
+    /// Items that are tokenized and sorted by length together.
+    window: usize,
+    /// Tokens of a batch.
+    batch_tokens: usize,
+    /// Batches that are at work per device.
+    workers: NonZeroUsize,
+    /// Threads that tokenize.
+    tokenizer_threads: NonZeroUsize,
+    /// Whether memory is measured before the first text.
+    probe: bool,
 }
 
-impl Trace {
-    /// Adds what is on record elsewhere.
-    pub fn extend(&mut self, other: Self) {
-        self.leases.extend(other.leases);
-        self.mitigations.extend(other.mitigations);
-        self.samples.extend(other.samples);
+impl Habits {
+    fn of(devices: &Devices) -> Self {
+        let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        if devices.accelerated() {
+            // One batch is made ready while the device computes another; the cores are there to tokenize. The budget is
+            // what the device holds: it begins high, and the probe brings it down.
+            let workers = NonZeroUsize::MIN.saturating_add(1);
+            Self { window: 4096, batch_tokens: 32_768, workers, tokenizer_threads: cores, probe: true }
+        } else {
+            // The workers have every core, and one thread tokenizes a hundred times faster than they embed.
+            let tokenizer_threads = NonZeroUsize::MIN;
+            Self { window: 512, batch_tokens: 1024, workers: cores, tokenizer_threads, probe: false }
+        }
     }
 }
 
-/// A turn that has begun.
+/// A turn that has begun. What was done is on record once it is dropped, which is after its models are.
 pub struct Turn<'a> {
     run: &'a Run,
-    stage: &'static str,
-    model: &'a str,
-    shard: Option<u32>,
-    device: String,
-    memory: Memory,
-    acquired_at: Timestamp,
-    bytes_before: u64,
-    bytes_peak: u64,
     samples: Vec<Sample>,
     /// How long a sample is at least, in milliseconds.
     interval: u64,
+    /// What the passes before have come to, per device.
+    learnt: Vec<Learnt>,
+    lease: Lease<'a>,
 }
 
 impl<'a> Turn<'a> {
     /// Begins the turn of a model, before it is loaded.
-    pub fn begin(run: &'a Run, stage: &'static str, model: &'a str, shard: Option<u32>, device: &Device) -> Self {
-        let memory = Memory::of_process(run.toggles.memory_ceiling);
-        let bytes_before = memory.used();
-        Self {
-            run,
-            stage,
-            model,
-            shard,
-            device: if device.is_cpu() { "cpu".into() } else { "cuda".into() },
-            memory,
-            acquired_at: Timestamp::now(),
-            bytes_before,
-            bytes_peak: bytes_before,
-            samples: Vec::new(),
-            interval: 100,
-        }
+    ///
+    /// # Errors
+    /// As [`Lease::acquire`].
+    pub fn begin(run: &'a Run, holder: Holder<'a>, devices: &'a Devices, ledger: &'a Ledger) -> Result<Self> {
+        let lease = Lease::acquire(holder, devices, &run.resident, ledger, &run.interrupt)?;
+        Ok(Self { run, samples: Vec::new(), interval: 100, learnt: Vec::new(), lease })
     }
 
-    /// Runs the model over items, whose rows the `sink` gets in their order; `done` is told how many are finished.
+    /// Runs a model, which is there once per device, over items, whose rows the `sink` gets in their order; `done` is told
+    /// how many are finished.
     ///
     /// # Errors
     /// As [`batched::run`].
     pub fn run<M, I>(
         &mut self,
-        model: &M,
+        models: &[Arc<M>],
         items: impl Iterator<Item = Result<I, StageError>> + Send,
         mut done: impl FnMut(u64),
         mut sink: impl FnMut(M::Rows) -> Result<(), StageError>,
@@ -93,24 +85,32 @@ impl<'a> Turn<'a> {
         M: RowModel<I>,
         I: Send + Sync,
     {
-        let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        // On a CPU the workers have every core, and one thread tokenizes a hundred times faster than they embed.
-        let (workers, tokenizer_threads) =
-            if self.device == "cpu" { (cores, NonZeroUsize::MIN) } else { (NonZeroUsize::MIN, cores) };
+        let devices = self.lease.devices();
+        let habits = Habits::of(devices);
+        let toggles = &self.run.toggles;
         let options = PassOptions {
-            window: NonZeroUsize::new(WINDOW).unwrap_or(NonZeroUsize::MIN),
-            batch: TokenBudget(self.run.toggles.batch_tokens),
-            tokenizer_threads,
-            workers,
-            memory: self.memory,
+            window: NonZeroUsize::new(habits.window).unwrap_or(NonZeroUsize::MIN),
+            batch: TokenBudget(toggles.batch_tokens.map_or(habits.batch_tokens, NonZeroUsize::get)),
+            tokenizer_threads: habits.tokenizer_threads,
+            workers: toggles.workers.unwrap_or(habits.workers),
+            probe: habits.probe,
             cancelled: self.run.interrupt.flag(),
         };
+        let replicas: Vec<Replica<'_, M>> = models
+            .iter()
+            .zip(devices.iter())
+            .enumerate()
+            .map(|(index, (model, device))| Replica {
+                learnt: self.learnt.get(index).copied(),
+                ..Replica::new(&**model, device.memory.clone())
+            })
+            .collect();
         let (mut since, mut tokens) = (Instant::now(), 0);
-        let (stage, name, device) = (self.stage, self.model, self.device.clone());
+        let (Holder { stage, model, .. }, kind) = (self.lease.holder(), devices.kind());
         let mut last = batched::Progress::default();
         let progress = |progress: batched::Progress| {
             let (new_tokens, items) = (progress.tokens - last.tokens, progress.items - last.items);
-            METRICS.batch(stage, name, &device, progress.batch_seconds, new_tokens, items);
+            METRICS.batch(stage, model, kind, progress.batch_seconds, new_tokens, items);
             last = progress;
             let millis = since.elapsed().as_millis() as u64;
             if millis >= self.interval {
@@ -119,26 +119,51 @@ impl<'a> Turn<'a> {
             }
             done(progress.items);
         };
-        let record = batched::run(model, items, &options, progress, |_, rows| sink(rows))?;
+        let record = batched::run(&replicas, items, &options, progress, |_, rows| sink(rows))?;
         self.sample(since.elapsed().as_millis() as u64, record.tokens - tokens);
-        self.bytes_peak = self.bytes_peak.max(record.peak_bytes);
-        METRICS.pass(self.stage, self.model, &self.device, record.truncated, self.bytes_peak);
-        for event in &record.mitigation_events {
-            METRICS.mitigation(self.stage, &format!("{:?}", event.kind));
+        METRICS.truncated(stage, model, record.truncated);
+        for (index, (replica, device)) in record.replicas.iter().zip(devices.iter()).enumerate() {
+            self.lease.saw(index, replica.peak_bytes);
+            METRICS.peak(&device.name, replica.peak_bytes);
         }
+        if devices.accelerated() {
+            self.learnt = record.replicas.iter().map(|replica| replica.learnt).collect();
+        }
+        self.put_on_record(&record);
         Ok(record)
+    }
+
+    fn put_on_record(&self, record: &PassRecord) {
+        let Holder { stage, model, shard } = self.lease.holder();
+        // Where there are several devices, they are of a kind.
+        let ceiling_bytes = self.lease.devices().iter().map(|device| device.memory.ceiling()).min().unwrap_or(u64::MAX);
+        let event = |event: &Mitigation| MitigationEvent {
+            shard,
+            stage: stage.into(),
+            model: model.into(),
+            kind: event.kind,
+            at: event.at.to_string(),
+            tokens_before: event.tokens_before as u64,
+            tokens_after: event.tokens_after as u64,
+            used_bytes: event.used,
+            ceiling_bytes,
+        };
+        for event in &record.mitigation_events {
+            METRICS.mitigation(stage, &format!("{:?}", event.kind));
+        }
+        self.lease.ledger().open().mitigations.extend(record.mitigation_events.iter().map(event));
     }
 
     fn sample(&mut self, millis: u64, tokens: u64) {
         if tokens == 0 {
             return;
         }
-        let used_bytes = self.memory.used();
-        self.bytes_peak = self.bytes_peak.max(used_bytes);
+        let used_bytes = self.lease.sample();
+        let Holder { stage, model, shard } = self.lease.holder();
         self.samples.push(Sample {
-            shard: self.shard,
-            stage: self.stage.into(),
-            model: self.model.into(),
+            shard,
+            stage: stage.into(),
+            model: model.into(),
             at: Timestamp::now().to_string(),
             millis,
             tokens,
@@ -154,33 +179,10 @@ impl<'a> Turn<'a> {
             self.samples = pairs.collect();
         }
     }
+}
 
-    /// Ends the turn, once the model is gone or stays for its next one.
-    pub fn end(self, record: Option<&PassRecord>) -> Trace {
-        self.run.resident.relieve(self.memory);
-        let mitigation = |event: &crate::memory::Mitigation| MitigationEvent {
-            shard: self.shard,
-            stage: self.stage.into(),
-            model: self.model.into(),
-            kind: event.kind,
-            at: event.at.to_string(),
-            tokens_before: event.tokens_before as u64,
-            tokens_after: event.tokens_after as u64,
-            used_bytes: event.used,
-            ceiling_bytes: self.memory.ceiling(),
-        };
-        let mitigations = record.iter().flat_map(|record| &record.mitigation_events).map(mitigation).collect();
-        let lease = LeaseEvent {
-            shard: self.shard,
-            stage: self.stage.into(),
-            model: self.model.into(),
-            device: self.device.clone(),
-            acquired_at: self.acquired_at.to_string(),
-            released_at: Timestamp::now().to_string(),
-            bytes_before: self.bytes_before,
-            bytes_peak: self.bytes_peak,
-            bytes_after: self.memory.used(),
-        };
-        Trace { leases: vec![lease], mitigations, samples: self.samples }
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.lease.ledger().open().samples.append(&mut self.samples);
     }
 }

@@ -243,5 +243,18 @@ fn a_gpu_that_is_not_there_is_a_fallback_of_the_device() {
     world.manifest_text(&text.replace("gpu: {count: 0}", "gpu: {required: false}"));
     let result = finalized(run(&world));
     let found = fallback(&world, &result, "device").expect("a fallback");
-    assert_eq!((found.reason, found.count), (FallbackReason::DeviceFallback, 1));
+    // Of the shard and of the rerank.
+    assert_eq!((found.reason, found.count), (FallbackReason::DeviceFallback, 2));
+    let rerank = &summary(&world)["rerank_run"];
+    assert_eq!((&rerank["device"], &rerank["device_fallback"]), (&"cpu".into(), &"DeviceFallback".into()));
+}
+
+#[test]
+fn gpus_that_are_required_and_not_there_are_counted() {
+    let (world, spec) = world();
+    manifest(&world, &spec);
+    let text = fs::read_to_string(world.path("run.yaml")).expect("a manifest");
+    world.manifest_text(&text.replace("gpu: {count: 0}", "gpu: {count: 2}"));
+    let failure = run(&world).failed(2, FailureReason::DeviceUnavailable);
+    assert!(failure.message.starts_with("2 GPUs are required (spec.gpu.count"), "{}", failure.message);
 }

@@ -4,6 +4,7 @@
 mod tiny;
 
 mod coverage;
+mod devices;
 mod folder;
 mod loaded;
 mod passes;

@@ -11,7 +11,7 @@ use std::{
 use crds::contract::FailureReason;
 use runner::{
     batch::{Rows, TokenBudget},
-    batched::{PassError, PassOptions, PassRecord, Progress, run},
+    batched::{PassError, PassOptions, PassRecord, Progress, Replica, run},
     memory::Memory,
     model::DenseModel,
     text::Tokens,
@@ -27,6 +27,11 @@ const SAME: f64 = 0.999_99;
 const TEXTS: [&str; 7] =
     ["a", "one two three four five", "", "b c", "this text has more than thirty two tokens of one letter", "d", "e"];
 
+/// A model on a device whose memory is no matter.
+fn alone(model: &DenseModel) -> [Replica<'_, DenseModel>; 1] {
+    [Replica::new(model, Memory::default())]
+}
+
 /// Runs a pass in windows of `window` texts; the sink checks that the windows come in order.
 fn pass(
     model: &DenseModel,
@@ -40,11 +45,11 @@ fn pass(
         batch: TokenBudget(40),
         tokenizer_threads: NonZeroUsize::MIN,
         workers: NonZeroUsize::MIN,
-        memory: Memory::default(),
+        probe: false,
         cancelled: Arc::clone(cancelled),
     };
     let mut values = Vec::new();
-    let record = run(model, texts.iter().map(Ok), &options, progress, |first, rows| {
+    let record = run(&alone(model), texts.iter().map(Ok), &options, progress, |first, rows| {
         assert_eq!(values.len(), first * model.dimensions(), "windows come in order");
         values.extend(rows.into_values());
         Ok(())
@@ -110,12 +115,13 @@ fn a_sink_that_fails_ends_the_pass_with_its_error() {
         batch: TokenBudget(40),
         tokenizer_threads: NonZeroUsize::MIN,
         workers: NonZeroUsize::MIN,
-        memory: Memory::default(),
+        probe: false,
         cancelled: Arc::default(),
     };
     let endless = std::iter::repeat_with(|| Ok("a"));
+    let model = Folder::new().load();
     let error =
-        run(&Folder::new().load(), endless, &options, |_| (), |first, _| if first == 2 { Err("full") } else { Ok(()) });
+        run(&alone(&model), endless, &options, |_| (), |first, _| if first == 2 { Err("full") } else { Ok(()) });
     assert!(matches!(error, Err(PassError::Sink("full"))), "{error:?}");
 }
 
@@ -141,13 +147,14 @@ fn under_ceiling(room: u64) -> Result<(Rows, PassRecord), PassError<&'static str
         batch: TokenBudget(320),
         tokenizer_threads: NonZeroUsize::MIN,
         workers: NonZeroUsize::MIN,
-        memory: Memory::of_process(Some(Memory::of_process(None).used() + room)),
+        probe: false,
         cancelled: Arc::default(),
     };
     let texts: Vec<String> = (0..60).map(|n| format!("{} {n}", "x".repeat(40))).collect();
+    let memory = Memory::of_process(Some(Memory::of_process(None).used() + room));
     let mut values = Vec::new();
     let record = run(
-        &model,
+        &[Replica::new(&model, memory)],
         texts.iter().map(Ok),
         &options,
         |_| (),
@@ -191,11 +198,12 @@ fn a_ceiling_that_not_even_one_text_fits_under_is_out_of_memory() {
         batch: TokenBudget(40),
         tokenizer_threads: NonZeroUsize::MIN,
         workers: NonZeroUsize::MIN,
-        memory: Memory::of_process(Some(1)),
+        probe: false,
         cancelled: Arc::default(),
     };
+    let replica = Replica::new(&model, Memory::of_process(Some(1)));
     let error =
-        run(&model, std::iter::once(Ok::<_, &str>("a")), &options, |_| (), |_, _| Ok(())).expect_err("too little");
+        run(&[replica], std::iter::once(Ok::<_, &str>("a")), &options, |_| (), |_, _| Ok(())).expect_err("too little");
     let PassError::Model(error) = error else { panic!("{error}") };
     assert_eq!(error.reason(), FailureReason::OutOfMemory);
 }

@@ -1,4 +1,4 @@
-//! The pod of a stage: pinned to an accelerator where it embeds, without any credential of the cluster, within
+//! The pod of a stage: pinned to an accelerator where it runs a model, without any credential of the cluster, within
 //! the restricted Pod Security Standard.
 
 use std::collections::BTreeMap;
@@ -77,7 +77,7 @@ fn needs(stage: Stage, purpose: Purpose) -> bool {
 
 fn pod(run: &EmbeddingRun, revision: &Revision, stage: Stage, settings: &Settings, uses: &[VolumeUse<'_>]) -> PodSpec {
     let gpu = &run.spec.gpu;
-    let accelerated = stage == Stage::Embed && gpu.count > 0;
+    let accelerated = gpus(run, stage) > 0;
     let mut volumes = vec![
         Volume {
             name: "config".into(),
@@ -165,21 +165,42 @@ fn arguments(run: &EmbeddingRun, stage: Stage) -> Vec<String> {
         Stage::Plan => {
             arguments.extend(["--shard-size".into(), run.spec.execution.shard_size.to_string()]);
         }
-        Stage::Embed => arguments.extend([
-            "--gpu-count".into(),
-            run.spec.gpu.count.to_string(),
-            "--gpu-required".into(),
-            run.spec.gpu.required.to_string(),
-        ]),
+        Stage::Embed => arguments.extend(gpu_arguments(run, stage)),
+        Stage::Finalize if reranks(run) => arguments.extend(gpu_arguments(run, stage)),
         Stage::Finalize => {}
     }
     arguments
 }
 
-fn resources(run: &EmbeddingRun, stage: Stage) -> Option<ResourceRequirements> {
+fn gpu_arguments(run: &EmbeddingRun, stage: Stage) -> Vec<String> {
     let gpu = &run.spec.gpu;
-    (stage == Stage::Embed && gpu.count > 0).then(|| ResourceRequirements {
-        limits: Some(BTreeMap::from([(gpu.resource_name.clone(), Quantity(gpu.count.to_string()))])),
+    let mut arguments =
+        vec!["--gpu-count".into(), gpus(run, stage).to_string(), "--gpu-required".into(), gpu.required.to_string()];
+    if let Some(ceiling) = &gpu.memory_ceiling {
+        arguments.extend(["--gpu-memory-ceiling".into(), ceiling.clone()]);
+    }
+    arguments
+}
+
+/// How many accelerators the pod of a stage gets. The list of a query is short: one scores it as fast as several.
+fn gpus(run: &EmbeddingRun, stage: Stage) -> u32 {
+    match stage {
+        Stage::Embed => run.spec.gpu.count,
+        Stage::Finalize if reranks(run) => run.spec.gpu.count.min(1),
+        Stage::Plan | Stage::Finalize => 0,
+    }
+}
+
+/// Whether the finalize stage runs a model. What else may switch it off, the pod alone knows.
+fn reranks(run: &EmbeddingRun) -> bool {
+    let toggle = run.spec.toggles.as_ref().and_then(|toggles| toggles.rerank);
+    run.spec.models.reranker.is_some() && toggle != Some(false)
+}
+
+fn resources(run: &EmbeddingRun, stage: Stage) -> Option<ResourceRequirements> {
+    let count = gpus(run, stage);
+    (count > 0).then(|| ResourceRequirements {
+        limits: Some(BTreeMap::from([(run.spec.gpu.resource_name.clone(), Quantity(count.to_string()))])),
         ..ResourceRequirements::default()
     })
 }

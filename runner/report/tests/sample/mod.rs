@@ -318,6 +318,8 @@ fn rerank() -> RerankRun {
             source: "file:///models/ms-marco-MiniLM-L12-v2".into(),
             weights_sha256: "7f0c2d9915ab34e8".repeat(4),
         }),
+        device: Some("cuda".into()),
+        device_fallback: None,
         queries_from: QueryOrigin::Spec,
         queries: 120,
         candidate_fusion: Some("ReciprocalRankFusion".into()),
@@ -442,6 +444,8 @@ fn leases() -> Vec<LeaseEvent> {
         bytes_before: GIB / 4,
         bytes_peak: GIB * peak / 10,
         bytes_after: GIB / 4 + GIB / 50,
+        ceiling_bytes: Some(12 * GIB),
+        memory_source: if shard == Some(3) { "process".into() } else { "nvml".into() },
     };
     let of_shard = |shard: u32| {
         PASSES.map(|(stage, model, begin, length, peak, _)| {

@@ -1,0 +1,171 @@
+//! Devices as the CUDA driver opens them. A build without CUDA has none.
+
+use std::sync::Arc;
+
+use candle_core::Device;
+
+use crate::memory::MemorySource;
+
+/// A device that can be computed on.
+#[derive(Debug)]
+pub struct Opened {
+    /// The device.
+    pub device: Device,
+    /// Its UUID, as NVML writes it: `GPU-…` or `MIG-…`.
+    pub uuid: String,
+    /// Its memory, and the pool that tensors come from, as the driver reports them.
+    pub memory: Arc<dyn MemorySource>,
+}
+
+/// What the driver gives.
+#[derive(Debug)]
+pub struct Found {
+    /// The devices, in the driver's order, no more than were asked for.
+    pub devices: Vec<Opened>,
+    /// Why there are no more of them.
+    pub why: String,
+}
+
+/// Opens up to `count` devices.
+#[cfg(not(feature = "cuda"))]
+pub fn open(count: u32) -> Found {
+    tracing::debug!(count, "this build has no devices");
+    Found { devices: Vec::new(), why: "this build of the runner has no CUDA".into() }
+}
+
+#[cfg(feature = "cuda")]
+pub use cuda::open;
+
+#[cfg(feature = "cuda")]
+mod cuda {
+    // The memory pool is reached by calls of the driver with addresses.
+    #![allow(unsafe_code)]
+
+    use std::{fmt, sync::Arc};
+
+    use candle_core::{
+        Device,
+        cuda_backend::cudarc::driver::{
+            CudaStream, DriverError, result,
+            sys::{CUmemPool_attribute, CUmemoryPool},
+        },
+    };
+
+    use super::{Found, Opened};
+    use crate::{memory::MemorySource, ops};
+
+    /// Opens up to `count` devices.
+    pub fn open(count: u32) -> Found {
+        let mut found = Found { devices: Vec::new(), why: String::new() };
+        for ordinal in 0..count as usize {
+            match open_one(ordinal) {
+                Ok(opened) => found.devices.push(opened),
+                Err(error) => {
+                    found.why = format!("the CUDA driver opens no more: {error}");
+                    break;
+                }
+            }
+        }
+        found
+    }
+
+    fn open_one(ordinal: usize) -> candle_core::Result<Opened> {
+        let device = ops::device::open(ordinal)?;
+        let Device::Cuda(card) = &device else { candle_core::bail!("device {ordinal} is no CUDA device") };
+        let stream = card.cuda_stream();
+        let driver = |error: DriverError| candle_core::Error::Cuda(Box::new(error));
+        let uuid = stream.context().uuid().map_err(driver)?.bytes.map(|byte| byte.cast_unsigned());
+        let uuid = uuid_text(uuid);
+        // SAFETY: the device is that of the context.
+        let pool = unsafe { result::device::get_default_mem_pool(stream.context().cu_device()) }.map_err(driver)?;
+        let memory = Arc::new(DriverMemory { stream, pool: Pool(pool) });
+        Ok(Opened { device, uuid, memory })
+    }
+
+    /// The UUID as NVML writes it.
+    fn uuid_text(bytes: [u8; 16]) -> String {
+        let hex = hex::encode(bytes);
+        let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
+        format!("GPU-{}", parts.join("-"))
+    }
+
+    struct Pool(CUmemoryPool);
+
+    // SAFETY: the driver's functions for pools may be called from any thread.
+    unsafe impl Send for Pool {}
+    // SAFETY: as above.
+    unsafe impl Sync for Pool {}
+
+    /// Memory as the driver reports it: of the whole card, with the pool that tensors come from.
+    struct DriverMemory {
+        stream: Arc<CudaStream>,
+        pool: Pool,
+    }
+
+    impl fmt::Debug for DriverMemory {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.debug_struct("DriverMemory").finish_non_exhaustive()
+        }
+    }
+
+    impl DriverMemory {
+        fn attribute(&self, attribute: CUmemPool_attribute) -> Result<u64, DriverError> {
+            let mut value = 0u64;
+            // SAFETY: the pool is the device's own, and the attribute is a number of 64 bits.
+            unsafe { result::mem_pool::get_attribute(self.pool.0, attribute, std::ptr::from_mut(&mut value).cast()) }?;
+            Ok(value)
+        }
+    }
+
+    impl MemorySource for DriverMemory {
+        fn name(&self) -> &'static str {
+            "driver"
+        }
+
+        fn used(&self) -> u64 {
+            self.stream.context().mem_get_info().map_or(0, |(free, total)| (total - free) as u64)
+        }
+
+        fn total(&self) -> Option<u64> {
+            self.stream.context().mem_get_info().ok().map(|(_, total)| total as u64)
+        }
+
+        fn trim(&self) {
+            let trimmed = self.stream.synchronize().and_then(|()| {
+                // SAFETY: the pool is the device's own.
+                unsafe { result::mem_pool::trim_to(self.pool.0, 0) }
+            });
+            if let Err(error) = trimmed {
+                tracing::debug!("the pool of the device is not trimmed: {error}");
+            }
+        }
+
+        fn mark(&self) {
+            // Writing zero makes the largest use that of now; there is no other value to write.
+            let mut zero = 0u64;
+            let attribute = CUmemPool_attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH;
+            // SAFETY: the pool is the device's own, and the attribute is a number of 64 bits.
+            let marked = unsafe {
+                result::mem_pool::set_attribute(self.pool.0, attribute, std::ptr::from_mut(&mut zero).cast())
+            };
+            if let Err(error) = marked {
+                tracing::debug!("the largest use of the device's pool is not forgotten: {error}");
+            }
+        }
+
+        fn peak(&self) -> Option<u64> {
+            let most = self.attribute(CUmemPool_attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH).ok()?;
+            let now = self.attribute(CUmemPool_attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT).ok()?;
+            Some(self.used() + most.saturating_sub(now))
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        #[test]
+        fn a_uuid_is_written_as_nvml_does() {
+            let bytes = std::array::from_fn(|at| at as u8 * 17);
+            assert_eq!(super::uuid_text(bytes), "GPU-00112233-4455-6677-8899-aabbccddeeff");
+        }
+    }
+}

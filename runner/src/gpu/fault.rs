@@ -1,0 +1,184 @@
+//! What an error of a device means: no memory left, the device lost, or anything else.
+//!
+//! The errors of the driver and its libraries reach us as text only; they are told apart by the names of their codes,
+//! which the driver's interface fixes.
+
+use std::error::Error as StdError;
+
+use candle_core::Error;
+
+/// What an error of a device means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// There was no memory for it: less at a time may fit.
+    OutOfMemory,
+    /// The device, or what the process has on it, is gone: another process may have one that works.
+    Lost,
+    /// Anything else.
+    Other,
+}
+
+/// Codes that say that memory is full: of the driver, cuBLAS, cuRAND, cuDNN and the runtime.
+const OUT_OF_MEMORY: [&str; 5] = [
+    "CUDA_ERROR_OUT_OF_MEMORY",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CURAND_STATUS_ALLOCATION_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "cudaErrorMemoryAllocation",
+];
+
+/// Codes after which the process can do nothing more on the device: a kernel that failed takes its context with it, a
+/// device that fails or falls off the bus does so for everybody.
+const LOST: [&str; 29] = [
+    "CUDA_ERROR_CONTAINED",
+    "CUDA_ERROR_CONTEXT_IS_DESTROYED",
+    "CUDA_ERROR_DEINITIALIZED",
+    "CUDA_ERROR_DEVICES_UNAVAILABLE",
+    "CUDA_ERROR_DEVICE_NOT_LICENSED",
+    "CUDA_ERROR_DEVICE_UNAVAILABLE",
+    "CUDA_ERROR_ECC_UNCORRECTABLE",
+    "CUDA_ERROR_EXTERNAL_DEVICE",
+    "CUDA_ERROR_HARDWARE_STACK_ERROR",
+    "CUDA_ERROR_ILLEGAL_ADDRESS",
+    "CUDA_ERROR_ILLEGAL_INSTRUCTION",
+    "CUDA_ERROR_INVALID_ADDRESS_SPACE",
+    "CUDA_ERROR_INVALID_PC",
+    "CUDA_ERROR_LAUNCH_FAILED",
+    "CUDA_ERROR_LAUNCH_TIMEOUT",
+    "CUDA_ERROR_MISALIGNED_ADDRESS",
+    "CUDA_ERROR_MPS_CONNECTION_FAILED",
+    "CUDA_ERROR_MPS_RPC_FAILURE",
+    "CUDA_ERROR_MPS_SERVER_NOT_READY",
+    "CUDA_ERROR_NO_DEVICE",
+    "CUDA_ERROR_NVLINK_UNCORRECTABLE",
+    "CUDA_ERROR_OPERATING_SYSTEM",
+    "CUDA_ERROR_SYSTEM_NOT_READY",
+    "CUDA_ERROR_UNKNOWN",
+    "CUBLAS_STATUS_EXECUTION_FAILED",
+    "CUBLAS_STATUS_INTERNAL_ERROR",
+    "NVML_ERROR_GPU_IS_LOST",
+    // As nvml-wrapper says it.
+    "device fell off the bus",
+    "Xid (",
+];
+
+/// What an error means, by the whole chain of its causes; a backtrace around it is left out, because the names of
+/// functions are no message of the device.
+pub fn of(error: &Error) -> Fault {
+    match error {
+        Error::WithBacktrace { inner, .. } | Error::WithPath { inner, .. } => of(inner),
+        Error::Context { inner, context } => match of(inner) {
+            Fault::Other => of_text(&context.to_string()),
+            fault => fault,
+        },
+        // Its own display is a debug form, which has the backtrace of what it wraps.
+        Error::WrappedContext { wrapped, .. } => of_chain(wrapped.as_ref()),
+        Error::Cuda(cause) => of_chain(cause.as_ref()),
+        other => of_chain(other),
+    }
+}
+
+/// What an error of any kind means.
+fn of_chain(error: &(dyn StdError + 'static)) -> Fault {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let fault = match error.downcast_ref::<Error>() {
+            // A backtrace may be around the cause again.
+            Some(
+                inner @ (Error::WithBacktrace { .. } | Error::WithPath { .. } | Error::Context { .. } | Error::Cuda(_)),
+            ) => of(inner),
+            _ => of_text(&error.to_string()),
+        };
+        if fault != Fault::Other {
+            return fault;
+        }
+        next = error.source();
+    }
+    Fault::Other
+}
+
+/// What a message means.
+pub fn of_text(text: &str) -> Fault {
+    let says = |codes: &[&str]| codes.iter().any(|code| text.contains(code));
+    if says(&OUT_OF_MEMORY) {
+        Fault::OutOfMemory
+    } else if says(&LOST) {
+        Fault::Lost
+    } else {
+        Fault::Other
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An error as cudarc and candle's kernels have it: a message with the code, and a cause below it.
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Said(&'static str, #[source] Option<Box<Said>>);
+
+    fn cuda(text: &'static str) -> Error {
+        Error::Cuda(Box::new(Said(text, None)))
+    }
+
+    #[test]
+    fn memory_that_is_full_is_seen_in_every_form_of_the_error() {
+        let full = "DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")";
+        let below = Error::Cuda(Box::new(Said("cannot allocate 7 bytes", Some(Box::new(Said(full, None))))));
+        let forms = [
+            cuda(full),
+            cuda("CublasError(CUBLAS_STATUS_ALLOC_FAILED)"),
+            cuda("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\") when loading module reduce"),
+            below,
+            Error::WithBacktrace {
+                inner: Box::new(cuda(full)),
+                backtrace: Box::new(std::backtrace::Backtrace::disabled()),
+            },
+            cuda(full).with_path("/models/x"),
+            cuda(full).context("layer 3"),
+            Error::wrap(Said(full, None)),
+            Error::Msg(full.into()),
+            cuda(full).context("layer 3").with_path("/models/x").context("the model"),
+        ];
+        for error in forms {
+            assert_eq!(of(&error), Fault::OutOfMemory, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_device_that_is_gone_is_lost() {
+        for text in [
+            "DriverError(CUDA_ERROR_LAUNCH_FAILED, \"unspecified launch failure\")",
+            "DriverError(CUDA_ERROR_ECC_UNCORRECTABLE, \"uncorrectable ECC error encountered\")",
+            "DriverError(CUDA_ERROR_DEVICE_UNAVAILABLE, \"CUDA-capable device(s) is/are busy or unavailable\")",
+            "DriverError(CUDA_ERROR_ILLEGAL_ADDRESS, \"an illegal memory access was encountered\")",
+            "DriverError(CUDA_ERROR_UNKNOWN, \"unknown error\")",
+            "CublasError(CUBLAS_STATUS_EXECUTION_FAILED)",
+            "device fell off the bus or has otherwise become inacessible",
+            "NVRM: Xid (PCI:0000:65:00): 79, GPU has fallen off the bus.",
+        ] {
+            assert_eq!(of(&cuda(text)), Fault::Lost, "{text}");
+            assert_eq!(of(&cuda(text).context("layer 3")), Fault::Lost, "{text}");
+        }
+    }
+
+    #[test]
+    fn other_errors_are_neither() {
+        for error in [
+            cuda("DriverError(CUDA_ERROR_INVALID_VALUE, \"invalid argument\")"),
+            cuda("CublasError(CUBLAS_STATUS_INVALID_VALUE)"),
+            Error::Msg("a text about memory that runs out".into()),
+            Error::CannotFindTensor { path: "w".into() }.context("out of layers"),
+        ] {
+            assert_eq!(of(&error), Fault::Other, "{error}");
+        }
+    }
+
+    #[test]
+    fn memory_that_is_full_is_no_device_that_is_lost() {
+        // A chain may name both; what can be helped goes first.
+        let both = Said("CUDA_ERROR_OUT_OF_MEMORY", Some(Box::new(Said("CUDA_ERROR_LAUNCH_FAILED", None))));
+        assert_eq!(of(&Error::Cuda(Box::new(both))), Fault::OutOfMemory);
+    }
+}

@@ -1,0 +1,88 @@
+//! Memory as NVIDIA's management library reports it: of the whole card, with what other processes use.
+//!
+//! The library is that of the driver and is loaded at run time; where it is missing, the driver itself answers.
+
+use std::sync::{
+    Arc, LazyLock,
+    atomic::{AtomicBool, Ordering},
+};
+
+use nvml_wrapper::{Device, Nvml};
+
+use super::MemorySource;
+
+/// The library, where the machine has one. It stays for the life of the process, and so do its devices.
+static NVML: LazyLock<Option<Nvml>> =
+    LazyLock::new(|| Nvml::init().inspect_err(|error| tracing::debug!("no figures of NVML: {error}")).ok());
+
+/// The memory of the device with that UUID (`GPU-…` or `MIG-…`): as NVML reports it where it can, else as `driver` does.
+/// What an allocator holds is known to the `driver` alone.
+pub fn memory_of(uuid: &str, driver: Arc<dyn MemorySource>) -> Arc<dyn MemorySource> {
+    let device = NVML.as_ref().map(|nvml| nvml.device_by_uuid(uuid));
+    match device {
+        Some(Ok(device)) if device.memory_info().is_ok() => {
+            Arc::new(Reported { device, driver, silent: AtomicBool::new(false) })
+        }
+        Some(Ok(_)) | None => driver,
+        Some(Err(error)) => {
+            tracing::debug!(uuid, "NVML does not know the device: {error}");
+            driver
+        }
+    }
+}
+
+/// A device of the library.
+#[derive(Debug)]
+struct Reported {
+    device: Device<'static>,
+    driver: Arc<dyn MemorySource>,
+    /// Whether it was said that the library does not answer any more.
+    silent: AtomicBool,
+}
+
+impl MemorySource for Reported {
+    fn name(&self) -> &'static str {
+        "nvml"
+    }
+
+    fn used(&self) -> u64 {
+        match self.device.memory_info() {
+            Ok(memory) => memory.used,
+            Err(error) => {
+                if !self.silent.swap(true, Ordering::Relaxed) {
+                    tracing::warn!("NVML does not answer any more, the driver is asked from now on: {error}");
+                }
+                self.driver.used()
+            }
+        }
+    }
+
+    fn total(&self) -> Option<u64> {
+        self.device.memory_info().ok().map(|memory| memory.total).or_else(|| self.driver.total())
+    }
+
+    fn trim(&self) {
+        self.driver.trim();
+    }
+
+    fn mark(&self) {
+        self.driver.mark();
+    }
+
+    fn peak(&self) -> Option<u64> {
+        self.driver.peak()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Process;
+
+    #[test]
+    fn a_device_that_the_library_does_not_know_is_left_to_the_driver() {
+        let memory = memory_of("GPU-00000000-0000-0000-0000-000000000000", Arc::new(Process));
+        assert_eq!(memory.name(), "process");
+        assert!(memory.used() > 0);
+    }
+}
