@@ -119,7 +119,8 @@ __device__ __forceinline__ void keep_rows(const T* __restrict__ x, const int* __
 
 // Whether all values of a row are finite; a warp has a row.
 template <typename T, int SIZE>
-__device__ __forceinline__ void find_finite(const T* __restrict__ x, unsigned* __restrict__ flags, int rows, int width) {
+__device__ __forceinline__ void find_finite(const T* __restrict__ x, unsigned* __restrict__ flags, int rows,
+                                            int width) {
     const unsigned row = blockIdx.x * blockDim.y + threadIdx.y;
     if (row >= static_cast<unsigned>(rows)) return;
     const T* const of_row = x + static_cast<int64_t>(row) * width;
