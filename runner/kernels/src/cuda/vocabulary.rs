@@ -2,7 +2,7 @@
 //!
 //! The product of hidden states and vocabulary is made a tile of entries at a time; [`Tile::launch`] keeps the largest
 //! score of each sequence. Of the weights, [`count`] and [`offsets`] tell how many entries the sparse vectors have, and
-//! [`write`] writes them.
+//! [`write()`] writes them.
 
 use super::{
     Address, Element, Launch,
