@@ -4,8 +4,8 @@
 
 namespace {
 
-// A thread reads and writes the same columns, so that outputs may be inputs: `x` and `residual` are read before anything
-// is written, `added` before `out`.
+// A thread reads and writes the same columns, so that outputs may be inputs: `x` and `residual` are read before
+// anything is written, `added` before `out`.
 template <typename T, int SIZE, int CHUNKS>
 __device__ __forceinline__ void normalise_rows(const T* x, const float* bias, const T* residual, const T* added,
                                                const Norm& norm, T* sum, T* out, int rows, int width, int groups,

@@ -39,8 +39,7 @@ __device__ __forceinline__ float weight_of_sum(int pooling, float count) {
     }
 }
 
-// A block has a sequence. Some threads share its columns, a tile at a time, as many times as the block has place for:
-// each time has every so-manieth row.
+// A block has a sequence. Its threads in x have the columns, a tile at a time; those in y take turns with the rows.
 template <typename T, int SIZE>
 __device__ __forceinline__ void pool(const T* __restrict__ x, const int* __restrict__ starts,
                                      const int* __restrict__ leading, float* __restrict__ out, int width,
@@ -119,7 +118,8 @@ __device__ __forceinline__ void keep_rows(const T* __restrict__ x, const int* __
 
 // Whether all values of a row are finite; a warp has a row.
 template <typename T, int SIZE>
-__device__ __forceinline__ void find_finite(const T* __restrict__ x, unsigned* __restrict__ flags, int rows, int width) {
+__device__ __forceinline__ void find_finite(const T* __restrict__ x, unsigned* __restrict__ flags, int rows,
+                                            int width) {
     const unsigned row = blockIdx.x * blockDim.y + threadIdx.y;
     if (row >= static_cast<unsigned>(rows)) return;
     const T* const of_row = x + static_cast<int64_t>(row) * width;

@@ -128,9 +128,9 @@ struct Row {
 
 constexpr int ROW_THREADS = 512;
 
-// Instantiates KERNELS(T, suffix, form, chunk size, chunks) for rows of vectors and of single values; `form` has the
-// number of values of a thread.
-#define FOR_ROWS(KERNELS, T, suffix)                               \
+// Instantiates KERNELS(T, suffix, form, chunk size, chunks) for rows of vectors and of single values; `form` says how
+// many values a thread has at most.
+#define FOR_ROWS(KERNELS, T, suffix)                                      \
     KERNELS(T, suffix, vectors_8, Vector<T>::SIZE, 8 / Vector<T>::SIZE)   \
     KERNELS(T, suffix, vectors_16, Vector<T>::SIZE, 16 / Vector<T>::SIZE) \
     KERNELS(T, suffix, vectors_32, Vector<T>::SIZE, 32 / Vector<T>::SIZE) \

@@ -14,7 +14,7 @@ constexpr int TURNS = THREADS / ENTRY_THREADS;
 template <typename T, int SIZE>
 __device__ __forceinline__ void largest_scores(const T* __restrict__ scores, const int* __restrict__ starts,
                                                const float* __restrict__ bias, float* __restrict__ out, int tile,
-                                               int64_t entries, int blocks, int logarithm) {
+                                               int64_t stride, int64_t entries, int blocks, int logarithm) {
     constexpr int COLUMNS = ENTRY_THREADS * SIZE;
     SHARED_ARRAY(float, parts, THREADS * SIZE);
     const int sequence = blockIdx.x / blocks, from = blockIdx.x % blocks * COLUMNS;
@@ -24,12 +24,12 @@ __device__ __forceinline__ void largest_scores(const T* __restrict__ scores, con
 #pragma unroll
     for (int i = 0; i < SIZE; i++) found[i] = -INFINITY;
     if (column < tile) {
-        const T* of_token = scores + static_cast<int64_t>(first + threadIdx.y) * tile + column;
+        const T* of_token = scores + (first + threadIdx.y) * stride + column;
 #pragma unroll 4
         for (int token = first + threadIdx.y; token < end; token += TURNS) {
             float values[SIZE];
             load_chunk(values, of_token);
-            of_token += static_cast<int64_t>(TURNS) * tile;
+            of_token += TURNS * stride;
 #pragma unroll
             for (int i = 0; i < SIZE; i++) found[i] = largest(found[i], values[i]);
         }
@@ -229,9 +229,9 @@ __device__ __forceinline__ void write_entries(const float* __restrict__ weights,
 
 #define LARGEST(T, suffix, form, size)                                                                              \
     KERNEL(vocabulary_##form##_##suffix, THREADS,                                                                   \
-           (const T* scores, const int* starts, const float* bias, float* out, int tile, int64_t entries,           \
-            int blocks, int logarithm),                                                            \
-           largest_scores<T, size>(scores, starts, bias, out, tile, entries, blocks, logarithm))
+           (const T* scores, const int* starts, const float* bias, float* out, int tile, int64_t stride,            \
+            int64_t entries, int blocks, int logarithm),                                                            \
+           largest_scores<T, size>(scores, starts, bias, out, tile, stride, entries, blocks, logarithm))
 #define LARGEST_SCORES(T, suffix)                \
     LARGEST(T, suffix, vectors, Vector<T>::SIZE) \
     LARGEST(T, suffix, values, 1)

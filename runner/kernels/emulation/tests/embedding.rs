@@ -32,7 +32,7 @@ fn check<T: Real>(width: usize, tokens: usize, parts: usize, scale: Option<f32>,
 
     let table_buffers: Vec<Buffer<T>> = tables.iter().map(|table| Buffer::of(table)).collect();
     let index_buffers: Vec<Buffer<u32>> = indices.iter().map(|indices| Buffer::of(indices)).collect();
-    let (weights, biases, out) = (Buffer::of(&weight), Buffer::of(&bias), Buffer::<T>::new(tokens * width));
+    let (weights, bias_buffer, out) = (Buffer::of(&weight), Buffer::of(&bias), Buffer::<T>::new(tokens * width));
     let part = |at: usize| {
         (at < parts).then(|| Part { table: table_buffers[at].address(), indices: index_buffers[at].address() })
     };
@@ -47,7 +47,7 @@ fn check<T: Real>(width: usize, tokens: usize, parts: usize, scale: Option<f32>,
             kind,
             epsilon: EPSILON,
             weight: weights.address(),
-            bias: if biased { biases.address() } else { Address::ABSENT },
+            bias: if biased { bias_buffer.address() } else { Address::ABSENT },
         }),
     };
     run(&embedding.launch(tokens, out.address()).expect("a launch"));

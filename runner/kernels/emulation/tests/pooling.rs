@@ -75,7 +75,9 @@ impl<T: Real> Case<T> {
                 .collect();
             if normalise {
                 let length = pooled.iter().map(|x| x * x).sum::<f64>().sqrt().max(1e-12);
-                pooled.iter_mut().for_each(|x| *x /= length);
+                for x in &mut pooled {
+                    *x /= length;
+                }
             }
             out.extend(pooled.iter().map(|x| *x as f32));
         }

@@ -22,6 +22,10 @@ fn tolerance<T: Real>() -> f32 {
     }
 }
 
+fn angle(position: usize, column: usize) -> f32 {
+    position as f32 * 0.3 / (column + 1) as f32
+}
+
 #[derive(Clone, Debug)]
 struct Case {
     query_heads: usize,
@@ -62,15 +66,11 @@ impl Case {
         (0..self.tokens).map(|_| draw.below(POSITIONS) as i32).collect()
     }
 
-    fn angle(&self, position: usize, column: usize) -> f32 {
-        position as f32 * 0.3 / (column + 1) as f32
-    }
-
     fn found<T: Real>(&self, qkv: &[T], kernel: &str) -> Vec<T> {
         let place = |values: Vec<f32>| Buffer::of(&values);
         let (qkv, bias) = (Buffer::of(qkv), place(random(2, self.stride())));
         let norms = self.groups().map(|group| (place(random(3, group)), place(random(4, group))));
-        let angles = || (0..POSITIONS * self.half).map(|at| self.angle(at / self.half, at % self.half));
+        let angles = || (0..POSITIONS * self.half).map(|at| angle(at / self.half, at % self.half));
         let (cos, sin) = (place(angles().map(f32::cos).collect()), place(angles().map(f32::sin).collect()));
         let positions = Buffer::of(&self.positions());
         let placing = Placing {
@@ -124,7 +124,7 @@ impl Case {
                 }
                 for head in part.chunks_mut(width) {
                     for i in 0..half {
-                        let (sin, cos) = self.angle(position as usize, i).sin_cos();
+                        let (sin, cos) = angle(position as usize, i).sin_cos();
                         let (a, b) = (head[i], head[half + i]);
                         (head[i], head[half + i]) = (a * cos - b * sin, b * cos + a * sin);
                     }

@@ -16,8 +16,8 @@ pub enum Gate {
     Second,
 }
 
-/// `out` = act(`x` + `bias` + `residual`), all `[rows, width]` of the element's type but for the `bias`, f32 `[width]`. Bias
-/// and residual may be absent, `out` may be where an input is. `None` if there are no values.
+/// `out` = act(`x` + `bias` + `residual`), all `[rows, width]` of the element's type but for the `bias`, f32 `[width]`.
+/// Bias and residual may be absent, `out` may be where an input is. `None` if there are no values.
 ///
 /// # Panics
 /// If there are 2³¹ rows or more.
@@ -54,8 +54,8 @@ pub fn add(
     activate(element, Activation::Identity, shape, x, bias, residual, out)
 }
 
-/// `out` `[rows, width]` of the halves of `x` + `bias`: `x` is `[rows, 2⋅width]`, the `bias` f32 `[2⋅width]` or absent. `None` if
-/// there are no values.
+/// `out` `[rows, width]` of the halves of `x` + `bias`: `x` is `[rows, 2⋅width]`, the `bias` f32 `[2⋅width]` or absent.
+/// `None` if there are no values.
 ///
 /// # Panics
 /// If there are 2³¹ rows or more.

@@ -72,8 +72,8 @@ pub struct Outputs {
     pub out: Address,
 }
 
-/// `out` = norm(`x` + `bias` + `residual`) + `added`, and `sum` = `x` + `bias` + `residual`. The sum that is normalised is
-/// not rounded. Outputs may be where inputs are. `None` if there are no rows.
+/// `out` = norm(`x` + `bias` + `residual`) + `added`, and `sum` = `x` + `bias` + `residual`. The sum that is normalised
+/// is not rounded. Outputs may be where inputs are. `None` if there are no rows.
 ///
 /// # Panics
 /// If a row is empty or too wide, rows overlap, or there are 2³¹ groups or more.
@@ -105,7 +105,8 @@ pub(super) struct Team {
 }
 
 impl Team {
-    /// For rows of `width`; `vectors`: whether they may be read and written as vectors, as far as their width allows it.
+    /// For rows of `width`; `vectors`: whether they may be read and written as vectors, as far as their width allows
+    /// it.
     ///
     /// # Panics
     /// If a row is empty or too wide.

@@ -57,8 +57,8 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// `x` `[tokens, width]` of the element's type to `out`, f32 `[sequences, dimensions]`. `None` if there are no sequences
-    /// or dimensions.
+    /// `x` `[tokens, width]` of the element's type to `out`, f32 `[sequences, dimensions]`. `None` if there are no
+    /// sequences or dimensions.
     ///
     /// # Panics
     /// If there are more dimensions than columns, or 2³¹ sequences or more.
@@ -101,8 +101,8 @@ pub enum Kept {
     Last,
 }
 
-/// The kept row of every sequence: `x` `[tokens, width]` to `out` `[sequences, width]`, both of the element's type. `None` if
-/// there are no values.
+/// The kept row of every sequence: `x` `[tokens, width]` to `out` `[sequences, width]`, both of the element's type.
+/// `None` if there are no values.
 ///
 /// # Panics
 /// If there are 2³¹ sequences or more.

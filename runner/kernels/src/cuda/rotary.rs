@@ -19,8 +19,8 @@ pub struct HeadNorms {
     pub query: Norm,
     /// Of the keys; kind and epsilon are those of the queries'.
     pub key: Norm,
-    /// Whether all heads of queries, and all of keys, are normalised together. The norms' parameters are as wide as what
-    /// is normalised.
+    /// Whether all heads of queries, and all of keys, are normalised together. The norms' parameters are as wide as
+    /// what is normalised.
     pub together: bool,
 }
 
@@ -60,8 +60,8 @@ impl Placing {
     /// Adds, normalises and rotates in place, and rounds once. `None` if there are no tokens or nothing is to be done.
     ///
     /// # Panics
-    /// If the rotation is wider than a head, the norms differ in more than their parameters, a token has more queries and
-    /// keys than fit into shared memory where they have to be there, or there are 2³¹ heads or more.
+    /// If the rotation is wider than a head, the norms differ in more than their parameters, a token has more queries
+    /// and keys than fit into shared memory where they have to be there, or there are 2³¹ heads or more.
     pub fn launch(&self, qkv: Address, tokens: usize) -> Option<Launch> {
         let Self { element, query_heads, key_value_heads, width, bias, norms, rotation } = *self;
         if tokens == 0 || !(bias.is_present() || norms.is_some() || rotation.is_some()) {
@@ -69,9 +69,8 @@ impl Placing {
         }
         let half = rotation.map_or(0, |rotation| rotation.half);
         assert!(width > 0 && 2 * half <= width, "rotations within a head");
-        let alike = |HeadNorms { query, key, .. }: HeadNorms| {
-            query.kind == key.kind && query.epsilon.to_bits() == key.epsilon.to_bits()
-        };
+        let alike =
+            |HeadNorms { query, key, .. }: HeadNorms| query == Norm { weight: query.weight, bias: query.bias, ..key };
         assert!(norms.is_none_or(alike), "norms that differ in their parameters alone");
         let placed = query_heads + key_value_heads;
         let heads = if bias.is_present() { placed + key_value_heads } else { placed };

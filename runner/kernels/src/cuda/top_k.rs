@@ -45,17 +45,18 @@ impl Lists {
         (count > 0).then(|| Launch::linear("top_k_start".into(), blocks, THREADS as u32, arguments))
     }
 
-    /// Merges scores of documents that have not been merged before. The lists do not depend on the order and size of the
-    /// tiles. `None` if there is nothing to merge.
+    /// Merges scores of documents that have not been merged before. The lists do not depend on the order and size of
+    /// the tiles. `None` if there is nothing to merge.
     ///
     /// # Panics
-    /// If a list is too long, rows of scores overlap, an ordinal is not below `u32::MAX`, or there are 2³¹ queries or more.
+    /// If a list is too long, rows of scores overlap, an ordinal is not below `u32::MAX`, or there are 2³¹ queries or
+    /// more.
     pub fn merge(&self, of: Scores) -> Option<Launch> {
         let Self { values, ordinals, queries, most } = *self;
         let Scores { element, scores, documents, stride, first } = of;
         assert!(most <= MOST, "lists of at most {MOST} candidates");
         assert!(stride >= documents, "rows side by side");
-        assert!(first as usize + documents <= u32::MAX as usize, "ordinals of 32 bits");
+        assert!(u32::try_from(first as usize + documents).is_ok(), "ordinals of 32 bits");
         count_argument(queries);
         let arguments = vec![
             scores.into(),

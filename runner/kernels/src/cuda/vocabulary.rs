@@ -2,7 +2,7 @@
 //!
 //! The product of hidden states and vocabulary is made a tile of entries at a time; [`Tile::launch`] keeps the largest
 //! score of each sequence. Of the weights, [`count`] and [`offsets`] tell how many entries the sparse vectors have, and
-//! [`write`] writes them.
+//! [`write()`] writes them.
 
 use super::{
     Address, Element, Launch,
@@ -23,6 +23,8 @@ pub struct Tile {
     pub first: usize,
     /// The number of entries of the tile.
     pub width: usize,
+    /// Values from a token's scores to those of the next; at least `width`. Whole vectors of 16 bytes are read faster.
+    pub stride: usize,
     /// The number of all entries.
     pub entries: usize,
     /// Whether log(1 + max(x, 0)) is taken, as SPLADE does.
@@ -30,20 +32,20 @@ pub struct Tile {
 }
 
 impl Tile {
-    /// For each sequence and entry of the tile the largest of the `scores` (`[tokens, width]`, of the element's type) of its
-    /// tokens, plus the entry's `bias`: f32 `[entries]`, all of the vocabulary, or absent. They go to the tile's columns of
-    /// `out`, f32 `[sequences, entries]`. NaN if a score is. `None` if there is nothing to write.
+    /// For each sequence and entry of the tile the largest of the `scores` (`[tokens, stride]`, of the element's type)
+    /// of its tokens, plus the entry's `bias`: f32 `[entries]`, all of the vocabulary, or absent. They go to the tile's
+    /// columns of `out`, f32 `[sequences, entries]`. NaN if a score is. `None` if there is nothing to write.
     ///
     /// # Panics
-    /// If the tile is not within the entries, or there are too many blocks: a sequence has one for every 256 entries, or
-    /// fewer.
+    /// If the tile is not within the entries or the stride, or there are too many blocks: a sequence has one for every
+    /// 256 entries, or fewer.
     pub fn launch(&self, scores: Address, sequences: Ranges, bias: Address, out: Address) -> Option<Launch> {
-        let Self { element, first, width, entries, logarithm } = *self;
-        assert!(first + width <= entries, "a tile of the entries");
+        let Self { element, first, width, stride, entries, logarithm } = *self;
+        assert!(first + width <= entries && stride >= width, "a tile of the entries");
         if sequences.count == 0 || width == 0 {
             return None;
         }
-        let form = Form::of(element, width, &[scores]);
+        let form = Form::of(element, stride, &[scores]);
         let blocks = width.div_ceil(ENTRY_THREADS * form.size());
         count_argument(blocks * sequences.count);
         let of_tile = |at: Address| if at.is_present() { Address(at.0 + 4 * first as u64) } else { at };
@@ -58,6 +60,7 @@ impl Tile {
                 of_tile(bias).into(),
                 of_tile(out).into(),
                 (width as i32).into(),
+                (stride as i64).into(),
                 (entries as i64).into(),
                 (blocks as i32).into(),
                 i32::from(logarithm).into(),
@@ -112,8 +115,8 @@ pub fn count(selection: Selection, counted: Counted) -> Option<Launch> {
     (rows > 0).then(|| Launch::linear("sparse_count".into(), rows as u32, THREADS, arguments))
 }
 
-/// The sums of the `counts` (u32 `[rows]`) before each row, and of all of them: `offsets` is i64 `[rows + 1]`. `None` if there
-/// are no rows, and no offsets are written.
+/// The sums of the `counts` (u32 `[rows]`) before each row, and of all of them: `offsets` is i64 `[rows + 1]`. `None`
+/// if there are no rows, and no offsets are written.
 ///
 /// # Panics
 /// If there are 2³¹ rows or more.
@@ -133,8 +136,8 @@ pub struct Entries {
     pub capacity: usize,
 }
 
-/// Writes the entries of each row from its offset on: `cuts` and `offsets` are those of [`count`] and [`offsets()`] for the
-/// same `selection`. `None` if there is nothing to write, or no place for it.
+/// Writes the entries of each row from its offset on: `cuts` and `offsets` are those of [`count`] and [`offsets()`] for
+/// the same `selection`. `None` if there is nothing to write, or no place for it.
 ///
 /// # Panics
 /// If there are 2³¹ rows or entries, or more.
