@@ -119,7 +119,7 @@ impl Vocabulary {
             let width = most.min(self.entries - first);
             let scores = machine.product(hidden, &weight.narrow(0, first, width)?, None, None)?;
             let element = device::element(scores.dtype())?;
-            let tile = Tile { element, first, width, entries: self.entries, logarithm: weights };
+            let tile = Tile { element, first, width, stride: width, entries: self.entries, logarithm: weights };
             let scores = machine.input(&scores)?;
             machine.launch(tile.launch(scores, ranges, bias, out))?;
         }
