@@ -20,10 +20,13 @@ struct Flags {
     /// The image of the runner, unless a run names another.
     #[arg(long, env = "EMBEDRUN_RUNNER_IMAGE")]
     runner_image: String,
-    /// When nodes pull that image.
+    /// The image of pods that hold an accelerator; that of --runner-image without it.
+    #[arg(long, env = "EMBEDRUN_RUNNER_CUDA_IMAGE")]
+    runner_cuda_image: Option<String>,
+    /// When nodes pull the images.
     #[arg(long, env = "EMBEDRUN_IMAGE_PULL_POLICY", default_value = "IfNotPresent")]
     image_pull_policy: PullPolicy,
-    /// A Secret that nodes pull it with; repeatable.
+    /// A Secret that nodes pull them with; repeatable.
     #[arg(long = "image-pull-secret", env = "EMBEDRUN_IMAGE_PULL_SECRETS", value_delimiter = ',')]
     image_pull_secrets: Vec<String>,
     /// Watch this namespace only; all of them without it.
@@ -118,6 +121,7 @@ impl Flags {
         let policy = self.image_pull_policy.to_possible_value().map(|value| value.get_name().to_owned());
         Settings {
             runner_image: self.runner_image.clone(),
+            runner_cuda_image: self.runner_cuda_image.clone().filter(|image| !image.is_empty()),
             image_pull_policy: policy.unwrap_or_default(),
             image_pull_secrets: self.image_pull_secrets.iter().filter(|name| !name.is_empty()).cloned().collect(),
         }

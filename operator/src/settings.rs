@@ -5,9 +5,11 @@
 pub struct Settings {
     /// The image of the runner, unless a run names another.
     pub runner_image: String,
-    /// When nodes pull that image: `Always`, `IfNotPresent` or `Never`.
+    /// The image of pods that hold an accelerator, in place of `runner_image`; absent where one serves both.
+    pub runner_cuda_image: Option<String>,
+    /// When nodes pull the images: `Always`, `IfNotPresent` or `Never`.
     pub image_pull_policy: String,
-    /// The Secrets that nodes pull it with.
+    /// The Secrets that nodes pull them with.
     pub image_pull_secrets: Vec<String>,
 }
 

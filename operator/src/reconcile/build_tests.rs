@@ -12,6 +12,7 @@ use super::{
 fn settings() -> Settings {
     Settings {
         runner_image: "registry.test/runner:1".into(),
+        runner_cuda_image: Some("registry.test/runner-cuda:1".into()),
         image_pull_policy: "IfNotPresent".into(),
         image_pull_secrets: vec!["pull".into()],
     }
@@ -140,6 +141,30 @@ fn pods_that_run_no_model_are_pinned_to_no_accelerator() {
 #[test]
 fn a_run_on_the_cpu_asks_for_no_accelerator() {
     assert_eq!(container(&run(json!({"gpu": {"count": 0}})), Stage::Embed).resources, None);
+}
+
+#[test]
+fn only_pods_that_hold_an_accelerator_get_the_image_with_cuda() {
+    let (cpu, cuda) = ("registry.test/runner:1", "registry.test/runner-cuda:1");
+    let image = |run: &EmbeddingRun, stage, settings: &Settings| {
+        let job = build(run, Step { stage, completions: 3, chunks: 25 }, settings).expect("children").job;
+        job.spec.and_then(|spec| spec.template.spec?.containers.into_iter().next()?.image).expect("an image")
+    };
+    let on_gpus = run(json!({"gpu": {"resourceName": "example.com/gpu", "count": 1}}));
+    assert_eq!(image(&on_gpus, Stage::Plan, &settings()), cpu);
+    assert_eq!(image(&on_gpus, Stage::Embed, &settings()), cuda);
+    for stage in [Stage::Plan, Stage::Embed, Stage::Finalize] {
+        // What holds for every stage, also for one that comes to hold an accelerator.
+        let holds =
+            container(&on_gpus, stage).resources.and_then(|all| all.limits).is_some_and(|limits| !limits.is_empty());
+        assert_eq!(image(&on_gpus, stage, &settings()), if holds { cuda } else { cpu }, "{stage}");
+        let on_cpus = run(json!({"gpu": {"count": 0}}));
+        assert_eq!(image(&on_cpus, stage, &settings()), cpu, "{stage}");
+        let one_image = Settings { runner_cuda_image: None, ..settings() };
+        assert_eq!(image(&on_gpus, stage, &one_image), cpu, "{stage}");
+        let own = run(json!({"execution": {"runnerImage": "registry.test/own:2"}}));
+        assert_eq!(image(&own, stage, &settings()), "registry.test/own:2", "{stage}");
+    }
 }
 
 #[test]

@@ -28,10 +28,18 @@ pub(crate) async fn the_chart_lints_renders_and_refuses_wrong_values(cluster: &C
             "runner.image.digest=sha256:\
             0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
             "--set",
+            "runner.cudaImage.repository=embedrun/runner-cuda",
+            "--set",
             "imagePullSecrets[0].name=pull",
         ])
         .await?;
-    for word in ["kind: Role\n", "--watch-namespace=search", "runner@sha256:0123", "--image-pull-secret=pull"] {
+    for word in [
+        "kind: Role\n",
+        "--watch-namespace=search",
+        "runner@sha256:0123",
+        "--runner-cuda-image=embedrun/runner-cuda:",
+        "--image-pull-secret=pull",
+    ] {
         ensure!(all.contains(word), "no {word:?}");
     }
     ensure!(!all.contains("kind: ClusterRole\n"), "one namespace needs no rights on the others");

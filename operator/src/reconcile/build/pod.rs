@@ -133,7 +133,7 @@ fn container(run: &EmbeddingRun, stage: Stage, settings: &Settings, uses: &[Volu
     }));
     Container {
         name: CONTAINER.into(),
-        image: Some(run.spec.execution.runner_image.clone().unwrap_or_else(|| settings.runner_image.clone())),
+        image: Some(image(run, stage, settings)),
         image_pull_policy: Some(settings.image_pull_policy.clone()),
         args: Some(arguments(run, stage)),
         env: Some(vec![
@@ -155,6 +155,16 @@ fn container(run: &EmbeddingRun, stage: Stage, settings: &Settings, uses: &[Volu
         }),
         ..Container::default()
     }
+}
+
+/// The image with CUDA where the pod holds an accelerator, and only there: nodes without a driver cannot start it.
+fn image(run: &EmbeddingRun, stage: Stage, settings: &Settings) -> String {
+    if let Some(image) = &run.spec.execution.runner_image {
+        return image.clone();
+    }
+    let limits = resources(run, stage).and_then(|resources| resources.limits);
+    let accelerated = limits.is_some_and(|limits| limits.contains_key(&run.spec.gpu.resource_name));
+    settings.runner_cuda_image.as_ref().filter(|_| accelerated).unwrap_or(&settings.runner_image).clone()
 }
 
 /// Execution travels as arguments, identity in the configuration: an execution field can change between the
