@@ -26,6 +26,10 @@ bench: ## This runner beside its peers on the same texts, into docs/benchmarks.m
 cuda: ## The runner for NVIDIA cards, into target/cuda/dist (no GPU is needed to build it)
 	@scripts/cuda.sh
 
+.PHONY: cuda-check
+cuda-check: ## Whether the code for NVIDIA cards compiles, without building it
+	@scripts/cuda-check.sh -D warnings
+
 .PHONY: lint
 lint: ## Format, clippy, shell and chart checks
 	cargo fmt --all --check

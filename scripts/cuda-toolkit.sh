@@ -8,7 +8,11 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-key=$(cat "$here/cuda-toolkit.sh" "$here/cuda_stubs.py" "$here/../Cargo.lock" | sha256sum | cut -c1-16)
+# The symbols of the stand-ins are those of the locked cudarc.
+key=$({
+    cat "$here/cuda-toolkit.sh" "$here/cuda_stubs.py"
+    grep -A 3 -x 'name = "cudarc"' "$here/../Cargo.lock"
+} | sha256sum | cut -c1-16)
 root=${EMBEDRUN_CACHE:-$HOME/.cache/embedrun}/cuda
 dest=$root/$key
 

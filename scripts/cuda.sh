@@ -11,19 +11,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/require.sh
 require_toolchain
 require_end
+source scripts/cuda-env.sh
 
-if [[ -z ${CUDA_HOME:-} ]]; then
-    if command -v nvcc >/dev/null; then
-        CUDA_HOME=$(dirname "$(dirname "$(readlink -f "$(command -v nvcc)")")")
-    else
-        CUDA_HOME=$(scripts/cuda-toolkit.sh)
-    fi
-fi
-export CUDA_HOME PATH=$CUDA_HOME/bin:$PATH
-# The driver's own library is found where the program runs.
-export LIBRARY_PATH=$CUDA_HOME/lib/stubs:$CUDA_HOME/lib64/stubs:$CUDA_HOME/lib64${LIBRARY_PATH:+:$LIBRARY_PATH}
-# candle's kernels are PTX, which every card from 8.0 on can compile; a newer one here would leave older cards out.
-export CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-80}
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/cuda
 
 build=(cargo build --locked --release -p embedrun-runner --features cuda)
