@@ -41,8 +41,8 @@ impl fmt::Display for MemoryCeiling {
     }
 }
 
-/// The bytes of a quantity: a number, which may have a fraction, and one of the suffixes of Kubernetes, or none. Part of
-/// a byte is left out; what is more than can be counted is no number of bytes.
+/// The bytes of a quantity: a number, which may have a fraction, and one of the suffixes of Kubernetes, or none. Part
+/// of a byte is left out; what is more than can be counted is no number of bytes.
 fn bytes(text: &str) -> Option<u64> {
     const UNITS: [(&str, u128); 10] = [
         ("Ki", 1 << 10),

@@ -3,8 +3,8 @@
 //! One thread reads and tokenizes windows of items; workers take the batches of the windows from one queue, each
 //! computing alone, and none waits for the end of a window; the caller's thread puts the rows back in order and hands
 //! whole windows on. Queues are short: memory does not grow with the number of items. The model may be there several
-//! times, once per device; every copy has workers and a budget of its own. When memory runs out, the batch is computed in
-//! halves and the next ones of that device are smaller.
+//! times, once per device; every copy has workers and a budget of its own. When memory runs out, the batch is computed
+//! in halves and the next ones of that device are smaller.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -29,7 +29,8 @@ use crate::{
 const WINDOWS_AHEAD: usize = 1;
 /// Bytes of text after which a window is full, however few items it has.
 const WINDOW_BYTES: usize = 4 << 20;
-/// Tokens of the batch that is computed before memory is measured: what the first one allocates once is none of a token's.
+/// Tokens of the batch that is computed before memory is measured: what the first one allocates once is none of a
+/// token's.
 const WARM_UP_TOKENS: usize = 8;
 /// Tokens of the smallest batch that memory is measured with.
 const LEAST_PROBED: usize = 16;

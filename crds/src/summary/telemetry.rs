@@ -46,8 +46,8 @@ pub struct LeaseEvent {
     /// The ceiling, in bytes; none where memory is no matter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ceiling_bytes: Option<u64>,
-    /// What the figures are of: `process` (the resident set of the runner), `nvml` or `driver` (all that is in use on the
-    /// device, as its management library or its driver reports it).
+    /// What the figures are of: `process` (the resident set of the runner), `nvml` or `driver` (all that is in use on
+    /// the device, as its management library or its driver reports it).
     #[serde(default = "process")]
     pub memory_source: String,
 }

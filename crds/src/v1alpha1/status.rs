@@ -128,8 +128,8 @@ pub struct Progress {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StageStatus {
-    /// For the printer column: `Disabled`, `Pending`, `Executed`, the reason of the fallback, or `Unfinished` where the run
-    /// failed before it said what the stage did.
+    /// For the printer column: `Disabled`, `Pending`, `Executed`, the reason of the fallback, or `Unfinished` where the
+    /// run failed before it said what the stage did.
     pub state: String,
     /// Whether the stage was asked for.
     pub enabled: bool,

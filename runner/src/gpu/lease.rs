@@ -1,4 +1,5 @@
-//! A lease: one model has the devices to itself, from before it is loaded until after it is gone, and that is on record.
+//! A lease: one model has the devices to itself, from before it is loaded until after it is gone, and that is on
+//! record.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

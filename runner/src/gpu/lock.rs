@@ -67,8 +67,8 @@ impl LockOptions {
         let path = self.folder.join(format!("{uuid}.lock"));
         let unusable = |error: io::Error| {
             let message = format!(
-                "the lock of device {uuid} cannot be used: {}; name a folder that all runners on this machine may write \
-                 in EMBEDRUN_LOCK_DIR (--lock-dir)",
+                "the lock of device {uuid} cannot be used: {}; name a folder that all runners on this machine may \
+                 write in EMBEDRUN_LOCK_DIR (--lock-dir)",
                 path.display()
             );
             StageError::new(FailureReason::InvalidConfiguration, message).caused_by(error)
@@ -123,8 +123,8 @@ fn make_folder(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The file, made when it is not there. One that is there is not created again, which systems refuse where it is another
-/// user's and the folder is everybody's.
+/// The file, made when it is not there. One that is there is not created again, which systems refuse where it is
+/// another user's and the folder is everybody's.
 fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true);

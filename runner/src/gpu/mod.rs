@@ -1,7 +1,7 @@
 //! The devices of the passes: what is asked for, what is there, what is said when they differ, and who holds them.
 //!
-//! [`Devices::open`] gives the devices of the process, [`Lease`] is one pass on all of them. On a CPU the one device is the
-//! process itself; it is leased as well, so that the record of a run has the same form everywhere.
+//! [`Devices::open`] gives the devices of the process, [`Lease`] is one pass on all of them. On a CPU the one device is
+//! the process itself; it is leased as well, so that the record of a run has the same form everywhere.
 
 pub mod driver;
 pub mod fault;
@@ -102,8 +102,8 @@ fn settle(request: DeviceRequest, found: u32, why: &str) -> Result<DeviceUse> {
     if required {
         let fewer = if found == 0 { "0 to ask for no GPU" } else { "the number that there is" };
         let message = format!(
-            "{asked} required (spec.gpu.count, spec.gpu.required), but {short}; set spec.gpu.required to false to go on \
-             with what there is and a recorded fallback, or spec.gpu.count to {fewer} (on one machine: --device cpu)"
+            "{asked} required (spec.gpu.count, spec.gpu.required), but {short}; set spec.gpu.required to false to \
+             go on with what there is, or spec.gpu.count to {fewer} (on one machine: --device cpu)"
         );
         return Err(StageError::new(FailureReason::DeviceUnavailable, message));
     }

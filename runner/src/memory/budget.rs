@@ -189,8 +189,8 @@ impl AdaptiveBudget {
         self.state().forecast(tokens) <= self.memory.ceiling()
     }
 
-    /// Takes what was in use since [`AdaptiveBudget::calibrate`], when a batch of so many tokens was computed alone. Where
-    /// that is under the soft limit, it is from now on what a token costs; otherwise the budget shrinks.
+    /// Takes what was in use since [`AdaptiveBudget::calibrate`], when a batch of so many tokens was computed alone.
+    /// Where that is under the soft limit, it is from now on what a token costs; otherwise the budget shrinks.
     pub fn measured(&self, tokens: usize) -> bool {
         let peak = self.memory.peak();
         let mut state = self.state();

@@ -1,9 +1,9 @@
 //! Memory under a ceiling: what is in use, and how many tokens a batch may have.
 //!
 //! On a CPU it is the memory of the process. There an allocation that fails ends the process, so a batch is admitted by
-//! forecast: what was in use when the model was loaded, and what the batches at work are expected to take. On a device it
-//! is the memory of the device; the forecast is that of what a batch was measured to take, and an allocation that fails
-//! is an answer, not an end.
+//! forecast: what was in use when the model was loaded, and what the batches at work are expected to take. On a device
+//! it is the memory of the device; the forecast is that of what a batch was measured to take, and an allocation that
+//! fails is an answer, not an end.
 
 mod budget;
 mod nvml;

@@ -15,8 +15,8 @@ use super::MemorySource;
 static NVML: LazyLock<Option<Nvml>> =
     LazyLock::new(|| Nvml::init().inspect_err(|error| tracing::debug!("no figures of NVML: {error}")).ok());
 
-/// The memory of the device with that UUID (`GPU-…` or `MIG-…`): as NVML reports it where it can, else as `driver` does.
-/// What an allocator holds is known to the `driver` alone.
+/// The memory of the device with that UUID (`GPU-…` or `MIG-…`): as NVML reports it where it can, else as `driver`
+/// does. What an allocator holds is known to the `driver` alone.
 pub fn memory_of(uuid: &str, driver: Arc<dyn MemorySource>) -> Arc<dyn MemorySource> {
     let device = NVML.as_ref().map(|nvml| nvml.device_by_uuid(uuid));
     match device {

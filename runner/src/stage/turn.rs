@@ -1,4 +1,5 @@
-//! A model's turn: it holds the devices alone from before it is loaded until after it is gone, and the turn is on record.
+//! A model's turn: it holds the devices alone from before it is loaded until after it is gone, and the turn is on
+//! record.
 
 use std::{num::NonZeroUsize, sync::Arc, thread, time::Instant};
 
@@ -69,8 +70,8 @@ impl<'a> Turn<'a> {
         Ok(Self { run, samples: Vec::new(), interval: 100, learnt: Vec::new(), lease })
     }
 
-    /// Runs a model, which is there once per device, over items, whose rows the `sink` gets in their order; `done` is told
-    /// how many are finished.
+    /// Runs a model, which is there once per device, over items, whose rows the `sink` gets in their order; `done` is
+    /// told how many are finished.
     ///
     /// # Errors
     /// As [`batched::run`].
