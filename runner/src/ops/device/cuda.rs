@@ -226,7 +226,12 @@ struct Staging<T> {
 
 impl<T: ValidAsZeroBits + candle_core::cuda_backend::cudarc::driver::DeviceRepr> Staging<T> {
     /// The first `count` values of what `slot` holds, which grows to have them; no copy is under way.
-    fn room(slot: &mut Option<Self>, count: usize, flags: u32, context: &Arc<CudaContext>) -> Result<&mut Self> {
+    fn room<'a>(
+        slot: &'a mut Option<Self>,
+        count: usize,
+        flags: u32,
+        context: &Arc<CudaContext>,
+    ) -> Result<&'a mut Self> {
         let fits = slot.as_ref().is_some_and(|held| held.memory.len() >= count && held.memory.context() == context);
         if let Some(held) = slot.as_ref() {
             held.copied.synchronize().map_err(driver)?;

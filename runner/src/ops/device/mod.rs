@@ -58,12 +58,12 @@ pub(super) trait Machine {
 }
 
 /// The machine of the device of `x`, where it has kernels of ours.
-pub(super) fn machine(x: &Tensor) -> Option<Box<dyn Machine>> {
+pub(super) fn machine(x: &Tensor) -> Option<Box<dyn Machine + '_>> {
     machine_of(x.device())
 }
 
 /// The machine of a device, where it has kernels of ours.
-pub(super) fn machine_of(device: &Device) -> Option<Box<dyn Machine>> {
+pub(super) fn machine_of(device: &Device) -> Option<Box<dyn Machine + '_>> {
     match device {
         #[cfg(feature = "cuda")]
         Device::Cuda(device) => Some(Box::new(cuda::Card::new(device))),

@@ -65,6 +65,8 @@ impl Drop for Handle {
     }
 }
 
+type BlasResult<T> = std::result::Result<T, CublasError>;
+
 fn blas(error: CublasError) -> Error {
     Error::Cuda(Box::new(error))
 }
@@ -137,7 +139,7 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    fn with(&self, algorithm: &sys::cublasLtMatmulAlgo_t) -> Result<(), CublasError> {
+    fn with(&self, algorithm: &sys::cublasLtMatmulAlgo_t) -> BlasResult<()> {
         let alpha = 1f32;
         let [weight, x, added, out] = self.addresses;
         let (workspace, _) = self.products.workspace.device_ptr(self.stream);
@@ -227,10 +229,11 @@ fn data_type(dtype: DType) -> sys::cudaDataType {
 struct Operation(sys::cublasLtMatmulDesc_t);
 
 impl Operation {
-    fn new(bias: Option<u64>) -> Result<Self, CublasError> {
+    fn new(bias: Option<u64>) -> BlasResult<Self> {
         let compute = sys::cublasComputeType_t::CUBLAS_COMPUTE_32F;
         let operation = Self(result::create_matmul_desc(compute, sys::cudaDataType_t::CUDA_R_32F)?);
-        let transposed = sys::cublasOperation_t::CUBLAS_OP_T;
+        // CUBLAS_OP_T, which the crate names in another module.
+        let transposed = 1i32;
         operation.set(sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_TRANSA, &transposed)?;
         if let Some(bias) = bias {
             let epilogue = sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS;
@@ -240,7 +243,7 @@ impl Operation {
         Ok(operation)
     }
 
-    fn set<T>(&self, attribute: sys::cublasLtMatmulDescAttributes_t, value: &T) -> Result<(), CublasError> {
+    fn set<T>(&self, attribute: sys::cublasLtMatmulDescAttributes_t, value: &T) -> BlasResult<()> {
         let value_address = std::ptr::from_ref(value).cast();
         // SAFETY: the attribute is of the type of the value.
         unsafe { result::set_matmul_desc_attribute(self.0, attribute, value_address, size_of::<T>()) }
@@ -258,7 +261,7 @@ impl Drop for Operation {
 struct Layout(sys::cublasLtMatrixLayout_t);
 
 impl Layout {
-    fn new(dtype: DType, rows: usize, columns: usize) -> Result<Self, CublasError> {
+    fn new(dtype: DType, rows: usize, columns: usize) -> BlasResult<Self> {
         result::create_matrix_layout(data_type(dtype), rows as u64, columns as u64, rows as i64).map(Self)
     }
 }
@@ -274,7 +277,7 @@ impl Drop for Layout {
 struct Preference(sys::cublasLtMatmulPreference_t);
 
 impl Preference {
-    fn new(workspace: usize) -> Result<Self, CublasError> {
+    fn new(workspace: usize) -> BlasResult<Self> {
         let preference = Self(result::create_matmul_pref()?);
         let attribute = sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
         let value = std::ptr::from_ref(&workspace).cast();
