@@ -336,8 +336,11 @@ def lay_out(shape: Shape, folder: Path, dtype: torch.dtype = torch.float16) -> N
     if shape.task == "sparse":
         sparse = "sentence_transformers.sparse_encoder.models"
         chain = [("", f"{sparse}.MLMTransformer"), ("1_SpladePooling", f"{sparse}.SpladePooling")]
-        pooling = {"pooling_strategy": "max", "activation_function": "relu", "word_embedding_dimension": None}
+        pooling = {"pooling_strategy": "max", "activation_function": "relu", "word_embedding_dimension": ENTRIES}
         write("1_SpladePooling/config.json", pooling)
+        # Without this the library takes the folder for one of dense vectors.
+        about = {"model_type": "SparseEncoder", "prompts": {"query": "", "document": ""}}
+        write("config_sentence_transformers.json", about | {"default_prompt_name": None, "similarity_fn_name": "dot"})
     else:
         chain += [("1_Pooling", f"{models}.Pooling"), ("2_Normalize", f"{models}.Normalize")]
         flags = {"cls_token": "cls", "mean_tokens": "mean", "max_tokens": "max", "lasttoken": "lasttoken"}
