@@ -70,16 +70,18 @@ def mitigations(value) -> list[dict]:
     return [event for part in value for event in mitigations(part)] if isinstance(value, list) else []
 
 
-def run(dist: Path, work: Path, name: str, device: str, seconds: float, **environment: str) -> tuple[bool, str]:
-    """Whether a run did as it should, and what there is to say about it."""
+def run(dist: Path, work: Path, name: str, device: str, seconds: float, **environment: str) -> tuple[bool | None, str]:
+    """Whether a run did as it should, none where it was cut, and what there is to say about it."""
     out = work / f"out-{name}"
     arguments = manifest(work / f"{name}.yaml", work / "long", work / "bert-base", out, device)
     command = [str(dist / "embedrun"), *arguments]
     variables = os.environ | {"EMBEDRUN_BATCH_TOKENS": str(BATCH_TOKENS)} | environment
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=max(1, seconds), env=variables)
+        if seconds <= 0:
+            return None, "no time left"
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=variables)
     except subprocess.TimeoutExpired:
-        return True, f"cut after {seconds:.0f} s, not judged"
+        return None, f"cut after {seconds:.0f} s"
     if done.returncode == 0:
         written = any(out.rglob("*.parquet"))
         return written, f"succeeded, {events(out)}" if written else "wrote no Parquet"
@@ -106,10 +108,11 @@ def main() -> None:
 
     failed = False
 
-    def report(name: str, right: bool, said: str) -> None:
+    def report(name: str, right: bool | None, said: str) -> None:
         nonlocal failed
-        failed |= not right
-        print(f"{'ok' if right else 'FAILED'}: {name}: {said}", flush=True)
+        failed |= right is False
+        verdict = {True: "ok", False: "FAILED", None: "not judged"}[right]
+        print(f"{verdict}: {name}: {said}", flush=True)
 
     if arguments.dry:
         report("plain run", *run(dist, work, "ballast", device, end - time.monotonic()))
@@ -125,7 +128,7 @@ def main() -> None:
     if (peak := watch.peak()) is not None:
         # What others hold is not the run's.
         used = (peak - float(before[0])) / 1024
-        right &= used <= CEILING
+        right = False if used > CEILING else right
         said = f"the card's memory rose by {used:.2f} GiB; {said}"
     report(f"ceiling of {CEILING} GiB", right, said)
     sys.exit(failed)
