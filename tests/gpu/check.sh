@@ -46,7 +46,7 @@ fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 failed=0
-say() { printf '%s\n' "$*"; }
+say() { printf '%s\n' "$@"; }
 
 # part NAME SECONDS COMMAND...: one line, and the last lines of what failed.
 part() {
