@@ -4,8 +4,8 @@
 #
 #   check.sh [--dry] DIST [MODELS]
 #
-# DIST is the folder that `make cuda` lays out, MODELS one of model folders as scripts/models.sh lays them out. --dry goes
-# the same way in little on a CPU, without a card. PYTHON names an interpreter that has PyTorch [python3].
+# DIST is the folder that `make cuda` lays out, MODELS one of model folders as scripts/models.sh lays them out. --dry
+# goes the same way in little on a CPU, without a card. PYTHON names an interpreter that has PyTorch [python3].
 #
 # Exits 1 where something is wrong; goals of speed that are missed are only marked.
 set -euo pipefail
@@ -92,7 +92,8 @@ if [[ -x $dist/tests/parity ]]; then
     device=cuda
     [[ ! $dry ]] || device=cpu
     for dtype in f32 f16 bf16; do
-        EMBEDRUN_TEST_DEVICE=$device EMBEDRUN_TEST_DTYPE=$dtype part "parity, $dtype" "$of_parity" "$dist/tests/parity"
+        export EMBEDRUN_TEST_DEVICE=$device EMBEDRUN_TEST_DTYPE=$dtype
+        part "parity, $dtype" "$of_parity" "$dist/tests/parity"
         # What differs most, of those that pass.
         sed -nE 's/^(.*): lowest cosine ([0-9.]+).*/\2 \1/p' "$work/log" | sort -n | head -n 1 |
             sed 's/^/      lowest cosine /'

@@ -130,8 +130,9 @@ class Encoder(Sorted):
     def prepare(self, texts) -> list[tuple[list[int], int]]:
         """The ids of every text, and where its second segment begins."""
         if self.is_qwen:
-            word = lambda at, text: [self.entries[letter] for letter in text] if at == 0 else [self.entries[f"Ġ{text}"]]
-            of = lambda text: [token for at, part in enumerate(text.split()) for token in word(at, part)]
+            word = lambda at, text: list(text) if at == 0 else [f"Ġ{text}"]
+            parts = lambda text: [entry for at, part in enumerate(text.split()) for entry in word(at, part)]
+            of = lambda text: [self.entries[entry] for entry in parts(text)]
             return [(of(text) + [0], 0) for text in texts]
         of = lambda text: shapes.token_ids(text, self.entries)
         start, end = self.entries["[CLS]"], self.entries["[SEP]"]
