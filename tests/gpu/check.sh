@@ -119,5 +119,7 @@ timeout -k 5 $((left + 5)) "$python" "$here/speed.py" "$dist" --work "$work" --b
 }
 
 say ""
-if [[ $failed == 0 ]]; then say "Correct. Took $SECONDS s."; else say "Something is wrong, see above. Took $SECONDS s."; fi
+verdict="Correct."
+[[ $failed == 0 ]] || verdict="Something is wrong, see above."
+say "$verdict Took $SECONDS s."
 exit $failed

@@ -7,8 +7,8 @@ use crds::v1alpha1::Dtype;
 use runner::text::Tokens;
 use serde::{Deserialize, de::DeserializeOwned};
 
-/// The device that the models are computed on: the first card where `EMBEDRUN_TEST_DEVICE` is `cuda`, else the CPU. It is
-/// opened once, since a card takes its time.
+/// The device that the models are computed on: the first card where `EMBEDRUN_TEST_DEVICE` is `cuda`, else the CPU.
+/// It is opened once, since a card takes its time.
 pub fn device() -> Device {
     static DEVICE: OnceLock<Device> = OnceLock::new();
     let open = || match env::var("EMBEDRUN_TEST_DEVICE").as_deref() {

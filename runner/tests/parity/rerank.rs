@@ -1,5 +1,5 @@
-//! Cross-encoders: logits within 10⁻³, and scores after the activation too. On a card within 2⋅10⁻², relative to a logit
-//! that is larger than one.
+//! Cross-encoders: logits within 10⁻³, and scores after the activation too. On a card within 2⋅10⁻², relative to a
+//! logit that is larger than one.
 
 use runner::{model::Reranker, text::Tokens};
 use serde::Deserialize;
