@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Keeps the build for CUDA from rotting, for a fraction of its cost: our kernels are compiled for every card, and the
-# lints go over all Rust code of the feature `cuda`. Nothing is linked.
+# lints go over the code of the runner with the feature `cuda`. Nothing is linked.
 #
 #   cuda-check.sh    FLAGS of clippy may follow, e.g. -D warnings
 #
@@ -12,4 +12,4 @@ source scripts/cuda-env.sh
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/cuda-check
 export EMBEDRUN_CANDLE_KERNELS=none
 
-cargo clippy --locked -p embedrun-runner --features cuda --all-targets -- "$@"
+cargo clippy --locked -p embedrun-runner --features cuda --lib --bins -- "$@"

@@ -1,7 +1,7 @@
 //! Times one model over texts, as `make bench` does: prints one JSON line with the texts, tokens and seconds.
 //!
 //! Texts are JSON lines of `{"text"}`, pairs of `{"query", "document"}`. Every repetition is a whole pass, tokenization
-//! included, with one worker per core.
+//! included: on the CPU with one worker per core, on a card with two, and the texts tokenized by every core.
 
 use std::{
     convert::Infallible,
@@ -22,9 +22,11 @@ use clap::{Parser, ValueEnum};
 use crds::v1alpha1::Dtype;
 use runner::{
     batch::{TokenBudget, last_batches},
-    batched::{PassOptions, Replica, run},
+    batched::{PassOptions, Replica, RowModel, run},
+    cli::DeviceKind,
+    gpu::driver,
     memory::Memory,
-    model::{DenseModel, DenseOptions, ModelError, Reranker, SparseModel, SparseOptions},
+    model::{DenseModel, DenseOptions, ModelError, Pair, Reranker, SparseModel, SparseOptions},
     text::Tokens,
 };
 use serde::Deserialize;
@@ -43,18 +45,21 @@ struct Args {
     /// The longest sequence.
     #[arg(long, default_value_t = 256)]
     max_tokens: usize,
-    /// The type of a dense model's arithmetic.
+    /// Where to compute.
+    #[arg(long, default_value = "cpu")]
+    device: DeviceKind,
+    /// The type of a dense model's arithmetic; other models have that of the device.
     #[arg(long, default_value = "f32")]
     dtype: Arithmetic,
     /// Repetitions that are timed, after one that is not.
     #[arg(long, default_value_t = 3)]
     repeat: usize,
-    /// Threads that compute; the number of cores by default.
+    /// Threads that compute; by default the number of cores, on a card two.
     #[arg(long)]
     workers: Option<NonZeroUsize>,
-    /// Tokens of a batch.
-    #[arg(long, default_value_t = 1024)]
-    batch: usize,
+    /// Tokens of a batch; by default 1024, on a card 32768.
+    #[arg(long)]
+    batch: Option<usize>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -67,6 +72,8 @@ enum Task {
 #[derive(Clone, Copy, ValueEnum)]
 enum Arithmetic {
     F32,
+    F16,
+    Bf16,
     Int8,
 }
 
@@ -82,44 +89,62 @@ fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
     let lines = fs::read_to_string(&args.texts)?;
     let records = lines.lines().map(serde_json::from_str).collect::<Result<Vec<Record>, _>>()?;
-    let workers = args.workers.unwrap_or(thread::available_parallelism()?);
+    let cores = thread::available_parallelism()?;
+    let card = if args.device == DeviceKind::Cpu { None } else { driver::open(1).devices.pop() };
+    if args.device == DeviceKind::Cuda && card.is_none() {
+        return Err(driver::open(1).why.into());
+    }
+    let device = card.map_or(Device::Cpu, |opened| opened.device);
+    let on_card = !device.is_cpu();
+    let size = |count| NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN);
+    let workers = args.workers.unwrap_or(if on_card { size(2) } else { cores });
+    let budget = args.batch.unwrap_or(if on_card { 32_768 } else { 1024 });
+    let options = PassOptions {
+        // Of fewer texts a card would get batches that are not full.
+        window: size(if on_card { 4096 } else { 512 }),
+        batch: TokenBudget(budget),
+        tokenizer_threads: if on_card { cores } else { NonZeroUsize::MIN },
+        workers,
+        probe: false,
+        cancelled: Arc::default(),
+    };
     let started = Instant::now();
     let mut pass: Box<dyn FnMut() -> Result<u64, Box<dyn Error>>> = match args.task {
         Task::Dense => {
             let dtype = match args.dtype {
                 Arithmetic::F32 => Dtype::F32,
+                Arithmetic::F16 => Dtype::F16,
+                Arithmetic::Bf16 => Dtype::Bf16,
                 Arithmetic::Int8 => Dtype::Int8,
             };
-            let options = DenseOptions { max_tokens: Some(args.max_tokens), dtype, ..DenseOptions::default() };
-            let model = DenseModel::load("model", &args.model, &options, &Device::Cpu)?;
-            let options = PassOptions {
-                window: NonZeroUsize::new(512).unwrap_or(NonZeroUsize::MIN),
-                batch: TokenBudget(args.batch),
-                tokenizer_threads: NonZeroUsize::MIN,
-                workers,
-                probe: false,
-                cancelled: Arc::default(),
-            };
+            let of_model = DenseOptions { max_tokens: Some(args.max_tokens), dtype, ..DenseOptions::default() };
+            let model = DenseModel::load("model", &args.model, &of_model, &device)?;
             let records = &records;
-            Box::new(move || {
-                let texts = records.iter().map(|record| Ok::<_, Infallible>(&record.text));
-                let replica = Replica::new(&model, Memory::default());
-                Ok(run(&[replica], texts, &options, |_| (), |_, _| Ok(()))?.tokens)
-            })
+            Box::new(move || whole_pass(&model, records.iter().map(|record| &record.text), &options))
         }
         Task::Sparse => {
-            let options = SparseOptions { max_tokens: Some(args.max_tokens), ..SparseOptions::default() };
-            let model = SparseModel::load("model", &args.model, options, &Device::Cpu)?;
-            let (records, budget) = (&records, args.batch);
+            let of_model = SparseOptions { max_tokens: Some(args.max_tokens), ..SparseOptions::default() };
+            let model = SparseModel::load("model", &args.model, of_model, &device)?;
+            let records = &records;
             Box::new(move || {
+                if on_card {
+                    return whole_pass(&model, records.iter().map(|record| &record.text), &options);
+                }
                 let tokens = tokenized(records, |record| model.encode(&record.text))?;
                 side_by_side(&tokens, budget, workers, |rows| model.embed(rows).map(|_| ()))
             })
         }
         Task::Rerank => {
-            let model = Reranker::load("model", &args.model, Some(args.max_tokens), &Device::Cpu)?;
-            let (records, budget) = (&records, args.batch);
+            let model = Reranker::load("model", &args.model, Some(args.max_tokens), &device)?;
+            let records = &records;
             Box::new(move || {
+                if on_card {
+                    let pair = |record: &Record| Pair {
+                        query: record.query.as_str().into(),
+                        document: record.text.as_str().into(),
+                    };
+                    return whole_pass(&model, records.iter().map(pair), &options);
+                }
                 let tokens = tokenized(records, |record| model.encode(&record.query, &record.text))?;
                 side_by_side(&tokens, budget, workers, |rows| model.score(rows).map(|_| ()))
             })
@@ -137,10 +162,20 @@ fn main() -> Result<(), Box<dyn Error>> {
         "{}",
         serde_json::json!({
             "texts": records.len(), "tokens": tokens, "seconds": seconds, "load_seconds": load_seconds,
-            "peak_rss_mb": peak_memory()?, "workers": workers,
+            "peak_rss_mb": peak_memory()?, "workers": workers, "batch": budget, "device": if on_card { "cuda" } else { "cpu" },
         })
     );
     Ok(())
+}
+
+/// One pass as a stage makes it: texts are tokenized while others are computed. The answer is the number of tokens.
+fn whole_pass<M: RowModel<I>, I: Send + Sync>(
+    model: &M,
+    items: impl Iterator<Item = I> + Send,
+    options: &PassOptions,
+) -> Result<u64, Box<dyn Error>> {
+    let replica = Replica::new(model, Memory::default());
+    Ok(run(&[replica], items.map(Ok::<_, Infallible>), options, |_| (), |_, _| Ok(()))?.tokens)
 }
 
 fn tokenized(

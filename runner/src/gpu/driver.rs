@@ -74,7 +74,7 @@ mod cuda {
         let Device::Cuda(card) = &device else { candle_core::bail!("device {ordinal} is no CUDA device") };
         let stream = card.cuda_stream();
         let driver = |error: DriverError| candle_core::Error::Cuda(Box::new(error));
-        let uuid = stream.context().uuid().map_err(driver)?.bytes.map(|byte| byte.cast_unsigned());
+        let uuid = stream.context().uuid().map_err(driver)?.bytes.map(i8::cast_unsigned);
         let uuid = uuid_text(uuid);
         // SAFETY: the device is that of the context.
         let pool = unsafe { result::device::get_default_mem_pool(stream.context().cu_device()) }.map_err(driver)?;

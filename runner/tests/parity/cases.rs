@@ -1,10 +1,42 @@
 //! The cases: folders with a `case.json`.
 
-use std::{collections::HashMap, fs, path::PathBuf};
+use std::{collections::HashMap, env, fs, path::PathBuf, sync::OnceLock};
 
 use candle_core::{Device, Tensor};
-use runner::text::Tokens;
+use crds::v1alpha1::Dtype;
+use runner::{gpu::driver, text::Tokens};
 use serde::{Deserialize, de::DeserializeOwned};
+
+/// The device that the models are computed on: the first card where `EMBEDRUN_TEST_DEVICE` is `cuda`, else the CPU.
+/// It is opened once, since a card takes its time.
+pub fn device() -> Device {
+    static DEVICE: OnceLock<Device> = OnceLock::new();
+    let open = || match env::var("EMBEDRUN_TEST_DEVICE").as_deref() {
+        Ok("cuda") => {
+            let found = driver::open(1);
+            found.devices.into_iter().next().unwrap_or_else(|| panic!("EMBEDRUN_TEST_DEVICE: {}", found.why)).device
+        }
+        Ok("cpu") | Err(_) => Device::Cpu,
+        Ok(other) => panic!("EMBEDRUN_TEST_DEVICE is {other:?}, not cpu or cuda"),
+    };
+    DEVICE.get_or_init(open).clone()
+}
+
+/// The type of dense models that `EMBEDRUN_TEST_DTYPE` asks for, else that of the reference. Models of other tasks have
+/// the type of the device.
+pub fn dtype() -> Dtype {
+    match env::var("EMBEDRUN_TEST_DTYPE").as_deref() {
+        Ok("f32") | Err(_) => Dtype::F32,
+        Ok("f16") => Dtype::F16,
+        Ok("bf16") => Dtype::Bf16,
+        Ok(other) => panic!("EMBEDRUN_TEST_DTYPE is {other:?}, not f32, f16 or bf16"),
+    }
+}
+
+/// Whether the arithmetic is another one than the reference's: on a card, or of fewer bits.
+pub fn is_rounded() -> bool {
+    !device().is_cpu() || dtype() != Dtype::F32
+}
 
 /// A case.
 pub struct Case {
@@ -14,6 +46,8 @@ pub struct Case {
     pub task: String,
     /// The folder of the model.
     pub model: PathBuf,
+    /// Whether its weights were trained; random ones are large, so that mistakes show, and so does rounding.
+    pub trained: bool,
     /// The longest sequence.
     pub max_tokens: Option<usize>,
     /// `query` or `document`, where texts get a prompt.
@@ -59,8 +93,10 @@ pub fn same_counts(text: &str, tokens: &Tokens, reference: (usize, usize)) -> Re
 
 /// All cases whose model is there.
 pub fn all() -> Vec<Case> {
-    let fixtures = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/parity/fixtures");
-    let models = std::env::var_os("EMBEDRUN_TEST_MODELS").map(PathBuf::from);
+    // On another machine than the one that compiled this, the sources are elsewhere.
+    let fixtures = env::var_os("EMBEDRUN_TEST_FIXTURES")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/parity/fixtures"), PathBuf::from);
+    let models = env::var_os("EMBEDRUN_TEST_MODELS").map(PathBuf::from);
     let mut cases = Vec::new();
     let mut left_out = Vec::new();
     for entry in fs::read_dir(fixtures).expect("the fixtures") {
@@ -79,6 +115,7 @@ pub fn all() -> Vec<Case> {
         cases.push(Case {
             name,
             task: file.task,
+            trained: file.model.is_some(),
             model,
             max_tokens: file.max_tokens,
             prompt_name: file.prompt_name,

@@ -1,16 +1,25 @@
-//! Dense vectors: cosine ≥ 0.99999 and no value further off than 2⋅10⁻⁵, relative to a vector of length 1.
+//! Dense vectors: cosine ≥ 0.99999 and no value further off than 2⋅10⁻⁵, relative to a vector of length 1. On a card
+//! 10⁻⁴, and in 16 bits the cosine alone counts.
 
-use candle_core::Device;
+use crds::v1alpha1::Dtype;
 use runner::{
     model::{DenseModel, DenseOptions, Side},
     text::Tokens,
 };
 use serde::Deserialize;
 
-use crate::cases::{Case, batches, cosine, difference, same_counts};
+use crate::cases::{self, Case, batches, cosine, difference, same_counts};
 
-const LEAST_COSINE: f64 = 0.999_99;
-const MOST_DIFFERENCE: f32 = 2e-5;
+/// The least cosine and the largest difference.
+fn limits(case: &Case) -> (f64, f32) {
+    match (cases::dtype(), case.trained) {
+        (Dtype::F16, _) => (0.9995, f32::INFINITY),
+        (Dtype::Bf16, true) => (0.999, f32::INFINITY),
+        (Dtype::Bf16, false) => (0.99, f32::INFINITY),
+        _ if cases::device().is_cpu() => (0.999_99, 2e-5),
+        _ => (0.999_99, 1e-4),
+    }
+}
 
 #[derive(Deserialize)]
 struct Reference {
@@ -25,9 +34,11 @@ pub fn check(case: &Case) -> Result<(), String> {
         max_tokens: case.max_tokens,
         dimensions: case.dimensions,
         document_prompt: case.prompt.clone(),
+        dtype: cases::dtype(),
         ..DenseOptions::default()
     };
-    let model = DenseModel::load(&case.name, &case.model, &options, &Device::Cpu).map_err(|error| error.to_string())?;
+    let model =
+        DenseModel::load(&case.name, &case.model, &options, &cases::device()).map_err(|error| error.to_string())?;
     let side = if case.prompt_name.as_deref() == Some("query") { Side::Query } else { Side::Document };
     let references: Vec<Reference> = case.texts();
     let expected = case.expected()["vectors"].to_vec2::<f32>().expect("vectors");
@@ -47,6 +58,7 @@ pub fn check(case: &Case) -> Result<(), String> {
     for (tokens, reference) in tokens.iter().zip(&references) {
         same_counts(&reference.text, tokens, (reference.tokens, reference.lost))?;
     }
+    let (least_cosine, most_difference) = limits(case);
     let (mut worst, mut largest) = (1f64, 0f32);
     for batch in batches(&tokens) {
         let rows: Vec<&Tokens> = batch.iter().map(|&row| &tokens[row]).collect();
@@ -55,7 +67,7 @@ pub fn check(case: &Case) -> Result<(), String> {
             let length = expected[row].iter().map(|value| value * value).sum::<f32>().sqrt();
             let similarity = cosine(vector, &expected[row]);
             let difference = difference(vector, &expected[row]) / length.max(1.0);
-            if similarity < LEAST_COSINE || difference > MOST_DIFFERENCE {
+            if similarity.is_nan() || similarity < least_cosine || difference > most_difference {
                 let text = &references[row].text;
                 let among = batch.len();
                 return Err(format!("{text:?} in a batch of {among}: cosine {similarity}, difference {difference}"));

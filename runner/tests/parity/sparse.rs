@@ -1,16 +1,17 @@
-//! Sparse vectors: the same entries above 10⁻³, and weights within 10⁻⁴.
+//! Sparse vectors: the same entries above 10⁻³, and weights within 10⁻⁴. On a card an entry may come or go by rounding,
+//! and the cosine counts.
 
-use candle_core::Device;
 use runner::{
     model::{SparseModel, SparseOptions, SparseVector},
     text::Tokens,
 };
 use serde::Deserialize;
 
-use crate::cases::{Case, batches, same_counts};
+use crate::cases::{self, Case, batches, same_counts};
 
 const LEAST_WEIGHT: f32 = 1e-3;
 const MOST_DIFFERENCE: f32 = 1e-4;
+const LEAST_COSINE: f32 = 0.9995;
 
 #[derive(Deserialize)]
 struct Reference {
@@ -22,7 +23,8 @@ struct Reference {
 /// Compares the model with the reference.
 pub fn check(case: &Case) -> Result<(), String> {
     let options = SparseOptions { max_tokens: case.max_tokens, ..SparseOptions::default() };
-    let model = SparseModel::load(&case.name, &case.model, options, &Device::Cpu).map_err(|error| error.to_string())?;
+    let model =
+        SparseModel::load(&case.name, &case.model, options, &cases::device()).map_err(|error| error.to_string())?;
     let references: Vec<Reference> = case.texts();
     let expected = expected(case);
     assert_eq!(references.len(), expected.len(), "{}: a vector per text", case.name);
@@ -31,17 +33,29 @@ pub fn check(case: &Case) -> Result<(), String> {
     for (tokens, reference) in tokens.iter().zip(&references) {
         same_counts(&reference.text, tokens, (reference.tokens, reference.lost))?;
     }
-    let mut largest = 0f32;
+    let (mut largest, mut worst) = (0f32, 1f32);
     for batch in batches(&tokens) {
         let rows: Vec<&Tokens> = batch.iter().map(|&row| &tokens[row]).collect();
         let vectors = model.embed(&rows).map_err(|error| error.to_string())?;
         for (&row, vector) in batch.iter().zip(&vectors) {
+            if cases::is_rounded() {
+                let similarity = cosine(vector, &expected[row]);
+                if similarity.is_nan() || similarity < LEAST_COSINE {
+                    return Err(format!("{:?}: cosine {similarity}", references[row].text));
+                }
+                worst = worst.min(similarity);
+                continue;
+            }
             let difference =
                 difference(vector, &expected[row]).map_err(|entry| format!("{:?}: {entry}", references[row].text))?;
             largest = largest.max(difference);
         }
     }
-    println!("{}: largest difference {largest:.1e}", case.name);
+    if cases::is_rounded() {
+        println!("{}: lowest cosine {worst:.6}", case.name);
+    } else {
+        println!("{}: largest difference {largest:.1e}", case.name);
+    }
     Ok(())
 }
 
@@ -64,6 +78,14 @@ fn expected(case: &Case) -> Vec<SparseVector> {
         values: values[row].to_vec(),
     })
     .collect()
+}
+
+/// The cosine; that of two vectors without entries is one.
+fn cosine(found: &SparseVector, expected: &SparseVector) -> f32 {
+    if found.indices.is_empty() && expected.indices.is_empty() {
+        return 1.0;
+    }
+    found.dot(expected) / (found.dot(found) * expected.dot(expected)).sqrt()
 }
 
 /// The largest difference of two weights; an error where an entry is in one vector alone.
