@@ -158,8 +158,8 @@ fn only_pods_that_hold_an_accelerator_get_the_image_with_cuda() {
         let holds =
             container(&on_gpus, stage).resources.and_then(|all| all.limits).is_some_and(|limits| !limits.is_empty());
         assert_eq!(image(&on_gpus, stage, &settings()), if holds { cuda } else { cpu }, "{stage}");
-        let on_cpus = run(json!({"gpu": {"count": 0}}));
-        assert_eq!(image(&on_cpus, stage, &settings()), cpu, "{stage}");
+        let without = run(json!({"gpu": {"count": 0}}));
+        assert_eq!(image(&without, stage, &settings()), cpu, "{stage}");
         let one_image = Settings { runner_cuda_image: None, ..settings() };
         assert_eq!(image(&on_gpus, stage, &one_image), cpu, "{stage}");
         let own = run(json!({"execution": {"runnerImage": "registry.test/own:2"}}));
