@@ -13,3 +13,4 @@ export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/cuda-check
 export EMBEDRUN_CANDLE_KERNELS=none
 
 cargo clippy --locked -p embedrun-runner --features cuda --lib --bins -- "$@"
+cargo clippy --locked -p embedrun-emulation --features card --all-targets -- "$@"

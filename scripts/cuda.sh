@@ -17,13 +17,18 @@ export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/cuda
 
 build=(cargo build --locked --release -p embedrun-runner --features cuda)
 "${build[@]}" --bin embedrun --example encode
-tests=$(cargo test --locked --release --no-run --message-format=json -p embedrun-runner --features cuda --test parity |
-    python3 -c '
+# The tests of whole models, and those of the kernels with the card in place of the emulation.
+compile=(cargo test --locked --release --no-run --message-format=json)
+tests=$({
+    "${compile[@]}" -p embedrun-runner --features cuda --test parity
+    "${compile[@]}" -p embedrun-emulation --features card --tests
+} | python3 -c '
 import json, sys
 for line in sys.stdin:
     message = json.loads(line)
-    if message.get("executable") and message["target"]["kind"] == ["test"]:
-        print(message["target"]["name"], message["executable"])
+    name = message.get("target", {}).get("name")
+    if message.get("executable") and message["target"]["kind"] == ["test"] and name != "emulation":
+        print(name, message["executable"])
 ')
 
 dist=$CARGO_TARGET_DIR/dist

@@ -63,7 +63,7 @@ pub struct DenseModelSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65_536))]
     pub dimensions: Option<u32>,
-    /// The type of the arithmetic.
+    /// The type of the arithmetic; when not given, F16 on a GPU and F32 on a CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dtype: Option<Dtype>,
     /// The form in which the vectors are stored; F32 when not given.

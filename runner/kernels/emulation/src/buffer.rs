@@ -1,21 +1,22 @@
 //! Memory that kernels work on, between red zones.
 
 use std::{
-    alloc::{Layout, alloc, dealloc, handle_alloc_error},
     collections::BTreeMap,
     marker::PhantomData,
-    ptr::NonNull,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use kernels::cuda::Address;
 
+#[cfg(feature = "card")]
+use crate::card as memory;
+#[cfg(not(feature = "card"))]
+use crate::host as memory;
+
 /// What is around and, before anything is written, in a buffer: NaN in every type of numbers.
 const POISON: u8 = 0xff;
 /// Bytes before and after a buffer.
 const ZONE: usize = 4096;
-/// What the driver aligns memory to.
-const ALIGNMENT: usize = 256;
 
 /// The buffers there are: from the address to the number of bytes.
 static BUFFERS: Mutex<BTreeMap<usize, usize>> = Mutex::new(BTreeMap::new());
@@ -39,10 +40,11 @@ macro_rules! plain {
 }
 plain!(f32, half::f16, half::bf16, u8, u16, i32, u32, i64, u64);
 
-/// Values in the memory of the device that is emulated.
+/// Values in the memory of the device that is emulated, or of the card.
 #[derive(Debug)]
 pub struct Buffer<T: Plain> {
-    allocation: NonNull<u8>,
+    /// Where the zone before the values begins.
+    allocation: usize,
     len: usize,
     values: PhantomData<T>,
 }
@@ -50,12 +52,7 @@ pub struct Buffer<T: Plain> {
 impl<T: Plain> Buffer<T> {
     /// Values that have not been written: NaN, or all bits set.
     pub fn new(len: usize) -> Self {
-        let layout = layout(len * size_of::<T>());
-        // SAFETY: the layout is not of size 0.
-        let allocation = unsafe { alloc(layout) };
-        let Some(allocation) = NonNull::new(allocation) else { handle_alloc_error(layout) };
-        // SAFETY: all of it was just allocated.
-        unsafe { allocation.write_bytes(POISON, layout.size()) };
+        let allocation = memory::allocate(len * size_of::<T>() + 2 * ZONE, POISON);
         let buffer = Self { allocation, len, values: PhantomData };
         buffers().insert(buffer.start(), len * size_of::<T>());
         buffer
@@ -64,8 +61,9 @@ impl<T: Plain> Buffer<T> {
     /// The `values`.
     pub fn of(values: &[T]) -> Self {
         let buffer = Self::new(values.len());
-        // SAFETY: the buffer has place for as many values and is aligned for them.
-        unsafe { values.as_ptr().copy_to_nonoverlapping(buffer.start() as *mut T, values.len()) };
+        // SAFETY: values of a plain type are bytes, all of them initialised.
+        let bytes = unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) };
+        memory::write(buffer.start(), bytes);
         buffer
     }
 
@@ -98,25 +96,21 @@ impl<T: Plain> Buffer<T> {
         if let Err(message) = check(self.address()) {
             panic!("{message}");
         }
-        // SAFETY: that many values are there; all bytes are initialised, and any are a value.
-        (0..self.len).map(|at| unsafe { (self.start() as *const T).add(at).read_volatile() }).collect()
+        let bytes = memory::read(self.start(), self.len * size_of::<T>());
+        // SAFETY: any bytes are a value of a plain type.
+        bytes.chunks_exact(size_of::<T>()).map(|bytes| unsafe { bytes.as_ptr().cast::<T>().read_unaligned() }).collect()
     }
 
     fn start(&self) -> usize {
-        self.allocation.as_ptr().expose_provenance() + ZONE
+        self.allocation + ZONE
     }
 }
 
 impl<T: Plain> Drop for Buffer<T> {
     fn drop(&mut self) {
         buffers().remove(&self.start());
-        // SAFETY: allocated with this layout.
-        unsafe { dealloc(self.allocation.as_ptr(), layout(self.len * size_of::<T>())) };
+        memory::free(self.allocation, self.len * size_of::<T>() + 2 * ZONE);
     }
-}
-
-fn layout(bytes: usize) -> Layout {
-    Layout::from_size_align(bytes + 2 * ZONE, ALIGNMENT).expect("a buffer that fits into memory")
 }
 
 /// Whether `address` is in a buffer, or at its end, with nothing written around it.
@@ -125,10 +119,8 @@ pub(crate) fn check(address: Address) -> Result<(), String> {
     let buffers = buffers();
     let found = buffers.range(..=address).next_back().filter(|&(start, bytes)| address <= start + bytes);
     let Some((&start, &bytes)) = found else { return Err(format!("{address:#x} is not in a buffer")) };
-    for (zone, end) in [(start - ZONE, start), (start + bytes, start + bytes + ZONE)] {
-        // SAFETY: the zones belong to the allocation, which is only freed after it has left the list of buffers.
-        let mut values = (zone..end).map(|at| unsafe { (at as *const u8).read_volatile() });
-        if let Some(at) = values.position(|value| value != POISON) {
+    for zone in [start - ZONE, start + bytes] {
+        if let Some(at) = memory::read(zone, ZONE).iter().position(|value| *value != POISON) {
             let distance = (zone + at) as isize - start as isize;
             return Err(format!("byte {distance} of a buffer of {bytes} bytes was written"));
         }

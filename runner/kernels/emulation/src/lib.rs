@@ -2,22 +2,28 @@
 //!
 //! The sources of the kernels are compiled as C++ against a small emulation of CUDA, whose threads are fibers. It is
 //! made to find mistakes, not to be fast: see `include/emulation.h` for what it notices.
+//!
+//! With the feature `card` the same launches and buffers are those of the first card of the machine.
 
 // The kernels are called by their names in C, and work on memory that Rust does not see them change.
 #![allow(unsafe_code)]
 
-use std::{
-    ffi::{CStr, CString, c_char, c_void},
-    fmt::Debug,
-};
+#[cfg(not(feature = "card"))]
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::fmt::Debug;
 
 use kernels::cuda::{Argument, Element, Launch};
 
 mod buffer;
+#[cfg(feature = "card")]
+mod card;
+#[cfg(not(feature = "card"))]
+mod host;
 pub mod test;
 
 pub use buffer::{Buffer, Plain};
 
+#[cfg(not(feature = "card"))]
 unsafe extern "C" {
     fn embedrun_emulation_run(
         name: *const c_char,
@@ -45,9 +51,6 @@ pub fn run(launch: &Launch) {
 /// parameters, an address outside of all buffers, threads that wait for others in vain, writes next to the buffers.
 pub fn try_run(launch: &Launch) -> Result<(), String> {
     let kernel = &launch.kernel;
-    let name = CString::new(kernel.as_str()).map_err(|error| error.to_string())?;
-    let kinds: Vec<u8> = launch.arguments.iter().map(kind).collect();
-    let kinds = CString::new(kinds).map_err(|error| error.to_string())?;
     let addresses = || {
         launch.arguments.iter().filter_map(|argument| match argument {
             Argument::Address(address) if address.is_present() => Some(*address),
@@ -57,6 +60,22 @@ pub fn try_run(launch: &Launch) -> Result<(), String> {
     for address in addresses() {
         buffer::check(address).map_err(|error| format!("{kernel}: {error}"))?;
     }
+    #[cfg(feature = "card")]
+    card::run(launch)?;
+    #[cfg(not(feature = "card"))]
+    emulate(launch)?;
+    for address in addresses() {
+        buffer::check(address).map_err(|error| format!("{kernel}: {error}"))?;
+    }
+    Ok(())
+}
+
+/// Runs a launch by the emulation.
+#[cfg(not(feature = "card"))]
+fn emulate(launch: &Launch) -> Result<(), String> {
+    let name = CString::new(launch.kernel.as_str()).map_err(|error| error.to_string())?;
+    let kinds: Vec<u8> = launch.arguments.iter().map(kind).collect();
+    let kinds = CString::new(kinds).map_err(|error| error.to_string())?;
     let mut message = [0u8; 1024];
     // SAFETY: the parameters are of the types that `kinds` says, which the callee compares with those of the kernel.
     // The kernel is trusted to stay in its buffers; their surroundings show when it did not.
@@ -76,12 +95,10 @@ pub fn try_run(launch: &Launch) -> Result<(), String> {
         let message = CStr::from_bytes_until_nul(&message).map_err(|error| error.to_string())?;
         return Err(message.to_string_lossy().into_owned());
     }
-    for address in addresses() {
-        buffer::check(address).map_err(|error| format!("{kernel}: {error}"))?;
-    }
     Ok(())
 }
 
+#[cfg(not(feature = "card"))]
 fn kind(argument: &Argument) -> u8 {
     match argument {
         Argument::Address(_) => b'p',

@@ -1,4 +1,5 @@
 //! The emulation itself: conversions, collectives, and that mistakes are noticed.
+#![cfg(not(feature = "card"))]
 
 use emulation::{
     Buffer, Plain, Real, run,
