@@ -141,7 +141,7 @@ pub enum Pooling {
     WeightedMean,
 }
 
-/// The type of the arithmetic.
+/// The type of the arithmetic; when not given, F16 on a GPU and F32 on a CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum Dtype {
     /// 32-bit floats.
