@@ -17,6 +17,8 @@ use super::{device, sequences::Sequences, storage};
 const TILE_VALUES: usize = 12 << 20;
 /// Entries of the smallest tile, which a product needs to be fast.
 const LEAST_TILE: usize = 512;
+/// Entries of a tile are a multiple of it, so that the weights of each begin where fast products want them.
+const ALIGNED: usize = 128;
 /// Entries of the largest tile.
 const MOST_TILE: usize = 16384;
 
@@ -110,7 +112,7 @@ impl Vocabulary {
     /// The largest logits, or their weights, f32 `[sequences, entries]`, by the kernels of a device.
     fn on_device(&self, weight: &Tensor, hidden: &Tensor, sequences: &Sequences, weights: bool) -> Result<Tensor> {
         let Some(mut machine) = device::machine(hidden) else { bail!("the hidden states are on another device") };
-        let most = (TILE_VALUES / sequences.tokens().max(1)).clamp(LEAST_TILE, MOST_TILE);
+        let most = (TILE_VALUES / sequences.tokens().max(1)).clamp(LEAST_TILE, MOST_TILE) / ALIGNED * ALIGNED;
         let bias = machine.input(&self.bias)?;
         let starts = sequences.on(hidden.device(), &mut *machine)?.starts;
         let ranges = Ranges { starts, count: sequences.len() };
