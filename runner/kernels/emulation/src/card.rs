@@ -1,35 +1,18 @@
 //! The first card of the machine, in place of the emulation: the same tests show there that the kernels are right.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, LazyLock, Mutex, PoisonError},
-};
+use std::sync::{Arc, LazyLock};
 
-use cudarc::{
-    driver::{
-        CudaContext, CudaFunction, CudaModule, CudaStream, LaunchConfig, PushKernelArg, result,
-        sys::CUfunction_attribute_enum,
-    },
-    nvrtc::Ptx,
-};
-use kernels::cuda::{Address, Argument, FATBINS, Launch};
+use cudarc::driver::{CudaContext, result};
+use kernels::cuda::{Launch, driver::Kernels};
 
 struct Card {
     context: Arc<CudaContext>,
-    stream: Arc<CudaStream>,
-    modules: Vec<Arc<CudaModule>>,
-    functions: Mutex<HashMap<String, CudaFunction>>,
+    kernels: Kernels,
 }
 
 static CARD: LazyLock<Card> = LazyLock::new(|| {
     let context = CudaContext::new(0).expect("a card");
-    let load = |image: &[u8]| context.load_module(Ptx::from_binary(image.to_vec())).expect("an image for the card");
-    Card {
-        stream: context.default_stream(),
-        modules: FATBINS.iter().map(|(_, image)| load(image)).collect(),
-        functions: Mutex::default(),
-        context,
-    }
+    Card { kernels: Kernels::load(context.default_stream()).expect("kernels for the card"), context }
 });
 
 /// The card, from this thread.
@@ -79,35 +62,9 @@ pub fn read(address: usize, bytes: usize) -> Vec<u8> {
 
 /// Runs a launch to its end.
 pub fn run(launch: &Launch) -> Result<(), String> {
-    let card = card();
-    let function = function(card, launch)?;
-    let mut builder = card.stream.launch_builder(&function);
-    for argument in &launch.arguments {
-        match argument {
-            Argument::Address(Address(value)) => builder.arg(value),
-            Argument::I32(value) => builder.arg(value),
-            Argument::I64(value) => builder.arg(value),
-            Argument::F32(value) => builder.arg(value),
-        };
-    }
-    let [grid, block] = [launch.grid, launch.block].map(|[x, y, z]| (x, y, z));
-    let config = LaunchConfig { grid_dim: grid, block_dim: block, shared_mem_bytes: launch.shared_bytes };
-    // SAFETY: the arguments were compared with the kernel's parameters by the emulation.
-    unsafe { builder.launch(config) }.map_err(|error| format!("{}: {error}", launch.kernel))?;
-    card.stream.synchronize().map_err(|error| format!("{}: {error}", launch.kernel))
-}
-
-fn function(card: &Card, launch: &Launch) -> Result<CudaFunction, String> {
-    let mut functions = card.functions.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(function) = functions.get(&launch.kernel) {
-        return Ok(function.clone());
-    }
-    let found = card.modules.iter().find_map(|module| module.load_function(&launch.kernel).ok());
-    let function = found.ok_or_else(|| format!("there is no kernel {}", launch.kernel))?;
-    if launch.shared_bytes > Launch::SHARED_BYTES_BY_DEFAULT {
-        let attribute = CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-        function.set_attribute(attribute, launch.shared_bytes as i32).map_err(|error| error.to_string())?;
-    }
-    functions.insert(launch.kernel.clone(), function.clone());
-    Ok(function)
+    let kernels = &card().kernels;
+    // SAFETY: the emulation has compared the arguments of these tests with the kernels' parameters, and the launch is
+    // waited for.
+    unsafe { kernels.launch(launch) }.map_err(|error| error.to_string())?;
+    kernels.stream().synchronize().map_err(|error| format!("{}: {error}", launch.kernel))
 }

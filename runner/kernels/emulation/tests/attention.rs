@@ -348,6 +348,8 @@ fn large_scores_do_not_overflow() {
 
 #[test]
 fn long_sequences_are_taken_in_parts() {
+    Case::<f16>::new(1, 1, 32, &[511, 512]).check("attention_w32_q128");
+    Case::<bf16>::new(1, 1, 64, &[512, 511]).check("attention_w64_q128");
     Case::<f16>::new(1, 1, 16, &[1100]).reach(Reach::window(64)).check("attention_w16_q128");
     Case::<f16>::new(1, 1, 16, &[8192]).reach(Reach::CAUSAL).kept(Kept::Last).check("attention_w16_q64");
     Case::<f16>::new(1, 1, 16, &[8192]).kept(Kept::First).check("attention_w16_q64");

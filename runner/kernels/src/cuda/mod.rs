@@ -9,6 +9,8 @@ use std::ffi::c_void;
 
 pub mod activation;
 pub mod attention;
+#[cfg(feature = "cuda")]
+pub mod driver;
 pub mod embedding;
 pub mod norm;
 pub mod pooling;

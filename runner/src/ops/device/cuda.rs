@@ -18,15 +18,14 @@ use candle_core::{
     cuda_backend::{
         CudaDType, DeviceId,
         cudarc::driver::{
-            CudaContext, CudaEvent, CudaFunction, CudaModule, CudaStream, DevicePtr, DriverError, LaunchConfig,
-            PinnedHostSlice, PushKernelArg, ValidAsZeroBits, result,
-            sys::{CU_MEMHOSTALLOC_WRITECOMBINED, CUevent_flags, CUfunction_attribute_enum, CUmemPool_attribute},
+            CudaContext, CudaEvent, DevicePtr, DriverError, PinnedHostSlice, ValidAsZeroBits, result,
+            sys::{CU_MEMHOSTALLOC_WRITECOMBINED, CUevent_flags, CUmemPool_attribute},
         },
     },
     op::BackpropOp,
 };
 use half::{bf16, f16};
-use kernels::cuda::{Address, Argument, FATBINS, Launch};
+use kernels::cuda::{Address, Launch, driver::Kernels};
 
 use super::{Machine, product::Products};
 
@@ -60,11 +59,9 @@ pub(super) fn driver(error: DriverError) -> Error {
 }
 
 /// What is made once for a device.
-pub(super) struct State {
-    pub(super) stream: Arc<CudaStream>,
-    modules: Vec<Arc<CudaModule>>,
-    functions: Mutex<HashMap<String, CudaFunction>>,
-    pub(super) products: Products,
+struct State {
+    kernels: Kernels,
+    products: Products,
 }
 
 static STATES: Mutex<Option<HashMap<DeviceId, Arc<State>>>> = Mutex::new(None);
@@ -77,33 +74,10 @@ impl State {
             return Ok(Arc::clone(state));
         }
         let stream = device.cuda_stream();
-        let load = |image: &[u8]| {
-            let ptx = candle_core::cuda_backend::cudarc::nvrtc::Ptx::from_binary(image.to_vec());
-            stream.context().load_module(ptx).map_err(driver)
-        };
-        let state = Arc::new(Self {
-            modules: FATBINS.iter().map(|(_, image)| load(image)).collect::<Result<_>>()?,
-            functions: Mutex::default(),
-            products: Products::new(&stream)?,
-            stream,
-        });
+        let products = Products::new(&stream)?;
+        let state = Arc::new(Self { kernels: Kernels::load(stream).map_err(driver)?, products });
         states.insert(device.id(), Arc::clone(&state));
         Ok(state)
-    }
-
-    fn function(&self, launch: &Launch) -> Result<CudaFunction> {
-        let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(function) = functions.get(&launch.kernel) {
-            return Ok(function.clone());
-        }
-        let found = self.modules.iter().find_map(|module| module.load_function(&launch.kernel).ok());
-        let Some(function) = found else { bail!("this build has no kernel {}", launch.kernel) };
-        if launch.shared_bytes > Launch::SHARED_BYTES_BY_DEFAULT {
-            let attribute = CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-            function.set_attribute(attribute, launch.shared_bytes as i32).map_err(driver)?;
-        }
-        functions.insert(launch.kernel.clone(), function.clone());
-        Ok(function)
     }
 }
 
@@ -140,23 +114,9 @@ impl Machine for Card<'_> {
 
     fn launch(&mut self, launch: Option<Launch>) -> Result<()> {
         let Some(launch) = launch else { return Ok(()) };
-        let state = State::of(self.device)?;
-        let function = state.function(&launch)?;
-        let mut builder = state.stream.launch_builder(&function);
-        for argument in &launch.arguments {
-            match argument {
-                Argument::Address(Address(value)) => builder.arg(value),
-                Argument::I32(value) => builder.arg(value),
-                Argument::I64(value) => builder.arg(value),
-                Argument::F32(value) => builder.arg(value),
-            };
-        }
-        let [grid, block] = [launch.grid, launch.block].map(|[x, y, z]| (x, y, z));
-        let config = LaunchConfig { grid_dim: grid, block_dim: block, shared_mem_bytes: launch.shared_bytes };
-        // SAFETY: the builder of the launch gives the arguments that the kernel has, and the addresses are of tensors
-        // of the sizes that it was told, which the tests check by emulation.
-        unsafe { builder.launch(config) }.map_err(driver)?;
-        Ok(())
+        // SAFETY: the builder of the launch gives the arguments that the kernel has, the addresses are of tensors of the
+        // sizes that it was told, which the tests check by emulation, and memory is freed in the stream's order.
+        unsafe { State::of(self.device)?.kernels.launch(&launch) }.map_err(|error| Error::Cuda(Box::new(error)))
     }
 
     fn take(&mut self, address: Address) -> Result<Tensor> {
@@ -174,7 +134,7 @@ impl Machine for Card<'_> {
         let out = allocate(self.device, &[rows, weight.dim(0)?], x.dtype())?;
         if rows > 0 {
             let state = State::of(self.device)?;
-            state.products.run(&state.stream, x, weight, bias, residual, &out)?;
+            state.products.run(state.kernels.stream(), x, weight, bias, residual, &out)?;
         }
         Ok(out)
     }
