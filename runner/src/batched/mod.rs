@@ -7,7 +7,7 @@
 //! in halves and the next ones of that device are smaller.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     num::NonZeroUsize,
     sync::{
         Arc, Mutex, PoisonError,
@@ -18,9 +18,14 @@ use std::{
     time::Instant,
 };
 
+mod probe;
+mod record;
+
+use self::probe::probe_all;
+pub use self::record::{PassRecord, Progress, ReplicaRecord};
 use crate::{
     batch::{self, Places, Restored, TokenBudget},
-    memory::{AdaptiveBudget, Learnt, Limits, Memory, Mitigation},
+    memory::{AdaptiveBudget, Learnt, Limits, Memory},
     model::ModelError,
     text::Tokens,
 };
@@ -29,11 +34,6 @@ use crate::{
 const WINDOWS_AHEAD: usize = 1;
 /// Bytes of text after which a window is full, however few items it has.
 const WINDOW_BYTES: usize = 4 << 20;
-/// Tokens of the batch that is computed before memory is measured: what the first one allocates once is none of a
-/// token's.
-const WARM_UP_TOKENS: usize = 8;
-/// Tokens of the smallest batch that memory is measured with.
-const LEAST_PROBED: usize = 16;
 
 /// A model that computes rows from items of type `I`.
 pub trait RowModel<I>: Sync {
@@ -106,55 +106,6 @@ pub struct PassOptions {
     pub probe: bool,
     /// Stops the pass between two batches once it is true.
     pub cancelled: Arc<AtomicBool>,
-}
-
-/// What a pass has done so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Progress {
-    /// Items done.
-    pub items: u64,
-    /// Tokens computed, special tokens included.
-    pub tokens: u64,
-    /// How long the last batch took, in seconds.
-    pub batch_seconds: f64,
-}
-
-/// What a pass did.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct PassRecord {
-    /// Items done.
-    pub items: u64,
-    /// Tokens computed, special tokens included.
-    pub tokens: u64,
-    /// Items that were longer than the model takes.
-    pub truncated: u64,
-    /// Tokens cut from them.
-    pub tokens_lost: u64,
-    /// Batches computed.
-    pub batches: u64,
-    /// How long the pass took, in seconds.
-    pub seconds: f64,
-    /// How many items had how many tokens before any were cut: the upper end of a bucket, a power of two, and a count.
-    pub lengths: BTreeMap<u32, u64>,
-    /// The largest memory in use of a device, in bytes.
-    pub peak_bytes: u64,
-    /// How often something was done about pressure on memory.
-    pub mitigations: u64,
-    /// The first of what was done.
-    pub mitigation_events: Vec<Mitigation>,
-    /// What each replica did, in their order.
-    pub replicas: Vec<ReplicaRecord>,
-}
-
-/// What a replica did in a pass.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ReplicaRecord {
-    /// Items done.
-    pub items: u64,
-    /// The largest memory in use, in bytes.
-    pub peak_bytes: u64,
-    /// What the budget of its batches has come to.
-    pub learnt: Learnt,
 }
 
 /// Why a pass ended early. `E` is the error of the source and of the sink.
@@ -268,39 +219,6 @@ where
     Ok(record)
 }
 
-impl PassRecord {
-    /// Adds another pass of the same model.
-    pub fn add(&mut self, other: &Self) {
-        self.items += other.items;
-        self.tokens += other.tokens;
-        self.truncated += other.truncated;
-        self.tokens_lost += other.tokens_lost;
-        self.batches += other.batches;
-        self.seconds += other.seconds;
-        for (up_to, count) in &other.lengths {
-            *self.lengths.entry(*up_to).or_default() += count;
-        }
-        self.peak_bytes = self.peak_bytes.max(other.peak_bytes);
-        self.mitigations += other.mitigations;
-        self.mitigation_events.extend_from_slice(&other.mitigation_events);
-        self.replicas.resize(self.replicas.len().max(other.replicas.len()), ReplicaRecord::default());
-        for (sum, replica) in self.replicas.iter_mut().zip(&other.replicas) {
-            sum.items += replica.items;
-            sum.peak_bytes = sum.peak_bytes.max(replica.peak_bytes);
-            sum.learnt = replica.learnt;
-        }
-    }
-
-    fn count(&mut self, rows: &[Tokens]) {
-        for tokens in rows {
-            self.truncated += u64::from(tokens.lost > 0);
-            self.tokens_lost += tokens.lost as u64;
-            let length = u32::try_from(tokens.ids.len() + tokens.lost).unwrap_or(u32::MAX >> 1);
-            *self.lengths.entry(length.next_power_of_two()).or_default() += 1;
-        }
-    }
-}
-
 /// Encoded items that are batched together.
 struct Window {
     /// The number of the first among all items of the pass.
@@ -339,63 +257,6 @@ fn budget<M: RowModel<I>, I>(replica: &Replica<'_, M>, options: &PassOptions) ->
         workers: options.workers.get(),
     };
     AdaptiveBudget::new(replica.memory.clone(), limits, replica.learnt)
-}
-
-/// Measures on every device what a token takes, at the same time.
-fn probe_all<M: RowModel<I>, I>(
-    replicas: &[Replica<'_, M>],
-    budgets: &[AdaptiveBudget],
-    cancelled: &AtomicBool,
-) -> Result<(), ModelError> {
-    thread::scope(|scope| {
-        let probes: Vec<_> = replicas
-            .iter()
-            .zip(budgets)
-            .filter(|(replica, _)| replica.learnt.is_none())
-            .map(|(replica, budget)| scope.spawn(move || probe(replica.model, budget, cancelled)))
-            .collect();
-        probes.into_iter().try_for_each(|probe| probe.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-    })
-}
-
-/// Computes batches of the longest sequences, from the full budget downwards until one stays under the soft limit: a
-/// budget that the device cannot hold shows before the first text, and from then on a token costs what was measured.
-/// Where nothing fits, the texts may still be shorter.
-fn probe<M: RowModel<I>, I>(model: &M, budget: &AdaptiveBudget, cancelled: &AtomicBool) -> Result<(), ModelError> {
-    let batch = |length: usize, rows: usize| -> Result<bool, ModelError> {
-        // Every model has a row of its embedding for the id 0.
-        let row = Tokens { ids: vec![0; length], ..Tokens::default() };
-        match model.compute(&vec![&row; rows]) {
-            Err(error @ ModelError::DeviceLost { .. }) => Err(error),
-            Err(ModelError::OutOfMemory { .. }) => Ok(false),
-            // What a made-up text gives is no matter.
-            Ok(_) | Err(_) => Ok(true),
-        }
-    };
-    let longest = model.longest().max(1);
-    batch(longest.min(WARM_UP_TOKENS), 1)?;
-    while !cancelled.load(Ordering::Relaxed) {
-        let length = longest.min(budget.tokens());
-        let rows = budget.tokens() / length;
-        let tokens = length * rows;
-        budget.calibrate();
-        if !budget.may_fit(tokens) || !batch(length, rows)? {
-            budget.step_down();
-        } else if budget.measured(tokens) {
-            tracing::debug!(
-                model = model.name(),
-                tokens,
-                bytes_per_token = budget.learnt().bytes_per_token,
-                "measured"
-            );
-            break;
-        }
-        if tokens <= LEAST_PROBED {
-            break;
-        }
-    }
-    budget.calibrate();
-    Ok(())
 }
 
 /// Computes batches until there are none, or nobody wants them.

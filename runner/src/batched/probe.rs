@@ -1,0 +1,72 @@
+//! Batches of made-up texts at the beginning of a pass, by which a device is measured.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use super::{Replica, RowModel};
+use crate::{memory::AdaptiveBudget, model::ModelError, text::Tokens};
+
+/// Tokens of the batch that is computed before memory is measured: what the first one allocates once is none of a
+/// token's.
+const WARM_UP_TOKENS: usize = 8;
+/// Tokens of the smallest batch that memory is measured with.
+const LEAST_PROBED: usize = 16;
+
+/// Measures on every device what a token takes, at the same time.
+pub(super) fn probe_all<M: RowModel<I>, I>(
+    replicas: &[Replica<'_, M>],
+    budgets: &[AdaptiveBudget],
+    cancelled: &AtomicBool,
+) -> Result<(), ModelError> {
+    thread::scope(|scope| {
+        let probes: Vec<_> = replicas
+            .iter()
+            .zip(budgets)
+            .filter(|(replica, _)| replica.learnt.is_none())
+            .map(|(replica, budget)| scope.spawn(move || probe(replica.model, budget, cancelled)))
+            .collect();
+        probes.into_iter().try_for_each(|probe| probe.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
+}
+
+/// Computes batches of the longest sequences, from the full budget downwards until one stays under the soft limit: a
+/// budget that the device cannot hold shows before the first text, and from then on a token costs what was measured.
+/// Where nothing fits, the texts may still be shorter.
+fn probe<M: RowModel<I>, I>(model: &M, budget: &AdaptiveBudget, cancelled: &AtomicBool) -> Result<(), ModelError> {
+    let batch = |length: usize, rows: usize| -> Result<bool, ModelError> {
+        // Every model has a row of its embedding for the id 0.
+        let row = Tokens { ids: vec![0; length], ..Tokens::default() };
+        match model.compute(&vec![&row; rows]) {
+            Err(error @ ModelError::DeviceLost { .. }) => Err(error),
+            Err(ModelError::OutOfMemory { .. }) => Ok(false),
+            // What a made-up text gives is no matter.
+            Ok(_) | Err(_) => Ok(true),
+        }
+    };
+    let longest = model.longest().max(1);
+    batch(longest.min(WARM_UP_TOKENS), 1)?;
+    while !cancelled.load(Ordering::Relaxed) {
+        let length = longest.min(budget.tokens());
+        let rows = budget.tokens() / length;
+        let tokens = length * rows;
+        budget.calibrate();
+        if !budget.may_fit(tokens) || !batch(length, rows)? {
+            budget.step_down();
+        } else if budget.measured(tokens) {
+            tracing::debug!(
+                model = model.name(),
+                tokens,
+                bytes_per_token = budget.learnt().bytes_per_token,
+                "measured"
+            );
+            break;
+        }
+        if tokens <= LEAST_PROBED {
+            break;
+        }
+    }
+    budget.calibrate();
+    Ok(())
+}
