@@ -311,6 +311,7 @@ fn sparse(run: &Run, commits: &[&Commit]) -> SparseRun {
                 sum.seconds += pass.seconds;
                 sum.peak_bytes = sum.peak_bytes.max(pass.peak_bytes);
                 sum.mitigations += pass.mitigations;
+                also(&mut sum.dtype, &pass.dtype);
             }
         }
     }
@@ -400,10 +401,18 @@ fn passes(commits: &[&Commit]) -> Vec<DensePass> {
                 sum.peak_bytes = sum.peak_bytes.max(pass.peak_bytes);
                 sum.mitigations += pass.mitigations;
                 add_lengths(&mut sum.token_lengths, &pass.token_lengths);
+                also(&mut sum.dtype, &pass.dtype);
             }
         }
     }
     sums
+}
+
+/// Adds a name to a list of names, once: shards may have been computed on a GPU and, as a fallback, on a CPU.
+fn also(names: &mut String, name: &str) {
+    if !names.split(", ").any(|known| known == name) {
+        *names = format!("{names}, {name}");
+    }
 }
 
 fn add_lengths(sums: &mut Vec<LengthBucket>, buckets: &[LengthBucket]) {
@@ -466,5 +475,19 @@ fn telemetry(
             .collect(),
         lease_events: leases().take(MOST_EVENTS).cloned().collect(),
         samples: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_that_differ_between_shards_are_all_named() {
+        let mut names = "F16".to_owned();
+        for name in ["F16", "F32", "F16", "F32"] {
+            also(&mut names, name);
+        }
+        assert_eq!(names, "F16, F32");
     }
 }

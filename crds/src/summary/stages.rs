@@ -68,7 +68,7 @@ pub struct DensePass {
     /// The width of the vectors.
     pub dimensions: u32,
     /// The type of the arithmetic: `F32`, `F16`, `BF16` or `Int8`. On a CPU the weights are rounded to floats of 16 bits
-    /// and the arithmetic is that of F32.
+    /// and the arithmetic is that of F32. Several, where shards were computed on devices of different kinds.
     #[serde(default = "f32_name")]
     pub dtype: String,
     /// The form in which the vectors are stored: `F32`, `F16`, `Int8` or `Binary`.
@@ -153,6 +153,9 @@ pub struct SparsePass {
     pub vocabulary: u32,
     /// The longest sequence, in tokens.
     pub max_tokens: u32,
+    /// The type of the arithmetic, as of a dense model.
+    #[serde(default = "f32_name")]
+    pub dtype: String,
     /// The number of terms kept per chunk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top_k: Option<u32>,
@@ -277,6 +280,9 @@ pub struct RerankModel {
     pub source: String,
     /// The sha256 of its weights, in hexadecimal.
     pub weights_sha256: String,
+    /// The type of the arithmetic, as of a dense model.
+    #[serde(default = "f32_name")]
+    pub dtype: String,
 }
 
 /// Where queries come from.

@@ -158,6 +158,18 @@ pub enum Dtype {
     Int8,
 }
 
+impl Dtype {
+    /// The name, as manifests and summaries have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "F32",
+            Self::F16 => "F16",
+            Self::Bf16 => "BF16",
+            Self::Int8 => "Int8",
+        }
+    }
+}
+
 /// The form in which vectors are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum Precision {

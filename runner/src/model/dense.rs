@@ -73,6 +73,7 @@ struct Prompt {
 pub struct DenseModel {
     name: String,
     digest: String,
+    dtype: Dtype,
     dimensions: usize,
     encoder: Encoder,
     pooling: Pooling,
@@ -135,6 +136,7 @@ impl DenseModel {
         Ok(Self {
             name: name.to_owned(),
             digest,
+            dtype: options.dtype,
             dimensions: options.dimensions.unwrap_or(width),
             pooling,
             projections,
@@ -159,6 +161,11 @@ impl DenseModel {
     /// The sha256 of the weights file, in hexadecimal; of several files, that of their digests.
     pub fn digest(&self) -> &str {
         &self.digest
+    }
+
+    /// The type of the arithmetic.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
     }
 
     /// The width of a vector.

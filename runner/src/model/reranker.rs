@@ -7,6 +7,7 @@ use std::{
 };
 
 use candle_core::{DType, Device, Tensor};
+use crds::v1alpha1::Dtype;
 
 use super::{
     ModelError, Weights,
@@ -43,6 +44,7 @@ pub struct Score {
 pub struct Reranker {
     name: String,
     digest: String,
+    dtype: Dtype,
     encoder: Encoder,
     head: Classifier,
     activation: Activation,
@@ -59,9 +61,10 @@ impl Reranker {
     pub fn load(name: &str, dir: &Path, max_tokens: Option<usize>, device: &Device) -> Result<Self, ModelError> {
         let folder = ModelFolder::open(name, dir)?;
         folder.expect_chain(&[ModuleKind::Transformer], &[])?;
+        let dtype = natural_dtype(device);
         let config = folder.config()?;
         let architecture = Architecture::of(&config)?;
-        let weights = Weights::open(name, &folder.weights(&folder.encoder)?, natural_dtype(device), device)?;
+        let weights = Weights::open(name, &folder.weights(&folder.encoder)?, dtype, device)?;
         let encoder = (architecture.load)(&config, &weights)?;
         let tokenizer = open_tokenizer(&folder, &encoder, max_tokens, architecture.special_tokens)?;
         let template = config.model_type().starts_with("qwen");
@@ -73,6 +76,7 @@ impl Reranker {
         Ok(Self {
             name: name.to_owned(),
             digest: weights.digest().to_owned(),
+            dtype,
             activation: activation(&folder, &config)?,
             encoder,
             head,
@@ -84,6 +88,11 @@ impl Reranker {
     /// The name that the model was loaded under.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The type of the arithmetic.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
     }
 
     /// The sha256 of the weights, in hexadecimal.

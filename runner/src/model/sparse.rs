@@ -3,7 +3,7 @@
 use std::{num::NonZeroUsize, path::Path};
 
 use candle_core::Device;
-use crds::v1alpha1::FallbackReason;
+use crds::v1alpha1::{Dtype, FallbackReason};
 
 use super::{
     ModelError, Weights,
@@ -72,6 +72,7 @@ impl SparseVector {
 pub struct SparseModel {
     name: String,
     digest: String,
+    dtype: Dtype,
     encoder: Encoder,
     head: MaskedLmHead,
     options: SparseOptions,
@@ -87,19 +88,33 @@ impl SparseModel {
         let folder = ModelFolder::open(name, dir)?;
         folder.expect_chain(&[ModuleKind::MlmTransformer, ModuleKind::Transformer], &[ModuleKind::SpladePooling])?;
         folder.expect_splade_max()?;
+        let dtype = natural_dtype(device);
         let config = folder.config()?;
         let architecture = Architecture::of(&config)?;
-        let weights = Weights::open(name, &folder.weights(&folder.encoder)?, natural_dtype(device), device)?;
+        let weights = Weights::open(name, &folder.weights(&folder.encoder)?, dtype, device)?;
         let encoder = (architecture.load)(&config, &weights)?;
         let head = MaskedLmHead::load(&config, &weights, &encoder)?;
         weights.refuse_unused(architecture)?;
         let tokenizer = open_tokenizer(&folder, &encoder, options.max_tokens, architecture.special_tokens)?;
-        Ok(Self { name: name.to_owned(), digest: weights.digest().to_owned(), encoder, head, options, tokenizer })
+        Ok(Self {
+            name: name.to_owned(),
+            digest: weights.digest().to_owned(),
+            dtype,
+            encoder,
+            head,
+            options,
+            tokenizer,
+        })
     }
 
     /// The name that the model was loaded under.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The type of the arithmetic.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
     }
 
     /// The sha256 of the weights, in hexadecimal.

@@ -6,7 +6,7 @@ use candle_core::Device;
 use crds::{
     contract::{DenseConfig, FailureReason},
     summary::{DensePass, Fallback, LengthBucket, ModelFallback},
-    v1alpha1::{self, Dtype, FallbackReason, FallbackSource, Precision},
+    v1alpha1::{self, FallbackReason, FallbackSource, Precision},
 };
 
 use super::{Run, export::VectorColumn, turn::Turn};
@@ -183,12 +183,6 @@ fn buckets(record: &PassRecord) -> Vec<LengthBucket> {
 /// What the summary says about a pass.
 fn describe(config: &DenseConfig, model: &DenseModel, record: &PassRecord) -> DensePass {
     let precision = config.precision.unwrap_or_default();
-    let dtype = match config.dtype.unwrap_or_else(|| natural_dtype(model.device())) {
-        Dtype::F32 => "F32",
-        Dtype::F16 => "F16",
-        Dtype::Bf16 => "BF16",
-        Dtype::Int8 => "Int8",
-    };
     DensePass {
         model: config.name.clone(),
         source: config.source.uri.clone(),
@@ -196,7 +190,7 @@ fn describe(config: &DenseConfig, model: &DenseModel, record: &PassRecord) -> De
         pooling: model.pooling().to_string(),
         max_tokens: u32::try_from(model.max_tokens()).unwrap_or(u32::MAX),
         dimensions: model.dimensions() as u32,
-        dtype: dtype.to_owned(),
+        dtype: model.dtype().name().to_owned(),
         precision: format!("{precision:?}"),
         quantization: match precision {
             Precision::F32 | Precision::F16 => None,

@@ -195,6 +195,7 @@ fn score(
         model: config.name.clone(),
         source: source.uri,
         weights_sha256: models[0].digest().to_owned(),
+        dtype: models[0].dtype().name().to_owned(),
     });
     match score_all(run, &mut turn, &models, queries, before, looked) {
         Ok((after, record, mut latencies)) => {

@@ -4,7 +4,7 @@
 use crds::{
     contract::SparseConfig,
     summary::{Fallback, ModelFallback, SparsePass},
-    v1alpha1::{FallbackReason, FallbackSource},
+    v1alpha1::{Dtype, FallbackReason, FallbackSource},
 };
 
 use super::{
@@ -118,6 +118,7 @@ pub fn pass(
     let Sink { file, counts, .. } = rows;
     let described = SparsePass {
         weights_sha256: model.digest().to_owned(),
+        dtype: model.dtype().name().to_owned(),
         max_tokens: u32::try_from(model.tokenizer().max_tokens()).unwrap_or(u32::MAX),
         ..describe(config, options, model.vocabulary(), &record, &counts)
     };
@@ -219,6 +220,7 @@ fn describe(
         model: config.name.clone(),
         source: config.source.uri.clone(),
         weights_sha256: String::new(),
+        dtype: Dtype::default().name().to_owned(),
         vocabulary: vocabulary as u32,
         max_tokens: 0,
         top_k: config.top_k,
