@@ -113,11 +113,12 @@ pub fn models(summary: &ProcessingSummary) -> Table {
     });
     let sparse = summary.sparse_run.passes.iter().map(|pass| {
         let kept = pass.top_k.map_or_else(|| "every term".into(), |top| format!("{} terms", count(top.into())));
-        let use_ = format!("{kept} above {} of {}", pass.threshold, count(pass.vocabulary.into()));
+        let use_ = format!("{kept} above {} of {}, {}", pass.threshold, count(pass.vocabulary.into()), pass.dtype);
         vec![pass.model.clone(), use_, pass.source.clone(), digest(&pass.weights_sha256)]
     });
     let rerank = summary.rerank_run.model.iter().map(|model| {
-        vec![model.model.clone(), "cross-encoder".into(), model.source.clone(), digest(&model.weights_sha256)]
+        let use_ = format!("cross-encoder, {}", model.dtype);
+        vec![model.model.clone(), use_, model.source.clone(), digest(&model.weights_sha256)]
     });
     Table::new(["model", "use", "source", "weights"]).of(dense.chain(sparse).chain(rerank))
 }
