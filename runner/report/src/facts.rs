@@ -240,7 +240,7 @@ pub fn fallbacks(summary: &ProcessingSummary) -> Table {
     };
     let device = summary.device_run.fallback_reason.map(|reason| {
         let used = format!("asked for {}, used {}", summary.device_run.requested, summary.device_run.used.join(", "));
-        let count = counted(summary.device_run.fallback_count, "shard", "shards");
+        let count = counted(summary.device_run.fallback_count, "time", "times");
         vec!["device".into(), reason.to_string(), "runtime".into(), count, used]
     });
     let dense = summary
@@ -423,7 +423,7 @@ mod tests {
         assert_eq!(
             told,
             [
-                "device | DeviceFallback | runtime | 1 shard",
+                "device | DeviceFallback | runtime | 1 time",
                 "dense, bge-large | ModelUnavailable | load | 4",
                 "sparse | OutOfMemory | runtime | 137",
             ]
