@@ -168,7 +168,7 @@ if [[ $existing == 0 ]]; then
     ls "$work/out/runs/$revision/docs"
     say "embedrun summary show target/quickstart/out/runs/$revision/docs/processing_summary.json"
     target/debug/embedrun summary show "$work/out/runs/$revision/docs/processing_summary.json"
-    for question in "Which exit code says that memory ran out?" "What happens to committed shards when a run fails?"; do
+    for question in "Which pods hold a GPU?" "Is a shard that is committed computed again after a restart?"; do
         say "$question"
         target/debug/embedrun search -f "$manifest" --volume "models=$work/models" --volume "vectors=$work/out" \
             --collection docs -k 3 "$question"
