@@ -134,7 +134,10 @@ impl Results {
             dense_fallbacks: fallbacks("dense_fallback_total", "Times that an optional dense model was left out.")?,
             sparse_fallbacks: fallbacks("sparse_fallback_total", "Times that the sparse stage did less than asked.")?,
             rerank_fallbacks: fallbacks("rerank_fallback_total", "Times that the rerank stage did less than asked.")?,
-            device_fallbacks: fallbacks("device_fallback_total", "Shards and reranks computed on another device than asked for.")?,
+            device_fallbacks: fallbacks(
+                "device_fallback_total",
+                "Shards and reranks computed on another device than asked for.",
+            )?,
             // Without labels, and yet not there before a run has had sparse vectors: a zero would be an alarm.
             sparse_coverage: registered(registry, GaugeVec::new(coverage, &[])?)?,
             dense_latency: latency("rag_dense_latency_seconds", "Time of the dense passes of a finished run.")?,
