@@ -260,7 +260,7 @@ mod tests {
         let few = Rows::new(width, asked.values()[..3 * width].to_vec());
         let mut file = VectorFile::new(width)?;
         file.push(&rows)?;
-        let (vectors, interrupt) = (file.finish()?, Interrupt::default());
+        let (vectors, interrupt) = (file.vectors(), Interrupt::default());
         let search = Search { most: 5, device: &Device::Cpu, interrupt: &interrupt };
         let lists = dense(&vectors, count as u64, 100, &asked, search)?;
         let by_kernels = emulate(|| dense(&vectors, count as u64, 100, &few, search))?;
@@ -298,7 +298,8 @@ mod tests {
             for row in &rows {
                 file.push(SparseSource::Model, row).expect("written");
             }
-            let file = file.finish().expect("written");
+            file.flush().expect("written");
+            let file = file.vectors();
             let interrupt = Interrupt::default();
             let search = Search { most: 40, device: &Device::Cpu, interrupt: &interrupt };
             let lists = sparse(&file, rows.len() as u64, 0, &queries, search).expect("found");

@@ -1,11 +1,14 @@
 //! What a shard keeps on the local disk while it is embedded, so that memory does not grow with its chunks: the chunks,
 //! and the vectors of each pass, dense and sparse. The files have no name and are gone with the process.
+//!
+//! Vectors can be read while they are written: a reader waits for rows that are not there yet.
 
 use std::{
     fs::File,
     io::{self, BufReader, BufWriter, Read, Write},
     os::unix::fs::FileExt,
-    sync::Arc,
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use crds::contract::FailureReason;
@@ -91,36 +94,132 @@ fn read_chunk(reader: &mut impl Read) -> io::Result<Chunk> {
     Ok(Chunk { id: field()?, text: field()?, metadata: field()? })
 }
 
+/// How many rows of a file there are, and whether more will come.
+#[derive(Default)]
+struct Growth {
+    state: Mutex<Grown>,
+    changed: Condvar,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Grown {
+    rows: u64,
+    ended: bool,
+}
+
+impl Growth {
+    fn change(&self, change: impl FnOnce(&mut Grown)) {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_all();
+    }
+
+    /// Waits until there are so many rows; the answer is how long that took.
+    fn wait_for(&self, rows: u64) -> Result<Duration> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.rows >= rows {
+            return Ok(Duration::ZERO);
+        }
+        let since = Instant::now();
+        let waiting = |grown: &mut Grown| grown.rows < rows && !grown.ended;
+        let state = self.changed.wait_while(state, waiting).unwrap_or_else(PoisonError::into_inner);
+        if state.rows < rows {
+            let message = format!("a temporary file ends after {} of {rows} rows", state.rows);
+            return Err(StageError::new(FailureReason::Internal, message));
+        }
+        Ok(since.elapsed())
+    }
+}
+
+/// A file that is written from its beginning to its end, and read meanwhile.
+struct Growing {
+    file: Arc<File>,
+    growth: Arc<Growth>,
+}
+
+impl Growing {
+    fn new() -> Result<Self> {
+        Ok(Self { file: Arc::new(create()?), growth: Arc::default() })
+    }
+
+    fn push(&mut self, bytes: &[u8], rows: u64) -> Result<()> {
+        (&*self.file).write_all(bytes).map_err(written)?;
+        self.growth.change(|grown| grown.rows += rows);
+        Ok(())
+    }
+
+    fn so_far(&self) -> Readable {
+        Readable { file: Arc::clone(&self.file), growth: Arc::clone(&self.growth) }
+    }
+}
+
+impl Drop for Growing {
+    /// Whoever waits for more waits no longer.
+    fn drop(&mut self) {
+        self.growth.change(|grown| grown.ended = true);
+    }
+}
+
+/// A file that can be read from the beginning, as often as needed, while it grows.
+#[derive(Clone)]
+struct Readable {
+    file: Arc<File>,
+    growth: Arc<Growth>,
+}
+
+impl Readable {
+    fn rows(&self) -> RowReader {
+        let reader = BufReader::with_capacity(1 << 18, At { file: Arc::clone(&self.file), offset: 0 });
+        RowReader { reader, growth: Arc::clone(&self.growth), rows: 0, waited: Duration::ZERO }
+    }
+}
+
+/// The bytes of rows, once they are there.
+struct RowReader {
+    reader: BufReader<At>,
+    growth: Arc<Growth>,
+    /// Rows that were asked for.
+    rows: u64,
+    waited: Duration,
+}
+
+impl RowReader {
+    /// The bytes of the next `count` rows.
+    fn next(&mut self, count: u64) -> Result<&mut BufReader<At>> {
+        self.rows += count;
+        self.waited += self.growth.wait_for(self.rows)?;
+        Ok(&mut self.reader)
+    }
+}
+
 /// Vectors of one width in their order.
 pub struct VectorFile {
-    writer: BufWriter<File>,
+    file: Growing,
     dimensions: usize,
 }
 
 impl VectorFile {
     /// An empty file for vectors of that width.
     pub fn new(dimensions: usize) -> Result<Self> {
-        Ok(Self { writer: BufWriter::new(create()?), dimensions })
+        Ok(Self { file: Growing::new()?, dimensions })
     }
 
     /// Adds vectors.
     pub fn push(&mut self, rows: &Rows) -> Result<()> {
         let mut bytes = Vec::with_capacity(size_of_val(rows.values()));
         bytes.extend(rows.values().iter().flat_map(|value| value.to_le_bytes()));
-        self.writer.write_all(&bytes).map_err(written)
+        self.file.push(&bytes, rows.len() as u64)
     }
 
-    /// No more are added: they can be read, as often as needed.
-    pub fn finish(self) -> Result<Vectors> {
-        let file = self.writer.into_inner().map_err(|error| written(error.into_error()))?;
-        Ok(Vectors { file: Arc::new(file), dimensions: self.dimensions })
+    /// What is there and what will be. A reader of more than that fails once this file is dropped.
+    pub fn vectors(&self) -> Vectors {
+        Vectors { file: self.file.so_far(), dimensions: self.dimensions }
     }
 }
 
 /// Vectors that can be read from the beginning, as often as needed.
 #[derive(Clone)]
 pub struct Vectors {
-    file: Arc<File>,
+    file: Readable,
     dimensions: usize,
 }
 
@@ -132,24 +231,28 @@ impl Vectors {
 
     /// The vectors from the first on.
     pub fn reader(&self) -> VectorReader {
-        let reader = BufReader::with_capacity(1 << 18, At { file: Arc::clone(&self.file), offset: 0 });
-        VectorReader { reader, dimensions: self.dimensions }
+        VectorReader { rows: self.file.rows(), dimensions: self.dimensions }
     }
 }
 
 /// Vectors that are read in their order.
 pub struct VectorReader {
-    reader: BufReader<At>,
+    rows: RowReader,
     dimensions: usize,
 }
 
 impl VectorReader {
-    /// The next `count` vectors.
+    /// The next `count` vectors, once they are there.
     pub fn read(&mut self, count: usize) -> Result<Rows> {
         let mut bytes = vec![0; count * self.dimensions * size_of::<f32>()];
-        self.reader.read_exact(&mut bytes).map_err(read)?;
+        self.rows.next(count as u64)?.read_exact(&mut bytes).map_err(read)?;
         let values = bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
         Ok(Rows::new(self.dimensions, values))
+    }
+
+    /// How long it has waited for vectors.
+    pub fn waited(&self) -> Duration {
+        self.rows.waited
     }
 }
 
@@ -163,54 +266,72 @@ pub enum SparseSource {
     Metadata,
 }
 
+/// Bytes of sparse vectors that are written together.
+const SPARSE_BUFFER: usize = 1 << 18;
+
 /// Sparse vectors in their order.
 pub struct SparseFile {
-    writer: BufWriter<File>,
+    file: Growing,
+    buffer: Vec<u8>,
+    /// Vectors in the buffer.
+    buffered: u64,
 }
 
 impl SparseFile {
     /// An empty file.
     pub fn new() -> Result<Self> {
-        Ok(Self { writer: BufWriter::new(create()?) })
+        Ok(Self { file: Growing::new()?, buffer: Vec::with_capacity(SPARSE_BUFFER), buffered: 0 })
     }
 
     /// Adds a vector.
     pub fn push(&mut self, source: SparseSource, vector: &SparseVector) -> Result<()> {
-        let mut bytes = Vec::with_capacity(5 + vector.indices.len() * 8);
-        bytes.push(source as u8);
-        bytes.extend((vector.indices.len() as u32).to_le_bytes());
-        bytes.extend(vector.indices.iter().flat_map(|index| index.to_le_bytes()));
-        bytes.extend(vector.values.iter().flat_map(|value| value.to_le_bytes()));
-        self.writer.write_all(&bytes).map_err(written)
+        self.buffer.push(source as u8);
+        self.buffer.extend((vector.indices.len() as u32).to_le_bytes());
+        self.buffer.extend(vector.indices.iter().flat_map(|index| index.to_le_bytes()));
+        self.buffer.extend(vector.values.iter().flat_map(|value| value.to_le_bytes()));
+        self.buffered += 1;
+        if self.buffer.len() >= SPARSE_BUFFER { self.flush() } else { Ok(()) }
     }
 
-    /// No more are added: they can be read, as often as needed.
-    pub fn finish(self) -> Result<SparseVectors> {
-        let file = self.writer.into_inner().map_err(|error| written(error.into_error()))?;
-        Ok(SparseVectors { file: Arc::new(file) })
+    /// Makes all vectors readable that were added.
+    pub fn flush(&mut self) -> Result<()> {
+        self.file.push(&self.buffer, self.buffered)?;
+        self.buffer.clear();
+        self.buffered = 0;
+        Ok(())
+    }
+
+    /// What is there and what will be. A reader of more than that fails once this file is dropped.
+    pub fn vectors(&self) -> SparseVectors {
+        SparseVectors { file: self.file.so_far() }
     }
 }
 
 /// Sparse vectors that can be read from the beginning, as often as needed.
 #[derive(Clone)]
 pub struct SparseVectors {
-    file: Arc<File>,
+    file: Readable,
 }
 
 impl SparseVectors {
     /// The vectors from the first on.
     pub fn reader(&self) -> SparseReader {
-        SparseReader(BufReader::with_capacity(1 << 18, At { file: Arc::clone(&self.file), offset: 0 }))
+        SparseReader(self.file.rows())
     }
 }
 
 /// Sparse vectors that are read in their order.
-pub struct SparseReader(BufReader<At>);
+pub struct SparseReader(RowReader);
 
 impl SparseReader {
-    /// The next vector.
+    /// The next vector, once it is there.
     pub fn read(&mut self) -> Result<(SparseSource, SparseVector)> {
-        read_sparse(&mut self.0).map_err(read)
+        read_sparse(self.0.next(1)?).map_err(read)
+    }
+
+    /// How long it has waited for vectors.
+    pub fn waited(&self) -> Duration {
+        self.0.waited
     }
 }
 
@@ -286,13 +407,36 @@ mod tests {
         let mut file = VectorFile::new(3)?;
         file.push(&rows(0, 5))?;
         file.push(&rows(5, 2))?;
-        let vectors = file.finish()?;
+        let vectors = file.vectors();
+        drop(file);
         for _ in 0..2 {
             let mut reader = vectors.reader();
             assert_eq!((reader.read(4)?, reader.read(3)?, vectors.dimensions()), (rows(0, 4), rows(4, 3), 3));
             assert!(reader.read(1).is_err());
         }
         Ok(())
+    }
+
+    #[test]
+    fn a_reader_waits_for_vectors_until_no_more_can_come() -> Result<()> {
+        let row = |n: u64| Rows::new(1, vec![n as f32]);
+        let mut file = VectorFile::new(1)?;
+        let mut reader = file.vectors().reader();
+        std::thread::scope(|scope| {
+            let reading = scope.spawn(move || (0..100).map(|_| reader.read(1)).collect::<Vec<_>>());
+            (0..99).try_for_each(|n| {
+                std::thread::yield_now();
+                file.push(&row(n))
+            })?;
+            drop(file);
+            let read = reading.join().expect("no panic");
+            for (n, rows) in read[..99].iter().enumerate() {
+                assert_eq!(rows.as_ref().ok(), Some(&row(n as u64)));
+            }
+            let error = read[99].as_ref().expect_err("there are no more");
+            assert!(error.sentence().contains("after 99 of 100 rows"), "{}", error.sentence());
+            Ok(())
+        })
     }
 
     #[test]
@@ -304,8 +448,9 @@ mod tests {
         ];
         let mut file = SparseFile::new()?;
         vectors.iter().try_for_each(|(source, vector)| file.push(*source, vector))?;
-        let file = file.finish()?;
-        let mut reader = file.reader();
+        file.flush()?;
+        let mut reader = file.vectors().reader();
+        drop(file);
         for expected in vectors {
             assert_eq!(reader.read()?, expected);
         }

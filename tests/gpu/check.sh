@@ -21,10 +21,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 python=${PYTHON:-python3}
 
 # Seconds of the parts; the speed gets what is left of the whole.
-total=470
-of_binaries=50
-of_sanitizer=40
-of_parity=35
+total=${EMBEDRUN_CHECK_SECONDS:-470}
+of_tests=90
 of_memory=60
 
 "$python" -c 'import torch' || {
@@ -48,20 +46,36 @@ trap 'rm -rf "$work"' EXIT
 failed=0
 say() { printf '%s\n' "$@"; }
 
-# part NAME SECONDS COMMAND...: one line, and the last lines of what failed.
-part() {
-    local name=$1 seconds=$2 began=$SECONDS status=0
-    shift 2
-    timeout -k 5 "$seconds" "$@" >"$work/log" 2>&1 || status=$?
-    case $status in
-    0) say "- $name: ok, $((SECONDS - began)) s" ;;
-    124 | 137) say "- $name: cut after $seconds s, not judged" ;;
-    *)
-        say "- $name: FAILED with $status"
-        tail -n 40 "$work/log" | cut -c -300 | sed 's/^/      /'
-        failed=1
-        ;;
-    esac
+# Parts run side by side: none of them is timed, and each begins with seconds in which the card has nothing to do.
+names=()
+start() { # NAME COMMAND...
+    local log=$work/part-${#names[@]}
+    names+=("$1")
+    shift
+    (
+        began=$SECONDS status=0
+        timeout -k 5 "$of_tests" "$@" >"$log" 2>&1 || status=$?
+        echo "$status $((SECONDS - began))" >"$log.ended"
+    ) &
+}
+report() {
+    local at status seconds log
+    wait
+    for at in "${!names[@]}"; do
+        log=$work/part-$at
+        read -r status seconds <"$log.ended"
+        case $status in
+        0) say "- ${names[at]}: ok, $seconds s" ;;
+        124 | 137) say "- ${names[at]}: cut after $of_tests s, not judged" ;;
+        *)
+            say "- ${names[at]}: FAILED with $status"
+            tail -n 40 "$log" | cut -c -300 | sed 's/^/      /'
+            failed=1
+            ;;
+        esac
+        # What differs most, of those that pass.
+        sed -nE 's/^(.*): lowest cosine ([0-9.]+).*/\2 \1/p' "$log" | sort -n | head -n 1 | sed 's/^/      lowest cosine /'
+    done
 }
 
 if [[ $dry ]]; then
@@ -77,10 +91,10 @@ for test in "$dist"/tests/*; do
     [[ -f $test && -x $test && $(basename "$test") != parity ]] || continue
     some=1
     name=$(basename "$test")
-    part "$name" "$of_binaries" "$test"
+    start "$name" "$test"
     if command -v compute-sanitizer >/dev/null && [[ ! $dry ]]; then
         # Many times slower: what does not end in its time is cut.
-        part "$name under compute-sanitizer" "$of_sanitizer" compute-sanitizer --error-exitcode 9 "$test"
+        start "$name under compute-sanitizer" compute-sanitizer --error-exitcode 9 "$test"
     fi
 done
 [[ $some == 1 ]] || say "- no tests of kernels in $dist/tests: skipped"
@@ -89,18 +103,15 @@ command -v compute-sanitizer >/dev/null || say "- compute-sanitizer is not insta
 if [[ -x $dist/tests/parity ]]; then
     export EMBEDRUN_TEST_FIXTURES=$here/../parity/fixtures
     if [[ $models ]]; then export EMBEDRUN_TEST_MODELS=$models; else unset EMBEDRUN_TEST_MODELS; fi
-    device=cuda
-    [[ ! $dry ]] || device=cpu
-    for dtype in f32 f16 bf16; do
-        export EMBEDRUN_TEST_DEVICE=$device EMBEDRUN_TEST_DTYPE=$dtype
-        part "parity, $dtype" "$of_parity" "$dist/tests/parity"
-        # What differs most, of those that pass.
-        sed -nE 's/^(.*): lowest cosine ([0-9.]+).*/\2 \1/p' "$work/log" | sort -n | head -n 1 |
-            sed 's/^/      lowest cosine /'
-    done
+    export EMBEDRUN_TEST_DEVICE=cuda
+    [[ ! $dry ]] || export EMBEDRUN_TEST_DEVICE=cpu
+    for dtype in f32 f16 bf16; do start "parity, $dtype" env EMBEDRUN_TEST_DTYPE=$dtype "$dist/tests/parity"; done
 else
     say "- no $dist/tests/parity: skipped"
 fi
+# The models and texts of the speed are made meanwhile.
+start "models and texts" "$python" "$here/speed.py" "$dist" --work "$work" --prepare $dry
+report
 
 status=0
 timeout -k 5 $((of_memory + 30)) "$python" "$here/memory.py" "$dist" --work "$work" --budget $of_memory $dry \

@@ -8,6 +8,7 @@ words of two tokens occur as they do in prose.
 """
 
 import argparse
+import ctypes
 import functools
 import itertools
 import json
@@ -251,9 +252,9 @@ def write_safetensors(file: Path, shape: Shape, dtype: torch.dtype, seed: int = 
         out.write(struct.pack("<Q", len(text)) + text)
         for sizes, mean, deviation in wanted.values():
             drawn = torch.randn(sizes, generator=generator, device=device) * deviation + mean
-            # Bytes by way of a buffer: NumPy may not be there.
-            flat = drawn.to(dtype).cpu().contiguous().view(torch.uint8).flatten()
-            out.write(memoryview(bytearray(flat.untyped_storage())))
+            # NumPy may not be there.
+            flat = drawn.to(dtype).cpu().contiguous()
+            out.write((ctypes.c_char * flat.nbytes).from_address(flat.data_ptr()))
 
 
 def config(shape: Shape, dtype: torch.dtype) -> dict:

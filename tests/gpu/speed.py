@@ -8,10 +8,12 @@ A case that would go over the budget is cut and says so. Missed goals are marked
 import argparse
 import functools
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -169,15 +171,25 @@ class Check:
         ended = time.monotonic()
         return taken[1:], 0, watch.busy(ended - sum(taken[1:]), ended)
 
-    def row(self, name: str, case: Case) -> list[str]:
-        """The cells of a case. What fails or is cut leaves its cells empty, and is said in the last."""
-        shape, number, notes = shapes.SHAPES[case.shape], case.texts, []
+    def inputs(self, case: Case) -> tuple[shapes.Shape, int, Path, Path]:
+        """The shape, the number of texts, the model's folder and the file of texts."""
+        shape, number = shapes.SHAPES[case.shape], case.texts
         if self.dry:
             shape, number = shape.tiny(), {"pairs": 100}.get(case.kind, 24)
-        model, texts = self.work / case.shape, self.work / f"{case.shape}.jsonl"
+        return shape, number, self.work / case.shape, self.work / f"{case.shape}.jsonl"
+
+    def prepare(self, case: Case) -> None:
+        """Makes what a case takes, unless it is there."""
+        shape, number, model, texts = self.inputs(case)
         if not model.exists():
             shapes.lay_out(shape, model)
-        shapes.Writer(1).write(case.kind, number, texts)
+        if not texts.exists():
+            shapes.Writer(1).write(case.kind, number, texts)
+
+    def row(self, name: str, case: Case) -> list[str]:
+        """The cells of a case. What fails or is cut leaves its cells empty, and is said in the last."""
+        self.prepare(case)
+        (shape, number, model, texts), notes = self.inputs(case), []
         part = 1 if self.dry else case.part
         ours = peer = rate = busy = None
         cells = [name, "", "", "", "", "", ""]
@@ -221,15 +233,19 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--budget", type=float, default=300)
     parser.add_argument("--dry", action="store_true", help="on the CPU, everything tiny")
+    parser.add_argument("--prepare", action="store_true", help="only make the models and texts, all at once")
     arguments = parser.parse_args()
     device = "cpu" if arguments.dry else "cuda"
     check = Check(arguments.dist, arguments.work, device, arguments.dry, time.monotonic() + arguments.budget)
+    cases = {name: case for name, case in CASES.items() if not arguments.cases or name in arguments.cases}
+    if arguments.prepare:
+        with ProcessPoolExecutor(len(cases), multiprocessing.get_context("spawn")) as pool:
+            list(pool.map(check.prepare, cases.values()))
+        return
     heads = ["case", "rate, median (rounds)", "share of matrix rate", "to the peer", "busy", "peer", "notes"]
     print("| " + " | ".join(heads) + " |")
     print("|" + " --- |" * len(heads), flush=True)
-    for name, case in CASES.items():
-        if arguments.cases and name not in arguments.cases:
-            continue
+    for name, case in cases.items():
         if check.left() < 15:
             cells = [name, *[""] * 5, "not run, no time left"]
         else:

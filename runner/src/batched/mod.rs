@@ -32,6 +32,9 @@ use crate::{
 
 /// Windows that are tokenized before the workers ask for them.
 const WINDOWS_AHEAD: usize = 1;
+/// The first window is so many times smaller than a whole one, and each next one twice as large: workers have nothing to
+/// do before it is tokenized.
+const FIRST_WINDOW_DIVISOR: usize = 8;
 /// Bytes of text after which a window is full, however few items it has.
 const WINDOW_BYTES: usize = 4 << 20;
 
@@ -94,7 +97,7 @@ impl<'a, M> Replica<'a, M> {
 /// How a pass works; nothing here changes a row beyond rounding.
 #[derive(Clone, Debug)]
 pub struct PassOptions {
-    /// Items that are sorted by length together and held in memory at a time.
+    /// Items that are sorted by length together and held in memory at a time; the first windows of a pass have fewer.
     pub window: NonZeroUsize,
     /// Tokens of one batch, when memory is no matter.
     pub batch: TokenBudget,
@@ -369,9 +372,12 @@ fn tokenize<M: RowModel<I>, I: Send + Sync, E>(
     ahead: &SyncSender<Result<Window, PassError<E>>>,
 ) {
     let mut items = items.peekable();
-    let mut first = 0;
+    let (mut first, whole) = (0, options.window.get());
+    let mut most = whole.div_ceil(FIRST_WINDOW_DIVISOR);
     loop {
-        let window = match read::<M, I, E>(&mut items, options.window.get()) {
+        let window = read::<M, I, E>(&mut items, most);
+        most = (2 * most).min(whole);
+        let window = match window {
             Ok(window) if window.is_empty() => return,
             Ok(window) => model
                 .encode_items(&window, options.tokenizer_threads)

@@ -41,6 +41,7 @@ pub struct DenseOutput {
 }
 
 /// One pass: the model is gone when it is over. An optional model that fails is a fallback in place of the output.
+/// `began` gets the column before the first vector is in it.
 #[allow(clippy::too_many_arguments)]
 pub fn pass(
     run: &Run,
@@ -51,6 +52,7 @@ pub fn pass(
     ledger: &Ledger,
     shard: u32,
     progress: &Progress,
+    began: impl FnOnce(&VectorColumn) -> Result<()>,
 ) -> Result<Result<DenseOutput, ModelFallback>> {
     let holder = Holder { stage: "dense", model: &config.name, shard: Some(shard) };
     let mut turn = Turn::begin(run, holder, devices, ledger)?;
@@ -62,6 +64,12 @@ pub fn pass(
     };
     let model = &models[0];
     let mut vectors = VectorFile::new(model.dimensions())?;
+    let column = VectorColumn {
+        name: config.name.clone(),
+        vectors: vectors.vectors(),
+        precision: config.precision.unwrap_or_default(),
+    };
+    began(&column)?;
     let texts = chunks.iter().map(|chunk| chunk.map(|chunk| chunk.text));
     let passed = turn.run(&models, texts, |done| progress.set(before + done), |rows| vectors.push(&rows));
     let passed =
@@ -74,11 +82,6 @@ pub fn pass(
         }
     };
     let described = describe(config, model, &record);
-    let column = VectorColumn {
-        name: config.name.clone(),
-        vectors: vectors.finish()?,
-        precision: config.precision.unwrap_or_default(),
-    };
     Ok(Ok(DenseOutput { column, weight: config.weight, queries, record: described }))
 }
 

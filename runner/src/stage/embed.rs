@@ -1,19 +1,21 @@
 //! The embed stage: one shard, read → one pass per model → fused → candidates of the queries → written → committed.
 //!
 //! A row of the output holds the vectors of all models, and a model is gone before the next one is loaded: the chunks of
-//! the shard and the vectors of its passes wait in temporary files, so that memory does not grow with the shard.
+//! the shard and the vectors of its passes wait in temporary files, so that memory does not grow with the shard. Rows are
+//! fused and written while the last model computes.
 
 use std::{
     hash::{BuildHasher, RandomState},
     ops::ControlFlow,
+    thread,
 };
 
 use candle_core::Device;
 use crds::{
     contract::{CollectionConfig, DenseConfig, FailureReason, ShardResult, SparseConfig},
     layout,
-    summary::{DensePass, FusedModel, FusionRun, ModelFallback},
-    v1alpha1::{FallbackSource, Precision},
+    summary::{DensePass, ModelFallback},
+    v1alpha1::FallbackSource,
 };
 
 use super::{
@@ -21,28 +23,24 @@ use super::{
     candidates::{self, CandidateFile, Fused},
     commit::Commit,
     dense::{self, DenseOutput},
-    export::{self, VectorColumn},
+    export::{Exported, VectorColumn},
+    follow::{Followers, FusedOutput, Target},
     plan,
-    sparse::{self, SparseOutput},
+    sparse::{self, SparseColumn, SparseOutput},
 };
 use crate::{
-    batch::Rows,
     error::{Result, StageError},
-    fusion::{self, VectorFusion},
     gpu::{Devices, Holder, Lease, Ledger},
     metrics::METRICS,
     plan::{Plan, PlannedCollection, Shard, SliceDigest, some_of},
     progress::Progress,
     queries::Queries,
     retrieve::Search,
-    scratch::{ChunkFile, Chunks, VectorFile, VectorReader},
+    scratch::{ChunkFile, Chunks},
     source::{Found, Source},
     store::PutNew,
     telemetry::{self, timed},
 };
-
-/// Rows that are fused at a time.
-const FUSED_ROWS: u64 = 1024;
 
 /// Embeds one shard of the plan, unless it is committed already.
 pub fn embed(run: &Run, index: u32) -> Result<ShardResult> {
@@ -69,32 +67,30 @@ pub fn embed(run: &Run, index: u32) -> Result<ShardResult> {
     );
     let queries = asked(run, &plan, planned)?;
     let ledger = Ledger::default();
-    let outputs = passes(run, &plan, &chunks, &queries.texts(), &devices, &ledger, index)?;
-    run.interrupt.check()?;
     let attempt = attempt();
-    let fused = fuse(run, &chunks, &outputs.dense)?;
-    let (candidates, retrieve_seconds) = timed(tracing::info_span!(telemetry::RETRIEVE, shard = index), || {
-        if queries.queries.is_empty() {
-            return Ok(None);
-        }
-        let path = layout::shard_candidates(revision, &shard.collection, index, &attempt);
-        retrieve(run, (shard, index), &path, &chunks, &outputs, fused.as_ref(), (&devices, &ledger)).map(Some)
-    });
-    let candidates = candidates?;
     let file = layout::shard_data(revision, &shard.collection, index, &attempt);
-    let columns = export::Columns {
-        dense: outputs
-            .dense
-            .iter()
-            .map(|output| &output.column)
-            .chain(fused.as_ref().map(|fused| &fused.column))
-            .collect(),
-        sparse: outputs.sparse.iter().filter_map(|output| output.column.as_ref()).collect(),
-    };
-    let (written, export_seconds) = timed(tracing::info_span!(telemetry::EXPORT, shard = index), || {
-        export::write(&run.store, &file, shard.first_chunk, &chunks, &columns)
+    let target = Target { run, index, first_chunk: shard.first_chunk, chunks: &chunks, path: &file };
+    let embedded = thread::scope(|scope| {
+        let mut followers = Followers::new(scope, target);
+        let embedded: Result<_> = (|| {
+            let outputs = passes(target, &plan, &queries.texts(), &devices, &ledger, &mut followers)?;
+            run.interrupt.check()?;
+            let fused = followers.fused()?;
+            let (candidates, retrieve_seconds) = timed(tracing::info_span!(telemetry::RETRIEVE, shard = index), || {
+                if queries.queries.is_empty() {
+                    return Ok(None);
+                }
+                let path = layout::shard_candidates(revision, &shard.collection, index, &attempt);
+                retrieve(target, &path, &outputs, fused.as_ref(), (&devices, &ledger)).map(Some)
+            });
+            Ok((outputs, fused, candidates?, retrieve_seconds, followers.written()?))
+        })();
+        if embedded.is_err() {
+            followers.remove();
+        }
+        embedded
     });
-    let written = written?;
+    let (outputs, fused, candidates, retrieve_seconds, Exported { file: written, seconds: export_seconds }) = embedded?;
     METRICS.export(&device_use.used, export_seconds, written.bytes);
     if let Some(reason) = device_use.fallback {
         METRICS.fallback("device", reason, FallbackSource::Load, 1);
@@ -214,27 +210,51 @@ struct Outputs {
     sparse: Vec<SparseOutput>,
 }
 
-/// One pass per model, one after the other: a model is gone before the next one is loaded.
+impl Outputs {
+    /// The dense columns, each with its weight.
+    fn dense_columns(&self) -> Vec<(f64, VectorColumn)> {
+        self.dense.iter().map(|output| (output.weight, output.column.clone())).collect()
+    }
+
+    fn sparse_columns(&self) -> Vec<SparseColumn> {
+        self.sparse.iter().filter_map(|output| output.column.clone()).collect()
+    }
+}
+
+/// One pass per model, one after the other: a model is gone before the next one is loaded. What can follow a pass is
+/// begun with it.
 fn passes(
-    run: &Run,
+    target: Target<'_>,
     plan: &Plan,
-    chunks: &Chunks,
     queries: &[&str],
     devices: &Devices,
     ledger: &Ledger,
-    index: u32,
+    followers: &mut Followers<'_, '_>,
 ) -> Result<Outputs> {
+    let Target { run, index, chunks, .. } = target;
     let sparse_models = run.toggles.sparse_models(&run.config);
+    let sparse_count = sparse_models.len();
     let mut outputs = Outputs { dense: Vec::new(), dense_fallbacks: Vec::new(), sparse: Vec::new() };
-    for model in &run.config.dense {
+    for (number, model) in run.config.dense.iter().enumerate() {
         let model = &DenseConfig { source: plan.pinned(&model.name, &model.source), ..model.clone() };
         let progress = Progress::bar(run.watched, &format!("shard {index} {}", model.name), chunks.count());
         let span = tracing::info_span!(telemetry::DENSE, shard = index, model = model.name);
+        let last = number + 1 == run.config.dense.len();
+        let began = |column: &VectorColumn| {
+            if !last {
+                return Ok(());
+            }
+            let columns = [outputs.dense_columns(), vec![(model.weight, column.clone())]].concat();
+            if sparse_count == 0 { followers.write(&columns, Vec::new()) } else { followers.fuse(&columns) }
+        };
         let (passed, seconds) =
-            timed(span, || dense::pass(run, model, chunks, queries, devices, ledger, index, &progress));
+            timed(span, || dense::pass(run, model, chunks, queries, devices, ledger, index, &progress, began));
         progress.finish();
         match passed? {
-            Err(fallback) => outputs.dense_fallbacks.push(fallback),
+            Err(fallback) => {
+                followers.abandon();
+                outputs.dense_fallbacks.push(fallback);
+            }
             Ok(output) => {
                 let record = DensePass { seconds, ..output.record };
                 tracing::info!(
@@ -250,12 +270,19 @@ fn passes(
             }
         }
     }
-    for model in sparse_models {
+    for (number, model) in sparse_models.into_iter().enumerate() {
         let model = &SparseConfig { source: plan.pinned(&model.name, &model.source), ..model.clone() };
         let progress = Progress::bar(run.watched, &format!("shard {index} {}", model.name), chunks.count());
         let span = tracing::info_span!(telemetry::SPARSE, shard = index, model = model.name);
+        let last = number + 1 == sparse_count;
+        let began = |column: &SparseColumn| {
+            if !last {
+                return Ok(());
+            }
+            followers.write(&outputs.dense_columns(), [outputs.sparse_columns(), vec![column.clone()]].concat())
+        };
         let (passed, seconds) =
-            timed(span, || sparse::pass(run, model, chunks, queries, devices, ledger, index, &progress));
+            timed(span, || sparse::pass(run, model, chunks, queries, devices, ledger, index, &progress, began));
         progress.finish();
         let mut output = passed?;
         if let Some(record) = &mut output.record {
@@ -280,54 +307,15 @@ fn passes(
         let message = format!("no model could be used, though all are optional: {}", some_of(&failed));
         return Err(StageError::new(FailureReason::InvalidModel, message));
     }
+    // Unless it was begun with the last pass.
+    followers.write(&outputs.dense_columns(), outputs.sparse_columns())?;
     Ok(outputs)
-}
-
-/// What the dense models together gave for a shard.
-struct FusedOutput {
-    fusion: VectorFusion,
-    column: VectorColumn,
-    record: FusionRun,
-}
-
-/// The fused vector of every chunk, as a further column.
-fn fuse(run: &Run, chunks: &Chunks, dense: &[DenseOutput]) -> Result<Option<FusedOutput>> {
-    let models: Vec<(f64, usize)> =
-        dense.iter().map(|output| (output.weight, output.column.vectors.dimensions())).collect();
-    let Some(fusion) = VectorFusion::of(run.config.fusion.method, &models) else { return Ok(None) };
-    fusion.check_width()?;
-    let dimensions = fusion.dimensions();
-    let (vectors, seconds) = timed(tracing::info_span!(telemetry::FUSION), || -> Result<_> {
-        let mut readers: Vec<VectorReader> = dense.iter().map(|output| output.column.vectors.reader()).collect();
-        let mut file = VectorFile::new(dimensions)?;
-        let mut left = chunks.count();
-        while left > 0 {
-            run.interrupt.check()?;
-            let count = left.min(FUSED_ROWS) as usize;
-            let rows: Vec<Rows> = readers.iter_mut().map(|reader| reader.read(count)).collect::<Result<_>>()?;
-            file.push(&fusion.fuse(&rows))?;
-            left -= count as u64;
-        }
-        file.finish()
-    });
-    let share = |(output, share): (&DenseOutput, &f64)| FusedModel { model: output.column.name.clone(), share: *share };
-    let record = FusionRun {
-        column: fusion::COLUMN.into(),
-        method: format!("{:?}", fusion.method()),
-        models: dense.iter().zip(fusion.shares()).map(share).collect(),
-        dimensions: dimensions as u32,
-        seconds,
-    };
-    let column = VectorColumn { name: fusion::COLUMN.into(), vectors: vectors?, precision: Precision::F32 };
-    Ok(Some(FusedOutput { fusion, column, record }))
 }
 
 /// Finds the candidates of the queries, on a GPU where there is one, and writes them to `path`.
 fn retrieve(
-    run: &Run,
-    (shard, index): (&Shard, u32),
+    Target { run, index, first_chunk, chunks, .. }: Target<'_>,
     path: &str,
-    chunks: &Chunks,
     outputs: &Outputs,
     fused: Option<&FusedOutput>,
     (devices, ledger): (&Devices, &Ledger),
@@ -344,7 +332,7 @@ fn retrieve(
         device: &device,
         interrupt: &run.interrupt,
     };
-    let found = candidates::find(chunks, shard.first_chunk, &outputs.dense, fused.as_ref(), &outputs.sparse, search)?;
+    let found = candidates::find(chunks, first_chunk, &outputs.dense, fused.as_ref(), &outputs.sparse, search)?;
     drop(lease);
     candidates::write(&run.store, path, &found)
 }

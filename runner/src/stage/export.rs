@@ -4,7 +4,12 @@
 //! `NAME_values`, lists of the same length, and `NAME_source`, `model` or `metadata`. The fused vector is a column of its
 //! own.
 
-use std::{error::Error, io, sync::Arc};
+use std::{
+    error::Error,
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use arrow_array::{
     ArrayRef, FixedSizeListArray, Float16Array, Float32Array, Int8Array, ListArray, RecordBatch, StringArray,
@@ -26,6 +31,7 @@ use super::sparse::SparseColumn;
 use crate::{
     batch::Rows,
     error::{Result, StageError},
+    interrupt::Interrupt,
     precision,
     scratch::{Chunks, SparseReader, SparseSource, VectorReader, Vectors},
     source::Chunk,
@@ -38,6 +44,7 @@ const ROW_GROUP: usize = 4096;
 const ELEMENT: &str = "element";
 
 /// One vector column.
+#[derive(Clone)]
 pub struct VectorColumn {
     /// The model's name.
     pub name: String,
@@ -85,26 +92,48 @@ impl VectorColumn {
 }
 
 /// The columns of a file.
-pub struct Columns<'a> {
+pub struct Columns {
     /// The dense models, in the order of the spec, then the fused vector.
-    pub dense: Vec<&'a VectorColumn>,
+    pub dense: Vec<VectorColumn>,
     /// The sparse models, in the order of the spec.
-    pub sparse: Vec<&'a SparseColumn>,
+    pub sparse: Vec<SparseColumn>,
 }
 
-/// Writes the file; it appears whole or not at all.
-pub fn write(store: &Store, path: &str, first_ordinal: u64, chunks: &Chunks, columns: &Columns<'_>) -> Result<Written> {
+/// What was written, and how long that took beside waiting for vectors, in seconds.
+pub struct Exported {
+    /// The file.
+    pub file: Written,
+    /// The time.
+    pub seconds: f64,
+}
+
+/// Writes the file as the vectors come; it appears whole or not at all.
+///
+/// # Errors
+/// If the store fails, vectors are missing, or the run is interrupted.
+pub fn write(
+    store: &Store,
+    path: &str,
+    first_ordinal: u64,
+    chunks: &Chunks,
+    columns: &Columns,
+    interrupt: &Interrupt,
+) -> Result<Exported> {
+    let started = Instant::now();
     let upload = store.upload(path)?;
-    let write = || -> Result<Written, Failed> {
+    let write = || -> Result<Exported, Failed> {
         let schema = schema(columns);
         let mut writer = ArrowWriter::try_new(upload, Arc::clone(&schema), Some(properties(columns)))?;
         let mut readers = Readers::of(columns);
         let mut chunks = chunks.iter();
         let mut ordinal = first_ordinal;
         loop {
+            interrupt.check()?;
             let group: Vec<Chunk> = chunks.by_ref().take(ROW_GROUP).collect::<Result<_>>()?;
             if group.is_empty() {
-                return Ok(writer.into_inner()?.finish()?);
+                let file = writer.into_inner()?.finish()?;
+                let seconds = started.elapsed().saturating_sub(readers.waited()).as_secs_f64();
+                return Ok(Exported { file, seconds });
             }
             writer.write(&batch(&schema, ordinal, &group, columns, &mut readers)?)?;
             writer.flush()?;
@@ -154,7 +183,7 @@ fn encoding(store: &Store, path: &str, error: impl Error + Send + Sync + 'static
     StageError::new(FailureReason::Internal, format!("cannot encode {}", store.uri_of(path))).caused_by(error)
 }
 
-fn schema(columns: &Columns<'_>) -> Arc<Schema> {
+fn schema(columns: &Columns) -> Arc<Schema> {
     let text = |name: &str| Field::new(name, DataType::Utf8, false);
     let mut fields = vec![
         text("id"),
@@ -184,7 +213,7 @@ fn entry(of: DataType) -> Arc<Field> {
 }
 
 /// Text is compressed; the numbers of a vector neither repeat nor compress, and have no useful minimum.
-fn properties(columns: &Columns<'_>) -> WriterProperties {
+fn properties(columns: &Columns) -> WriterProperties {
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_dictionary_enabled(false)
@@ -205,11 +234,16 @@ struct Readers {
 }
 
 impl Readers {
-    fn of(columns: &Columns<'_>) -> Self {
+    fn of(columns: &Columns) -> Self {
         Self {
             dense: columns.dense.iter().map(|column| column.vectors.reader()).collect(),
             sparse: columns.sparse.iter().map(|column| column.vectors.reader()).collect(),
         }
+    }
+
+    fn waited(&self) -> Duration {
+        let dense = self.dense.iter().map(VectorReader::waited);
+        dense.chain(self.sparse.iter().map(SparseReader::waited)).sum()
     }
 }
 
@@ -242,7 +276,7 @@ fn batch(
     schema: &Arc<Schema>,
     first_ordinal: u64,
     chunks: &[Chunk],
-    columns: &Columns<'_>,
+    columns: &Columns,
     readers: &mut Readers,
 ) -> Result<RecordBatch, Failed> {
     let hash = |chunk: &Chunk| hex::encode(Sha256::digest(chunk.text.as_bytes()));

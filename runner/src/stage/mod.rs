@@ -6,6 +6,7 @@ mod dense;
 mod embed;
 mod export;
 mod finalize;
+mod follow;
 mod plan;
 mod publish;
 mod rankings;

@@ -27,6 +27,7 @@ use crate::{
 const QUERY_BATCH: usize = 16;
 
 /// A sparse column.
+#[derive(Clone)]
 pub struct SparseColumn {
     /// The model's name, and the beginning of the names of its columns.
     pub name: String,
@@ -54,7 +55,7 @@ pub struct SparseOutput {
     pub fallbacks: Vec<ModelFallback>,
 }
 
-/// One pass: the model is gone when it is over.
+/// One pass: the model is gone when it is over. `began` gets the column before the first vector of the model is in it.
 #[allow(clippy::too_many_arguments)]
 pub fn pass(
     run: &Run,
@@ -65,6 +66,7 @@ pub fn pass(
     ledger: &Ledger,
     shard: u32,
     progress: &Progress,
+    began: impl FnOnce(&SparseColumn) -> Result<()>,
 ) -> Result<SparseOutput> {
     let options = SparseOptions {
         max_tokens: config.max_tokens.map(|tokens| tokens as usize),
@@ -104,6 +106,8 @@ pub fn pass(
         None
     };
     let mut rows = Sink { file: SparseFile::new()?, chunks: Box::new(chunks.iter()), terms, counts: Counts::default() };
+    let column = SparseColumn { name: config.name.clone(), vectors: rows.file.vectors() };
+    began(&column)?;
     let before = progress.position();
     let texts = chunks.iter().map(|chunk| chunk.map(|chunk| chunk.text));
     let record = turn
@@ -111,11 +115,14 @@ pub fn pass(
             &models,
             texts,
             |done| progress.set(before + done),
-            |window| window.into_iter().try_for_each(|row| rows.take(row)),
+            |window| {
+                window.into_iter().try_for_each(|row| rows.take(row))?;
+                rows.file.flush()
+            },
         )
         .map_err(|error| named(error, chunks))?;
     let asked = embed_queries(model, queries)?;
-    let Sink { file, counts, .. } = rows;
+    let counts = rows.counts;
     let described = SparsePass {
         weights_sha256: model.digest().to_owned(),
         dtype: model.dtype().name().to_owned(),
@@ -128,7 +135,7 @@ pub fn pass(
         message,
     };
     let output = SparseOutput {
-        column: Some(SparseColumn { name: config.name.clone(), vectors: file.finish()? }),
+        column: Some(column),
         queries: (counts.model > 0).then_some(asked),
         record: Some(described),
         fallbacks: counts.missing.into_iter().map(fallback).collect(),
@@ -192,9 +199,10 @@ fn of_metadata(
         counts.entries += vector.indices.len() as u64;
         file.push(SparseSource::Metadata, &vector)?;
     }
+    file.flush()?;
     let record = PassRecord { items: chunks.count(), ..PassRecord::default() };
     Ok(SparseOutput {
-        column: Some(SparseColumn { name: config.name.clone(), vectors: file.finish()? }),
+        column: Some(SparseColumn { name: config.name.clone(), vectors: file.vectors() }),
         record: Some(describe(config, options, terms.vocabulary(), &record, &counts)),
         ..SparseOutput::default()
     })

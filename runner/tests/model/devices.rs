@@ -166,7 +166,8 @@ impl RowModel<String> for Hungry {
 
 fn options(batch: usize, workers: usize, probe: bool) -> PassOptions {
     PassOptions {
-        window: NonZeroUsize::new(100).expect("a window"),
+        // The first window of a pass is an eighth: all texts are in it.
+        window: NonZeroUsize::new(800).expect("a window"),
         batch: TokenBudget(batch),
         tokenizer_threads: NonZeroUsize::MIN,
         workers: NonZeroUsize::new(workers).expect("a worker"),

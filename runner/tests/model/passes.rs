@@ -143,7 +143,8 @@ fn a_vector_that_is_not_finite_is_an_error_that_names_its_row() {
 fn under_ceiling(room: u64) -> Result<(Rows, PassRecord), PassError<&'static str>> {
     let model = Folder::new().load();
     let options = PassOptions {
-        window: NonZeroUsize::new(100).expect("a window"),
+        // The first window of a pass is an eighth: all texts are in it.
+        window: NonZeroUsize::new(800).expect("a window"),
         batch: TokenBudget(320),
         tokenizer_threads: NonZeroUsize::MIN,
         workers: NonZeroUsize::MIN,

@@ -1,7 +1,8 @@
 //! Matrix products by cuBLASLt, with the fastest of its algorithms for each shape.
 //!
 //! The library proposes several algorithms for a product. The first time that a shape comes, up to the next power of two
-//! of its rows, they are timed on the operands at hand, and the fastest is used from then on.
+//! of its rows, they are timed on the operands at hand, and the fastest is used from then on. Small products are not
+//! worth that: they have the first proposal.
 
 #![allow(unsafe_code)]
 
@@ -29,6 +30,8 @@ use super::cuda::{address, driver};
 const PROPOSALS: usize = 8;
 /// Bytes that an algorithm may use beside its operands, as the library's documentation advises for the newest cards.
 const WORKSPACE: usize = 32 << 20;
+/// Multiplications from which on a product is timed: some microseconds of a large card.
+const TIMED_FROM: usize = 1 << 30;
 /// Times that each is timed; the fastest counts, since other work may come between.
 const ROUNDS: usize = 3;
 
@@ -69,6 +72,11 @@ type BlasResult<T> = std::result::Result<T, CublasError>;
 
 fn blas(error: CublasError) -> Error {
     Error::Cuda(Box::new(error))
+}
+
+/// No algorithm computes a product.
+fn none() -> Error {
+    blas(CublasError(sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED))
 }
 
 impl Products {
@@ -118,8 +126,14 @@ impl Products {
         if known.is_some_and(|algorithm| call.with(&algorithm).is_ok()) {
             return Ok(());
         }
-        let fastest = call.fastest()?;
-        call.with(&fastest).map_err(blas)?;
+        let proposals = call.proposals()?;
+        let fastest = if shape.rows * inputs * outputs < TIMED_FROM {
+            proposals.into_iter().find(|algorithm| call.with(algorithm).is_ok()).ok_or_else(none)?
+        } else {
+            let fastest = call.fastest(&proposals)?;
+            call.with(&fastest).map_err(blas)?;
+            fastest
+        };
         self.fastest.lock().unwrap_or_else(PoisonError::into_inner).insert(shape, fastest);
         Ok(())
     }
@@ -193,27 +207,25 @@ impl Call<'_> {
         Ok(usable.collect())
     }
 
-    fn fastest(&self) -> Result<sys::cublasLtMatmulAlgo_t> {
+    fn fastest(&self, proposals: &[sys::cublasLtMatmulAlgo_t]) -> Result<sys::cublasLtMatmulAlgo_t> {
         let event = || self.stream.context().new_event(Some(CUevent_flags::CU_EVENT_DEFAULT)).map_err(driver);
         let (begin, end) = (event()?, event()?);
         let mut fastest: Option<(f32, sys::cublasLtMatmulAlgo_t)> = None;
-        for algorithm in self.proposals()? {
-            if self.with(&algorithm).is_err() {
+        for algorithm in proposals {
+            if self.with(algorithm).is_err() {
                 continue;
             }
             for _ in 0..ROUNDS {
                 begin.record(self.stream).map_err(driver)?;
-                self.with(&algorithm).map_err(blas)?;
+                self.with(algorithm).map_err(blas)?;
                 end.record(self.stream).map_err(driver)?;
                 let millis = begin.elapsed_ms(&end).map_err(driver)?;
                 if fastest.as_ref().is_none_or(|(best, _)| millis < *best) {
-                    fastest = Some((millis, algorithm));
+                    fastest = Some((millis, *algorithm));
                 }
             }
         }
-        fastest
-            .map(|(_, algorithm)| algorithm)
-            .ok_or_else(|| blas(CublasError(sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED)))
+        fastest.map(|(_, algorithm)| algorithm).ok_or_else(none)
     }
 }
 
