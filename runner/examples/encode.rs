@@ -60,6 +60,9 @@ struct Args {
     /// Tokens of a batch; by default 1024, on a card 32768.
     #[arg(long)]
     batch: Option<usize>,
+    /// Where the vectors of a dense model go: rows of f32, little-endian, in the order of the texts.
+    #[arg(long)]
+    vectors: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -119,8 +122,20 @@ fn main() -> Result<(), Box<dyn Error>> {
             };
             let of_model = DenseOptions { max_tokens: Some(args.max_tokens), dtype, ..DenseOptions::default() };
             let model = DenseModel::load("model", &args.model, &of_model, &device)?;
-            let records = &records;
-            Box::new(move || whole_pass(&model, records.iter().map(|record| &record.text), &options))
+            let (records, file) = (&records, &args.vectors);
+            Box::new(move || {
+                let mut bytes = Vec::new();
+                let texts = records.iter().map(|record| &record.text);
+                let tokens = whole_pass(&model, texts, &options, |rows| {
+                    if file.is_some() {
+                        bytes.extend(rows.values().iter().flat_map(|value| value.to_le_bytes()));
+                    }
+                })?;
+                if let Some(file) = file {
+                    fs::write(file, bytes)?;
+                }
+                Ok(tokens)
+            })
         }
         Task::Sparse => {
             let of_model = SparseOptions { max_tokens: Some(args.max_tokens), ..SparseOptions::default() };
@@ -128,7 +143,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let records = &records;
             Box::new(move || {
                 if on_card {
-                    return whole_pass(&model, records.iter().map(|record| &record.text), &options);
+                    return whole_pass(&model, records.iter().map(|record| &record.text), &options, |_| ());
                 }
                 let tokens = tokenized(records, |record| model.encode(&record.text))?;
                 side_by_side(&tokens, budget, workers, |rows| model.embed(rows).map(|_| ()))
@@ -143,7 +158,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                         query: record.query.as_str().into(),
                         document: record.text.as_str().into(),
                     };
-                    return whole_pass(&model, records.iter().map(pair), &options);
+                    return whole_pass(&model, records.iter().map(pair), &options, |_| ());
                 }
                 let tokens = tokenized(records, |record| model.encode(&record.query, &record.text))?;
                 side_by_side(&tokens, budget, workers, |rows| model.score(rows).map(|_| ()))
@@ -173,9 +188,14 @@ fn whole_pass<M: RowModel<I>, I: Send + Sync>(
     model: &M,
     items: impl Iterator<Item = I> + Send,
     options: &PassOptions,
+    mut sink: impl FnMut(M::Rows),
 ) -> Result<u64, Box<dyn Error>> {
     let replica = Replica::new(model, Memory::default());
-    Ok(run(&[replica], items.map(Ok::<_, Infallible>), options, |_| (), |_, _| Ok(()))?.tokens)
+    let sink = |_, rows| {
+        sink(rows);
+        Ok(())
+    };
+    Ok(run(&[replica], items.map(Ok::<_, Infallible>), options, |_| (), sink)?.tokens)
 }
 
 fn tokenized(

@@ -139,22 +139,7 @@ impl Tokenizer {
         texts: &[T],
         threads: NonZeroUsize,
     ) -> Result<Vec<Tokens>, TextError> {
-        let share = texts.len().div_ceil(threads.get()).max(1);
-        let encode_share = |first: usize, texts: &[T]| -> Result<Vec<Tokens>, TextError> {
-            (first..).zip(texts).map(|(row, text)| self.encode_row(row, text.as_ref())).collect()
-        };
-        thread::scope(|scope| {
-            let workers: Vec<_> = (0..)
-                .step_by(share)
-                .zip(texts.chunks(share))
-                .map(|(first, texts)| scope.spawn(move || encode_share(first, texts)))
-                .collect();
-            let mut encoded = Vec::with_capacity(texts.len());
-            for worker in workers {
-                encoded.extend(worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
-            }
-            Ok(encoded)
-        })
+        encode_side_by_side(texts, threads, |row, text| self.encode_row(row, text.as_ref()))
     }
 
     /// Encodes a pair of texts into one sequence; of one that is too long, the longer text is cut first.
@@ -213,6 +198,34 @@ impl Tokenizer {
         }
         Ok(truncate(&encoding, self.max_tokens, self.cut))
     }
+}
+
+/// The tokens of items in their order, with up to `threads` threads; `encode` gets each item with its row.
+///
+/// # Errors
+/// That of the first item that cannot be encoded.
+pub fn encode_side_by_side<I: Sync, E: Send>(
+    items: &[I],
+    threads: NonZeroUsize,
+    encode: impl Fn(usize, &I) -> Result<Tokens, E> + Sync,
+) -> Result<Vec<Tokens>, E> {
+    let share = items.len().div_ceil(threads.get()).max(1);
+    let encode_share = |first: usize, items: &[I]| -> Result<Vec<Tokens>, E> {
+        (first..).zip(items).map(|(row, item)| encode(row, item)).collect()
+    };
+    let encode_share = &encode_share;
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..)
+            .step_by(share)
+            .zip(items.chunks(share))
+            .map(|(first, items)| scope.spawn(move || encode_share(first, items)))
+            .collect();
+        let mut encoded = Vec::with_capacity(items.len());
+        for worker in workers {
+            encoded.extend(worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+        }
+        Ok(encoded)
+    })
 }
 
 /// Cuts the tokens of the text, never the special tokens around it, until the whole is `max_tokens` long.

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     batched::RowModel,
     ops::{Activation, activate},
-    text::{Tokenizer, Tokens},
+    text::{Tokenizer, Tokens, encode_side_by_side},
 };
 
 /// What Qwen3-Reranker's model card puts before, within and behind a pair.
@@ -168,11 +168,10 @@ impl RowModel<Pair> for Reranker {
         pair.query.len() + pair.document.len()
     }
 
-    fn encode_items(&self, pairs: &[Pair], _: NonZeroUsize) -> Result<Vec<Tokens>, ModelError> {
-        let encode = |(row, pair): (usize, &Pair)| {
+    fn encode_items(&self, pairs: &[Pair], threads: NonZeroUsize) -> Result<Vec<Tokens>, ModelError> {
+        encode_side_by_side(pairs, threads, |row, pair| {
             self.encode(&pair.query, &pair.document).map_err(|error| error.at_row(|_| row))
-        };
-        pairs.iter().enumerate().map(encode).collect()
+        })
     }
 
     fn compute(&self, rows: &[&Tokens]) -> Result<Vec<Score>, ModelError> {

@@ -206,8 +206,14 @@ impl<T: ValidAsZeroBits + candle_core::cuda_backend::cudarc::driver::DeviceRepr>
     }
 }
 
+/// Copies to the card that a thread has under way: they stand behind the work of other threads, and a thread that waited
+/// for one of them would leave the card without its next work.
+const COPIES_UNDER_WAY: usize = 8;
+
 thread_local! {
-    static UP: RefCell<Option<Staging<u32>>> = const { RefCell::new(None) };
+    /// Taken in turn, from the first number on.
+    static UP: RefCell<(usize, [Option<Staging<u32>>; COPIES_UNDER_WAY])> =
+        const { RefCell::new((0, [const { None }; COPIES_UNDER_WAY])) };
     static DOWN: RefCell<Option<Staging<u32>>> = const { RefCell::new(None) };
 }
 
@@ -236,7 +242,9 @@ pub(super) fn upload(values: &[u32], device: &CudaDevice) -> Result<Tensor> {
     if values.is_empty() {
         return Ok(out);
     }
-    UP.with_borrow_mut(|slot| {
+    UP.with_borrow_mut(|(next, slots)| {
+        let slot = &mut slots[*next];
+        *next = (*next + 1) % COPIES_UNDER_WAY;
         let staging = Staging::room(slot, values.len(), CU_MEMHOSTALLOC_WRITECOMBINED, stream.context())?;
         let memory = &mut staging.memory.as_mut_slice().map_err(driver)?[..values.len()];
         memory.copy_from_slice(values);

@@ -50,7 +50,9 @@ struct Shape {
 /// The products of one device.
 pub(super) struct Products {
     handle: Handle,
-    workspace: CudaSlice<u8>,
+    /// Held while a product is queued. It may be several launches, which hand the workspace from one to the next: those
+    /// of another thread's product between them would write into it, and the sums would be wrong.
+    workspace: Mutex<CudaSlice<u8>>,
     fastest: Mutex<HashMap<Shape, sys::cublasLtMatmulAlgo_t>>,
 }
 
@@ -84,7 +86,8 @@ impl Products {
         stream.context().bind_to_thread().map_err(driver)?;
         // SAFETY: nothing is read from it that the library has not written.
         let workspace = unsafe { stream.alloc(WORKSPACE) }.map_err(driver)?;
-        Ok(Self { handle: Handle(result::create_handle().map_err(blas)?), workspace, fastest: Mutex::default() })
+        let handle = Handle(result::create_handle().map_err(blas)?);
+        Ok(Self { handle, workspace: Mutex::new(workspace), fastest: Mutex::default() })
     }
 
     /// `out` = `x`⋅`weight`ᵀ + `bias` + `residual`; all are contiguous and of one type.
@@ -156,7 +159,8 @@ impl Call<'_> {
     fn with(&self, algorithm: &sys::cublasLtMatmulAlgo_t) -> BlasResult<()> {
         let alpha = 1f32;
         let [weight, x, added, out] = self.addresses;
-        let (workspace, _) = self.products.workspace.device_ptr(self.stream);
+        let held = self.products.workspace.lock().unwrap_or_else(PoisonError::into_inner);
+        let (workspace, _) = held.device_ptr(self.stream);
         // SAFETY: the layouts describe the operands, whose sizes were compared.
         unsafe {
             result::matmul(
