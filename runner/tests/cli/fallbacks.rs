@@ -160,7 +160,7 @@ fn an_optional_model_that_fails_while_its_rows_are_written_leaves_no_trace_in_th
     let found = fallback(&world, &result, "dense").expect("a fallback");
     assert_eq!((found.reason, found.source), (FallbackReason::ExecutionFailed, FallbackSource::Runtime));
     let batches = batches(&world);
-    assert_eq!(batches.iter().map(|batch| batch.num_rows()).sum::<usize>(), 5);
+    assert_eq!(batches[0].num_rows(), 5);
     assert!(batches[0].column_by_name("tiny").is_some());
     assert!(batches[0].column_by_name("other").is_none() && batches[0].column_by_name("fused").is_none());
     let data = |name: &&String| name.contains("shard") && name.ends_with(".parquet") && !name.contains("candidates");
