@@ -23,7 +23,7 @@ pub struct GpuSpec {
     #[serde(default = "default_count")]
     #[schemars(range(min = 0, max = 16))]
     pub count: u32,
-    /// The most memory of each accelerator that may be in use, in bytes: a quantity such as `12Gi`, which is the
+    /// The most memory of each accelerator that the run may use, in bytes: a quantity such as `12Gi`, which is the
     /// default, or `max` for all that it has. It says nothing of a run on the CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 18), regex(pattern = r"^(max|[1-9][0-9]*(\.[0-9]+)?(k|Ki|[MGTP]i?)?)$"))]

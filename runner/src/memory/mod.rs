@@ -22,10 +22,16 @@ const SOFT: f64 = 0.83;
 /// Where the default ceiling has that limit, in bytes.
 const SOFT_OF_DEFAULT: u64 = 10 << 30;
 
+/// What a device that was only just opened has in use for this process, at most, in bytes. What is in use beyond it is
+/// not this process's.
+const OPENED: u64 = 1 << 30;
+
 /// The memory of the process or of a device, and the ceiling that it has to stay under.
 #[derive(Clone, Debug)]
 pub struct Memory {
     source: Arc<dyn MemorySource>,
+    /// What others held on the device when it was opened, in bytes. It is no part of any figure here.
+    others: u64,
     ceiling: Option<u64>,
 }
 
@@ -38,17 +44,19 @@ impl Default for Memory {
 impl Memory {
     /// The memory of this process, under a ceiling in bytes where one is given.
     pub fn of_process(ceiling: Option<u64>) -> Self {
-        Self { source: Arc::new(Process), ceiling }
+        Self { source: Arc::new(Process), others: 0, ceiling }
     }
 
-    /// The memory of a device, under a ceiling that is never more than the device has.
+    /// The memory of a device that was just opened, under a ceiling that is never more than others leave of it.
     pub fn of_device(source: Arc<dyn MemorySource>, ceiling: MemoryCeiling) -> Self {
         let asked = match ceiling {
             MemoryCeiling::Bytes(bytes) => Some(bytes),
             MemoryCeiling::Max => None,
         };
-        let ceiling = asked.into_iter().chain(source.total()).min();
-        Self { source, ceiling }
+        let others = source.used().saturating_sub(OPENED);
+        let left = source.total().map(|total| total.saturating_sub(others));
+        let ceiling = asked.into_iter().chain(left).min();
+        Self { source, others, ceiling }
     }
 
     /// What the figures are of: `process`, `nvml` or `driver`.
@@ -56,9 +64,10 @@ impl Memory {
         self.source.name()
     }
 
-    /// What is in use now, in bytes; 0 where the system does not say.
+    /// What is in use now, in bytes; 0 where the system does not say. What others took after the device was opened is in
+    /// it.
     pub fn used(&self) -> u64 {
-        self.source.used()
+        self.source.used().saturating_sub(self.others)
     }
 
     /// The ceiling, in bytes; without one there is no end.
@@ -92,7 +101,7 @@ impl Memory {
 
     /// The largest use since the mark, in bytes, where it is measured; else what is in use now.
     pub fn peak(&self) -> u64 {
-        self.source.peak().unwrap_or_else(|| self.used())
+        self.source.peak().map_or_else(|| self.used(), |peak| peak.saturating_sub(self.others))
     }
 }
 
@@ -100,9 +109,11 @@ impl Memory {
 mod tests {
     use super::*;
 
-    /// A card with that much memory.
+    const GIB: u64 = 1 << 30;
+
+    /// A card with that much memory, and the bytes of it that are in use.
     #[derive(Debug)]
-    struct Card(Option<u64>);
+    struct Card(Option<u64>, u64);
 
     impl MemorySource for Card {
         fn name(&self) -> &'static str {
@@ -110,7 +121,7 @@ mod tests {
         }
 
         fn used(&self) -> u64 {
-            7
+            self.1
         }
 
         fn total(&self) -> Option<u64> {
@@ -126,9 +137,8 @@ mod tests {
 
     #[test]
     fn the_soft_limit_is_10gi_under_the_default_and_83_percent_under_any_other_ceiling() {
-        const GIB: u64 = 1 << 30;
         let limits = |total: Option<u64>, ceiling: MemoryCeiling| {
-            let memory = Memory::of_device(Arc::new(Card(total)), ceiling);
+            let memory = Memory::of_device(Arc::new(Card(total, 7)), ceiling);
             (memory.ceiling(), memory.soft_limit())
         };
         let percent = |bytes: u64| (bytes as f64 * 0.83) as u64;
@@ -142,6 +152,17 @@ mod tests {
 
     #[test]
     fn what_is_not_measured_is_sampled() {
-        assert_eq!(Memory::of_device(Arc::new(Card(None)), MemoryCeiling::Max).peak(), 7);
+        assert_eq!(Memory::of_device(Arc::new(Card(None, 7)), MemoryCeiling::Max).peak(), 7);
+    }
+
+    #[test]
+    fn what_others_hold_does_not_count_and_is_not_there_to_take() {
+        let held = |bytes| {
+            let memory = Memory::of_device(Arc::new(Card(Some(80 * GIB), bytes)), MemoryCeiling::OF_DEVICE);
+            (memory.used(), memory.peak(), memory.ceiling())
+        };
+        assert_eq!(held(GIB / 2), (GIB / 2, GIB / 2, 12 * GIB), "the process's own");
+        assert_eq!(held(41 * GIB), (GIB, GIB, 12 * GIB));
+        assert_eq!(held(75 * GIB), (GIB, GIB, 6 * GIB), "little is left");
     }
 }
