@@ -15,6 +15,6 @@ if [[ -z ${KUBEBUILDER_ASSETS:-} ]]; then
     export KUBEBUILDER_ASSETS
 fi
 mkdir -p target/cluster
-exec target/debug/devcluster --dir "$PWD/target/cluster" --gpus 8 \
-    --image "embedrun.test/operator=$PWD/target/debug/embedrun-operator:/usr/local/bin/embedrun-operator" \
-    --image "embedrun.test/runner=$PWD/target/debug/embedrun:/usr/local/bin/embedrun"
+exec "$built"/devcluster --dir "$PWD/target/cluster" --gpus 8 \
+    --image "embedrun.test/operator=$built/embedrun-operator:/usr/local/bin/embedrun-operator" \
+    --image "embedrun.test/runner=$built/embedrun:/usr/local/bin/embedrun"

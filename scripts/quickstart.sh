@@ -63,9 +63,9 @@ if [[ $existing == 0 ]]; then
         export KUBEBUILDER_ASSETS
     fi
     rm -rf "$work/out" "$work/cluster" "$work/kubeconfig.path" && mkdir -p "$work/out"
-    target/debug/devcluster --dir "$work/cluster" --gpus 8 \
-        --image "embedrun.test/operator=$PWD/target/debug/embedrun-operator:/usr/local/bin/embedrun-operator" \
-        --image "embedrun.test/runner=$PWD/target/debug/embedrun:/usr/local/bin/embedrun" \
+    "$built"/devcluster --dir "$work/cluster" --gpus 8 \
+        --image "embedrun.test/operator=$built/embedrun-operator:/usr/local/bin/embedrun-operator" \
+        --image "embedrun.test/runner=$built/embedrun:/usr/local/bin/embedrun" \
         >"$work/kubeconfig.path" 2>"$work/cluster.log" &
     cluster_pid=$!
     # It names the kubeconfig once everything is up.
@@ -167,10 +167,10 @@ if [[ $existing == 0 ]]; then
     echo "output:  target/quickstart/out/runs/$revision/docs/"
     ls "$work/out/runs/$revision/docs"
     say "embedrun summary show target/quickstart/out/runs/$revision/docs/processing_summary.json"
-    target/debug/embedrun summary show "$work/out/runs/$revision/docs/processing_summary.json"
+    "$built"/embedrun summary show "$work/out/runs/$revision/docs/processing_summary.json"
     for question in "Which pods hold a GPU?" "Is a shard that is committed computed again after a restart?"; do
         say "$question"
-        target/debug/embedrun search -f "$manifest" --volume "models=$work/models" --volume "vectors=$work/out" \
+        "$built"/embedrun search -f "$manifest" --volume "models=$work/models" --volume "vectors=$work/out" \
             --collection docs -k 3 "$question"
     done
 fi

@@ -2,7 +2,10 @@
 #
 #   require TOOL "how to get it"      an executable in PATH
 #   require_bwrap                     Debian's bubblewrap, installed where that needs no password
+#
+# `built` is the folder of what `cargo build` makes, absolute.
 
+built=$(realpath -m "${CARGO_TARGET_DIR:-target}")/debug
 missing=0
 require() {
     command -v "$1" >/dev/null && return
