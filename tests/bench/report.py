@@ -22,8 +22,7 @@ def machine() -> str:
 
 def table(results: list[dict], flop_per_token: int) -> str:
     """All contestants of a case; the first is the project, whose rate the last column divides by each row's."""
-    own = results[0]["tokens_per_second"]
-    floor = next((row["tokens_per_second"] for row in results if row["peer"] == "matrix products alone"), None)
+    floor = next((row for row in results if row["peer"] == "matrix products alone"), None)
     lines = [
         "| | setting | tokens/s | slowest – fastest | GFLOP/s | of the matrix rate | peak MB | embedrun is |",
         "|---|---|---|---|---|---|---|---|",
@@ -38,12 +37,23 @@ def table(results: list[dict], flop_per_token: int) -> str:
             f"{rate:,}",
             spread,
             f"{rate * flop_per_token / 1e9:.0f}",
-            f"{100 * rate / floor:.0f} %" if floor else "",
-            f"{row['peak_rss_mb']:,}",
-            f"{own / rate:.2f} ×" if row is not results[0] else "",
+            f"{100 * median(ratios(row, floor)):.0f} %" if floor else "",
+            f"{row['peak_rss_mb']:,.0f}",
+            times(ratios(results[0], row)) if row is not results[0] else "",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def ratios(row: dict, other: dict) -> list[float]:
+    """How many times as fast as the other in each round: the two ran one after the other, in the same mood of the
+    machine, which medians taken from different rounds do not."""
+    pairs = zip(row["seconds"], other["seconds"], strict=True)
+    return [(row["tokens"] / seconds) / (other["tokens"] / others) for seconds, others in pairs]
+
+
+def times(values: list[float]) -> str:
+    return f"{median(values):.2f} × ({min(values):.2f} – {max(values):.2f})"
 
 
 def caption(results: list[dict], command: str) -> str:
@@ -52,7 +62,7 @@ def caption(results: list[dict], command: str) -> str:
     texts = f"{about['texts']:,} texts of {about['tokens'] / about['texts']:.0f} tokens on average; "
     versions = ", ".join(sorted({f"{row['peer']} {row['version']}" for row in results}))
     return (
-        f"{texts}medians of {rounds} rounds, in each of which everyone makes one pass.\n"
+        f"{texts}medians of {rounds} rounds, in each of which everyone makes one pass; ratios are those of a round.\n"
         f"{machine()}.\n"
         f"{versions}.\n"
         f"`{command}`"

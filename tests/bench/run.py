@@ -14,6 +14,7 @@ import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import known_items
 import report
@@ -116,13 +117,15 @@ def end_to_end(name: str, repeat: int) -> None:
         results = rounds(contestants, repeat)
     keep(name, results)
     alone, whole = results
+    shares = [100 * ratio for ratio in report.ratios(whole, alone)]
+    share = f"{median(shares):.0f} % ({min(shares):.0f} – {max(shares):.0f})"
     text = (
         "| | tokens | seconds | tokens/s | of the model's own rate | peak MB |\n"
         "|---|---|---|---|---|---|\n"
         f"| the model's own rate, in memory | {alone['tokens']:,} | {report.spread(alone)} "
-        f"| {alone['tokens_per_second']:,} | | {alone['peak_rss_mb']:,} |\n"
+        f"| {alone['tokens_per_second']:,} | | {alone['peak_rss_mb']:,.0f} |\n"
         f"| `embedrun run`, JSON Lines to Parquet | {whole['tokens']:,} | {report.spread(whole)} "
-        f"| {whole['tokens_per_second']:,} | {100 * whole['tokens_per_second'] / alone['tokens_per_second']:.0f} % "
+        f"| {whole['tokens_per_second']:,} | {share} "
         f"| {whole['peak_rss_mb']:,} |\n\n"
         f"{report.caption(results, command(name, repeat))}"
     )
