@@ -46,13 +46,24 @@ pub struct Scratch {
     keys: Packed,
     values: Packed,
     scores: Vec<f32>,
+    /// Tokens of the sequence.
+    length: usize,
+    /// Multiplied with the scores.
+    scale: f32,
     /// Of every row of the block, one by the sum of its exponentials.
     inverses: [f32; MOST_ROWS],
 }
 
 impl Default for Scratch {
     fn default() -> Self {
-        Self { keys: Packed::default(), values: Packed::default(), scores: Vec::new(), inverses: [0.0; MOST_ROWS] }
+        Self {
+            keys: Packed::default(),
+            values: Packed::default(),
+            scores: Vec::new(),
+            length: 0,
+            scale: 1.0,
+            inverses: [0.0; MOST_ROWS],
+        }
     }
 }
 
@@ -69,7 +80,7 @@ pub struct KeysAndValues<'a> {
     pub width: usize,
     /// Values between the starts of two rows.
     pub stride: usize,
-    /// Multiplied with the scores.
+    /// Multiplied with the scores; more than 0.
     pub scale: f32,
 }
 
@@ -78,8 +89,9 @@ impl Scratch {
     pub fn take(&mut self, of: KeysAndValues<'_>) {
         let KeysAndValues { keys, values, length, width, stride, scale } = of;
         self.keys.pack_transposed(keys, length, width, stride);
-        self.keys.scale(scale);
+        self.keys.widen();
         self.values.pack(values, width, length, stride);
+        (self.length, self.scale) = (length, scale);
     }
 
     /// The contexts of the `queries` of the sequence, given by position; row N of `out` (rows `out_stride` apart) is
@@ -93,30 +105,30 @@ impl Scratch {
         out: &mut [f32],
         out_stride: usize,
     ) {
-        let length = self.keys.columns();
-        let rows = (SCORES / 4 / length.max(1)).clamp(TILE_ROWS, MOST_ROWS) / TILE_ROWS * TILE_ROWS;
+        let wide = self.keys.columns();
+        let rows = (SCORES / 4 / wide.max(1)).clamp(TILE_ROWS, MOST_ROWS) / TILE_ROWS * TILE_ROWS;
         for first in queries.clone().step_by(rows) {
             let block = first..queries.end.min(first + rows);
             let in_sight = sees(block.start).start..sees(block.end - 1).end;
             // What is in sight is written before it is read.
-            self.scores.resize(self.scores.len().max(block.len() * length), 0.0);
+            self.scores.resize(self.scores.len().max(block.len() * wide), 0.0);
             let of_block = Rows {
                 values: &head.queries[(first - queries.start) * head.stride..],
                 count: block.len(),
                 stride: head.stride,
             };
             let columns = Part { columns: in_sight.clone(), depth: 0..self.keys.depth() };
-            product_with_part(of_block, &self.keys, columns, Finish::default(), &mut self.scores, length);
-            let rows = block.clone().zip(self.scores.chunks_exact_mut(length)).zip(&mut self.inverses);
+            product_with_part(of_block, &self.keys, columns, Finish::default(), &mut self.scores, wide);
+            let rows = block.clone().zip(self.scores.chunks_exact_mut(wide)).zip(&mut self.inverses);
             for ((query, scores), inverse) in rows {
                 let keys = sees(query);
                 // Keys that other queries of the block see.
                 scores[in_sight.start..keys.start].fill(0.0);
                 scores[keys.end..in_sight.end].fill(0.0);
                 let bias = head.bias.map(|bias| &bias.by_distance[bias.centre + keys.start - query..][..keys.len()]);
-                *inverse = 1.0 / arch().dispatch(Exponentials { row: &mut scores[keys], bias });
+                *inverse = 1.0 / arch().dispatch(Exponentials { row: &mut scores[keys], scale: self.scale, bias });
             }
-            let weights = Rows { values: &self.scores[in_sight.start..], count: block.len(), stride: length };
+            let weights = Rows { values: &self.scores[in_sight.start..], count: block.len(), stride: wide };
             let width = self.values.columns();
             let depth = Part { columns: 0..width, depth: in_sight };
             let place = &mut out[(first - queries.start) * out_stride..];
@@ -127,9 +139,11 @@ impl Scratch {
     }
 }
 
-/// The exponentials of row + bias, relative to that of the largest, in place; the answer is their sum.
+/// The exponentials of row ⋅ scale + bias, relative to that of the largest, in place; the answer is their sum.
 struct Exponentials<'a> {
     row: &'a mut [f32],
+    /// More than 0.
+    scale: f32,
     bias: Option<&'a [f32]>,
 }
 
@@ -138,28 +152,30 @@ impl WithSimd for Exponentials<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> f32 {
-        let Self { row, bias } = self;
+        let Self { row, scale, bias } = self;
+        let mut scale = simd.splat_f32s(scale);
         if let Some(bias) = bias {
             zip(
                 simd,
                 row,
                 bias,
                 #[inline(always)]
-                |x, bias| simd.add_f32s(x, bias),
+                |x, bias| simd.mul_add_f32s(x, scale, bias),
             );
+            scale = simd.splat_f32s(1.0);
         }
-        let largest = simd.splat_f32s(largest(simd, row));
+        let less = simd.neg_f32s(simd.mul_f32s(simd.splat_f32s(largest(simd, row)), scale));
         let (head, tail) = S::as_mut_simd_f32s(row);
         let mut sum = simd.splat_f32s(0.0);
         for value in head.iter_mut() {
-            *value = exp(simd, simd.sub_f32s(*value, largest));
+            *value = exp(simd, simd.mul_add_f32s(*value, scale, less));
             sum = simd.add_f32s(sum, *value);
         }
         map(
             simd,
             tail,
             #[inline(always)]
-            |x| exp(simd, simd.sub_f32s(x, largest)),
+            |x| exp(simd, simd.mul_add_f32s(x, scale, less)),
         );
         simd.reduce_sum_f32s(sum) + tail.iter().sum::<f32>()
     }

@@ -16,6 +16,7 @@ pub mod int8;
 pub mod math;
 pub mod matmul;
 pub mod norm;
+mod packed;
 mod prefetch;
 pub mod rows;
 

@@ -7,15 +7,16 @@
 
 use std::ops::Range;
 
-use aligned_vec::{AVec, ConstAlign};
 use pulp::{NullaryFnOnce, Simd, WithSimd};
 
 use crate::{
     Activation, arch,
     math::{activate, load, map, store},
+    packed::tile_vectors,
     prefetch::{LINE, prefetch},
-    rows::scale,
 };
+
+pub use crate::packed::{Packed, panel_width};
 
 /// Rows of a register tile.
 pub const TILE_ROWS: usize = 6;
@@ -25,104 +26,8 @@ pub const BLOCK_ROWS: usize = 192;
 const STEPS: usize = 4;
 /// Depth that is summed up at a time, so that a panel of it stays in the first cache.
 const BLOCK_DEPTH: usize = 384;
-
-/// Vectors of a register tile's row: all that fit the registers beside one of the other operands.
-const fn tile_vectors(registers: usize) -> usize {
-    if registers >= 32 { 4 } else { 2 }
-}
-
-/// The width of a panel on this processor, in columns.
-pub fn panel_width() -> usize {
-    struct Width;
-    impl WithSimd for Width {
-        type Output = usize;
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, _: S) -> usize {
-            tile_vectors(S::REGISTER_COUNT) * S::F32_LANES
-        }
-    }
-    arch().dispatch(Width)
-}
-
-/// A matrix, depth × columns, in panels.
-#[derive(Clone, Debug)]
-pub struct Packed {
-    columns: usize,
-    depth: usize,
-    width: usize,
-    /// At the beginning of a cache line, so that no vector lies in two.
-    panels: AVec<f32, ConstAlign<LINE>>,
-}
-
-impl Default for Packed {
-    fn default() -> Self {
-        Self { columns: 0, depth: 0, width: 0, panels: AVec::new(LINE) }
-    }
-}
-
-impl Packed {
-    /// Packs the transpose of `rows` (columns × depth), as a linear layer stores its weight. Between the starts of two
-    /// rows are `stride` values.
-    pub fn transposed(rows: &[f32], columns: usize, depth: usize, stride: usize) -> Self {
-        let mut packed = Self::default();
-        packed.pack_transposed(rows, columns, depth, stride);
-        packed
-    }
-
-    /// Like [`Packed::transposed`], into the memory that is there.
-    pub fn pack_transposed(&mut self, rows: &[f32], columns: usize, depth: usize, stride: usize) {
-        self.reset(columns, depth);
-        let width = self.width;
-        for (panel, first) in self.panels.chunks_exact_mut(depth.max(1) * width).zip((0..columns).step_by(width)) {
-            for column in first..columns.min(first + width) {
-                let row = &rows[column * stride..][..depth];
-                for (value, place) in row.iter().zip(panel[column - first..].iter_mut().step_by(width)) {
-                    *place = *value;
-                }
-            }
-        }
-    }
-
-    /// Packs `rows` (depth × columns); between the starts of two rows are `stride` values.
-    pub fn pack(&mut self, rows: &[f32], columns: usize, depth: usize, stride: usize) {
-        self.reset(columns, depth);
-        let width = self.width;
-        for (panel, first) in self.panels.chunks_exact_mut(depth.max(1) * width).zip((0..columns).step_by(width)) {
-            let count = width.min(columns - first);
-            for (place, row) in panel.chunks_exact_mut(width).zip(rows.chunks(stride)) {
-                place[..count].copy_from_slice(&row[first..][..count]);
-            }
-        }
-    }
-
-    /// Multiplies every value with the `factor`.
-    pub fn scale(&mut self, factor: f32) {
-        scale(&mut self.panels, factor);
-    }
-
-    fn reset(&mut self, columns: usize, depth: usize) {
-        self.width = panel_width();
-        (self.columns, self.depth) = (columns, depth);
-        self.panels.clear();
-        self.panels.resize(columns.div_ceil(self.width) * depth * self.width, 0.0);
-    }
-
-    /// A part of the depth of a panel.
-    #[inline(always)]
-    fn panel(&self, panel: usize, from: usize, depth: usize) -> &[f32] {
-        &self.panels[(panel * self.depth + from) * self.width..][..depth * self.width]
-    }
-
-    /// The columns.
-    pub fn columns(&self) -> usize {
-        self.columns
-    }
-
-    /// The depth, the length of the sums.
-    pub fn depth(&self) -> usize {
-        self.depth
-    }
-}
+/// Bytes of panels that stay in the second cache together, so that there is nothing to ask for ahead.
+const NEAR: usize = 128 * 1024;
 
 /// Rows of activations, `count` of them, `stride` values apart.
 #[derive(Clone, Copy, Debug)]
@@ -148,7 +53,7 @@ pub struct Finish<'a> {
 
 /// `out` = finish(`a` ⋅ `b`). Rows of `out` are `out_stride` values apart, which is at least the columns of `b`.
 pub fn product(a: Rows<'_>, b: &Packed, finish: Finish<'_>, out: &mut [f32], out_stride: usize) {
-    let part = Part { columns: 0..b.columns, depth: 0..b.depth };
+    let part = Part { columns: 0..b.columns(), depth: 0..b.depth() };
     arch().dispatch(Product { a, b, part, finish, out, out_stride });
 }
 
@@ -193,8 +98,9 @@ impl Product<'_> {
     fn run<S: Simd, const V: usize>(self, simd: S) {
         let Self { a, b, part, finish, out, out_stride } = self;
         let width = V * S::F32_LANES;
-        assert_eq!(width, b.width, "a matrix is packed for the processor that uses it");
+        assert_eq!(width, b.width(), "a matrix is packed for the processor that uses it");
         let panels = part.columns.start / width..part.columns.end.div_ceil(width);
+        let large = size_of::<f32>() * panels.len() * width * part.depth.len().min(BLOCK_DEPTH) > NEAR;
         for first_row in (0..a.count).step_by(BLOCK_ROWS) {
             let rows = BLOCK_ROWS.min(a.count - first_row);
             for from in part.depth.clone().step_by(BLOCK_DEPTH) {
@@ -208,14 +114,16 @@ impl Product<'_> {
                     let next = b.panel(next, from, depth);
                     let mut next = next.chunks(next.len().div_ceil(tiles).next_multiple_of(LINE / size_of::<f32>()));
                     let (panel, _) = S::as_simd_f32s(b.panel(panel, from, depth));
-                    let columns = width.min(b.columns - first_column);
+                    let columns = width.min(b.columns() - first_column);
                     let mut row = first_row;
                     while row < first_row + rows {
                         let height = TILE_ROWS.min(first_row + rows - row);
                         let place = row * out_stride + first_column;
-                        prefetch(next.next().unwrap_or_default());
-                        for next_row in (row + height..first_row + rows).take(TILE_ROWS) {
-                            prefetch(&out[next_row * out_stride + first_column..][..columns]);
+                        if large {
+                            prefetch(next.next().unwrap_or_default());
+                            for next_row in (row + height..first_row + rows).take(TILE_ROWS) {
+                                prefetch(&out[next_row * out_stride + first_column..][..columns]);
+                            }
                         }
                         let tile = Tile::<S> {
                             simd,
@@ -230,7 +138,7 @@ impl Product<'_> {
                             residual: finish
                                 .residual
                                 .filter(|_| last)
-                                .map(|residual| (&residual[row * b.columns + first_column..], b.columns)),
+                                .map(|residual| (&residual[row * b.columns() + first_column..], b.columns())),
                         };
                         match height {
                             1 => simd.vectorize(Height::<S, 1, V>(tile)),
@@ -461,12 +369,12 @@ impl LargestProduct<'_> {
     fn run<S: Simd, const V: usize>(self, simd: S) {
         let Self { a, b, groups, out } = self;
         let width = V * S::F32_LANES;
-        assert_eq!(width, b.width, "a matrix is packed for the processor that uses it");
+        assert_eq!(width, b.width(), "a matrix is packed for the processor that uses it");
         // A panel meets all rows while it is in the first cache.
-        for (panel, first_column) in b.panels.chunks_exact(b.depth.max(1) * width).zip((0..b.columns).step_by(width)) {
+        for (panel, first_column) in b.panels().zip((0..b.columns()).step_by(width)) {
             let (panel, _) = S::as_simd_f32s(panel);
-            let columns = width.min(b.columns - first_column);
-            for (group, out) in groups.iter().zip(out.chunks_exact_mut(b.columns)) {
+            let columns = width.min(b.columns() - first_column);
+            for (group, out) in groups.iter().zip(out.chunks_exact_mut(b.columns())) {
                 let out = &mut out[first_column..][..columns];
                 let mut row = group.start;
                 while row < group.end {
