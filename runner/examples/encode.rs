@@ -6,13 +6,10 @@
 use std::{
     convert::Infallible,
     error::Error,
-    fs,
+    fs, io,
     num::NonZeroUsize,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     thread,
     time::Instant,
 };
@@ -21,13 +18,12 @@ use candle_core::Device;
 use clap::{Parser, ValueEnum};
 use crds::v1alpha1::Dtype;
 use runner::{
-    batch::{TokenBudget, last_batches},
+    batch::TokenBudget,
     batched::{PassOptions, Replica, RowModel, run},
     cli::DeviceKind,
     gpu::driver,
     memory::Memory,
-    model::{DenseModel, DenseOptions, ModelError, Pair, Reranker, SparseModel, SparseOptions},
-    text::Tokens,
+    model::{DenseModel, DenseOptions, Pair, Reranker, SparseModel, SparseOptions},
 };
 use serde::Deserialize;
 
@@ -54,6 +50,9 @@ struct Args {
     /// Repetitions that are timed, after one that is not.
     #[arg(long, default_value_t = 3)]
     repeat: usize,
+    /// Print {} when ready, and make a pass for each line of the standard input instead.
+    #[arg(long)]
+    paced: bool,
     /// Threads that compute; by default the number of cores, on a card two.
     #[arg(long)]
     workers: Option<NonZeroUsize>,
@@ -141,37 +140,35 @@ fn main() -> Result<(), Box<dyn Error>> {
             let of_model = SparseOptions { max_tokens: Some(args.max_tokens), ..SparseOptions::default() };
             let model = SparseModel::load("model", &args.model, of_model, &device)?;
             let records = &records;
-            Box::new(move || {
-                if on_card {
-                    return whole_pass(&model, records.iter().map(|record| &record.text), &options, |_| ());
-                }
-                let tokens = tokenized(records, |record| model.encode(&record.text))?;
-                side_by_side(&tokens, budget, workers, |rows| model.embed(rows).map(|_| ()))
-            })
+            Box::new(move || whole_pass(&model, records.iter().map(|record| &record.text), &options, |_| ()))
         }
         Task::Rerank => {
             let model = Reranker::load("model", &args.model, Some(args.max_tokens), &device)?;
             let records = &records;
-            Box::new(move || {
-                if on_card {
-                    let pair = |record: &Record| Pair {
-                        query: record.query.as_str().into(),
-                        document: record.text.as_str().into(),
-                    };
-                    return whole_pass(&model, records.iter().map(pair), &options, |_| ());
-                }
-                let tokens = tokenized(records, |record| model.encode(&record.query, &record.text))?;
-                side_by_side(&tokens, budget, workers, |rows| model.score(rows).map(|_| ()))
-            })
+            let pair =
+                |record: &'_ Record| Pair { query: record.query.clone().into(), document: record.text.clone().into() };
+            Box::new(move || whole_pass(&model, records.iter().map(pair), &options, |_| ()))
         }
     };
     let load_seconds = started.elapsed().as_secs_f64();
     let mut tokens = pass()?;
-    let mut seconds = Vec::with_capacity(args.repeat);
-    for _ in 0..args.repeat {
+    let mut seconds = Vec::new();
+    let mut timed = || -> Result<f64, Box<dyn Error>> {
         let started = Instant::now();
         tokens = pass()?;
         seconds.push(started.elapsed().as_secs_f64());
+        Ok(started.elapsed().as_secs_f64())
+    };
+    if args.paced {
+        println!("{{}}");
+        for line in io::stdin().lines() {
+            line?;
+            println!("{}", serde_json::json!({ "seconds": timed()? }));
+        }
+    } else {
+        for _ in 0..args.repeat {
+            timed()?;
+        }
     }
     println!(
         "{}",
@@ -196,38 +193,6 @@ fn whole_pass<M: RowModel<I>, I: Send + Sync>(
         Ok(())
     };
     Ok(run(&[replica], items.map(Ok::<_, Infallible>), options, |_| (), sink)?.tokens)
-}
-
-fn tokenized(
-    records: &[Record],
-    encode: impl Fn(&Record) -> Result<Tokens, ModelError>,
-) -> Result<Vec<Tokens>, ModelError> {
-    records.iter().map(encode).collect()
-}
-
-/// Computes batches with several workers, each taking the next that is left. The answer is the number of tokens.
-fn side_by_side(
-    tokens: &[Tokens],
-    budget: usize,
-    workers: NonZeroUsize,
-    compute: impl Fn(&[&Tokens]) -> Result<(), ModelError> + Sync,
-) -> Result<u64, Box<dyn Error>> {
-    let lengths: Vec<usize> = tokens.iter().map(|tokens| tokens.ids.len()).collect();
-    let batches = last_batches(&lengths, TokenBudget(budget), workers.get());
-    let next = AtomicUsize::new(0);
-    thread::scope(|scope| {
-        let work = || -> Result<(), ModelError> {
-            while let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
-                compute(&batch.iter().map(|&row| &tokens[row]).collect::<Vec<_>>())?;
-            }
-            Ok(())
-        };
-        let running: Vec<_> = (0..workers.get()).map(|_| scope.spawn(work)).collect();
-        running
-            .into_iter()
-            .try_for_each(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-    })?;
-    Ok(lengths.iter().map(|length| *length as u64).sum())
 }
 
 /// The most memory that the process has held, in megabytes, as Linux counts it.

@@ -30,14 +30,13 @@ def output(command: list, log: Path) -> str:
 
 
 class Paced:
-    """A script of this folder with one setting, kept ready between its passes."""
+    """A program that is kept ready between its passes."""
 
-    def __init__(self, script: str, arguments: list, setting: dict, log: Path):
-        command = [sys.executable, HERE / script, *arguments, "--setting", json.dumps(setting), "--paced"]
+    def __init__(self, command: list, log: Path):
         self.log = log
         with log.open("a") as errors:
             self.process = subprocess.Popen(
-                [str(part) for part in command],
+                [str(part) for part in [*command, "--paced"]],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -70,41 +69,27 @@ class Paced:
 def paced(script: str, arguments: list, log: Path) -> list[Paced]:
     """A contestant for each of the settings that the script chooses."""
     chosen = json.loads(output([sys.executable, HERE / script, *arguments, "--choose"], log))
-    return [Paced(script, arguments, setting, log) for setting in chosen]
+    command = [sys.executable, HERE / script, *arguments, "--setting"]
+    return [Paced([*command, json.dumps(setting)], log) for setting in chosen]
 
 
-class Encode:
+class Encode(Paced):
     """The project's library, from texts to vectors or scores in memory, as the example `encode` calls it."""
 
     def __init__(self, task: str, model: Path, texts: Path, log: Path):
-        self.command = [RELEASE / "examples/encode", "--task", task, "--model", model, "--texts", texts]
-        self.command += ["--max-tokens", 256, "--repeat", 2]
-        self.model, self.log = model, log
-        self.taken, self.last, self.peak = [], {}, 0
-
-    def run_once(self) -> float:
-        self.last = json.loads(output(self.command, self.log))
-        # The pass before it warms up, as those of the peers do.
-        self.taken.append(self.last["seconds"][-1])
-        self.peak = max(self.peak, self.last["peak_rss_mb"])
-        return self.taken[-1]
+        command = [RELEASE / "examples/encode", "--task", task, "--model", model, "--texts", texts]
+        super().__init__([*command, "--max-tokens", 256], log)
+        self.model = model
 
     def result(self) -> dict:
-        return {
+        line = super().result()
+        return line | {
             "peer": "embedrun",
             "version": version(),
             "model": self.model.name,
             "setting": {},
-            "texts": self.last["texts"],
-            "tokens": self.last["tokens"],
-            "seconds": self.taken,
-            "tokens_per_second": round(self.last["tokens"] / median(self.taken)),
-            "load_seconds": self.last["load_seconds"],
-            "peak_rss_mb": self.peak,
+            "tokens_per_second": round(line["tokens"] / median(line["seconds"])),
         }
-
-    def stop(self) -> None:
-        """Nothing runs between the passes."""
 
 
 class EndToEnd:
