@@ -289,7 +289,11 @@ mod tests {
         for step in 0..depth {
             for column in 0..columns.next_multiple_of(packed.width()) {
                 let expected = if column < columns { expected(step, column) } else { 0.0 };
-                assert_eq!(at(packed, step, column), expected, "step {step}, column {column} of {columns} × {depth}");
+                assert_eq!(
+                    at(packed, step, column).to_bits(),
+                    expected.to_bits(),
+                    "step {step}, column {column} of {columns} × {depth}"
+                );
             }
         }
     }
