@@ -146,7 +146,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let model = Reranker::load("model", &args.model, Some(args.max_tokens), &device)?;
             let records = &records;
             let pair =
-                |record: &'_ Record| Pair { query: record.query.clone().into(), document: record.text.clone().into() };
+                |record: &Record| Pair { query: record.query.clone().into(), document: record.text.clone().into() };
             Box::new(move || whole_pass(&model, records.iter().map(pair), &options, |_| ()))
         }
     };
