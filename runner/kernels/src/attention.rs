@@ -1,7 +1,7 @@
 //! Softmax attention of one sequence, without padding and without a mask in memory.
 //!
-//! Per head the keys, scaled, and the values are packed once; then a block of queries at a time: scores = Q⋅Kᵀ for the
-//! keys that the block may see, their exponentials for each row over those keys alone, exponentials ⋅ V, and each row
+//! Per head the keys and the values are packed once; then a block of queries at a time: scores = Q⋅Kᵀ for the keys that
+//! the block may see, their exponentials, scaled, for each row over those keys alone, exponentials ⋅ V, and each row
 //! divided by the sum of its exponentials, which is shorter than the row of scores. The scores of a block are all that is
 //! ever held of the matrix of scores.
 
@@ -46,8 +46,6 @@ pub struct Scratch {
     keys: Packed,
     values: Packed,
     scores: Vec<f32>,
-    /// Tokens of the sequence.
-    length: usize,
     /// Multiplied with the scores.
     scale: f32,
     /// Of every row of the block, one by the sum of its exponentials.
@@ -60,7 +58,6 @@ impl Default for Scratch {
             keys: Packed::default(),
             values: Packed::default(),
             scores: Vec::new(),
-            length: 0,
             scale: 1.0,
             inverses: [0.0; MOST_ROWS],
         }
@@ -91,7 +88,7 @@ impl Scratch {
         self.keys.pack_transposed(keys, length, width, stride);
         self.keys.widen();
         self.values.pack(values, width, length, stride);
-        (self.length, self.scale) = (length, scale);
+        self.scale = scale;
     }
 
     /// The contexts of the `queries` of the sequence, given by position; row N of `out` (rows `out_stride` apart) is

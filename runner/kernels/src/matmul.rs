@@ -16,7 +16,7 @@ use crate::{
     prefetch::{LINE, prefetch},
 };
 
-pub use crate::packed::{Packed, panel_width};
+pub use crate::packed::Packed;
 
 /// Rows of a register tile.
 pub const TILE_ROWS: usize = 6;

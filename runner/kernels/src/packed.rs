@@ -18,7 +18,7 @@ pub(crate) const fn tile_vectors(registers: usize) -> usize {
 }
 
 /// The width of a panel on this processor, in columns.
-pub fn panel_width() -> usize {
+fn panel_width() -> usize {
     struct Width;
     impl WithSimd for Width {
         type Output = usize;
