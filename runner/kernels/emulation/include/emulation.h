@@ -155,6 +155,8 @@ constexpr char kind() {
 }
 
 struct Kernel {
+    // The path of the file that has it.
+    const char* source;
     const char* name;
     unsigned threads;
     // A letter per parameter.
@@ -181,8 +183,8 @@ struct Invoke<Function> {
 
 struct Registration {
     Kernel kernel;
-    Registration(const char* name, unsigned threads, const char* signature, void (*call)(const void* const*))
-        : kernel{name, threads, signature, call, nullptr} {
+    Registration(const char* source, const char* name, unsigned threads, const char* signature, void (*call)(const void* const*))
+        : kernel{source, name, threads, signature, call, nullptr} {
         add(&kernel);
     }
 };
@@ -191,7 +193,8 @@ struct Registration {
 
 #define KERNEL_BOUNDS(name, threads, blocks, parameters, ...)                                    \
     extern "C" void name parameters { __VA_ARGS__; }                                             \
-    static emulation::Registration name##_registration(#name, threads, emulation::Invoke<name>::SIGNATURE, \
+    static emulation::Registration name##_registration(__FILE__, #name, threads,                      \
+                                                       emulation::Invoke<name>::SIGNATURE,             \
                                                        emulation::Invoke<name>::call);
 
 #define SHARED_ARRAY(type, name, count) \

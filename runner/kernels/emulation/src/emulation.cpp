@@ -378,7 +378,13 @@ void wait_for_copies(unsigned pending) {
 }  // namespace emulation
 
 // Runs a kernel; `kinds` has a letter per parameter. False with a `message` if that cannot be.
-extern "C" bool embedrun_emulation_run(const char* name, const uint32_t* grid, const uint32_t* block,
+// Whether the path of a source ends with this name and `.cu`.
+static bool is_of(const char* path, const std::string& source) {
+    const char* slash = strrchr(path, '/');
+    return (slash ? slash + 1 : path) == source + ".cu";
+}
+
+extern "C" bool embedrun_emulation_run(const char* source, const char* name, const uint32_t* grid, const uint32_t* block,
                                        uint32_t shared_bytes, const void* const* parameters, const char* kinds,
                                        char* message, size_t capacity) {
     using namespace emulation;
@@ -390,6 +396,8 @@ extern "C" bool embedrun_emulation_run(const char* name, const uint32_t* grid, c
     const uint64_t blocks = uint64_t{grid[0]} * grid[1] * grid[2];
     if (!kernel) {
         m.error = "there is no such kernel";
+    } else if (!is_of(kernel->source, source)) {
+        m.error = format("the kernel is in %s, not in %s.cu", kernel->source, source);
     } else if (strcmp(kernel->signature, kinds)) {
         m.error = format("arguments of the types %s for parameters of the types %s", kinds, kernel->signature);
     } else if (threads == 0 || threads > kernel->threads || threads > MOST_THREADS || block[2] > 64) {

@@ -26,6 +26,7 @@ pub use buffer::{Buffer, Plain};
 #[cfg(not(feature = "card"))]
 unsafe extern "C" {
     fn embedrun_emulation_run(
+        source: *const c_char,
         name: *const c_char,
         grid: *const u32,
         block: *const u32,
@@ -47,7 +48,7 @@ pub fn run(launch: &Launch) {
     }
 }
 
-/// Runs a launch to its end, or says what is wrong with it: an unknown kernel, arguments of other types than its
+/// Runs a launch to its end, or says what is wrong with it: an unknown kernel or one of another source, arguments of other types than its
 /// parameters, an address outside of all buffers, threads that wait for others in vain, writes next to the buffers.
 pub fn try_run(launch: &Launch) -> Result<(), String> {
     let kernel = &launch.kernel;
@@ -73,6 +74,7 @@ pub fn try_run(launch: &Launch) -> Result<(), String> {
 /// Runs a launch by the emulation.
 #[cfg(not(feature = "card"))]
 fn emulate(launch: &Launch) -> Result<(), String> {
+    let source = CString::new(launch.source).map_err(|error| error.to_string())?;
     let name = CString::new(launch.kernel.as_str()).map_err(|error| error.to_string())?;
     let kinds: Vec<u8> = launch.arguments.iter().map(kind).collect();
     let kinds = CString::new(kinds).map_err(|error| error.to_string())?;
@@ -81,6 +83,7 @@ fn emulate(launch: &Launch) -> Result<(), String> {
     // The kernel is trusted to stay in its buffers; their surroundings show when it did not.
     let done = unsafe {
         embedrun_emulation_run(
+            source.as_ptr(),
             name.as_ptr(),
             launch.grid.as_ptr(),
             launch.block.as_ptr(),

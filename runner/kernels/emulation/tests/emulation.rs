@@ -10,7 +10,7 @@ use half::{bf16, f16};
 use kernels::cuda::{Address, Argument, Launch};
 
 fn launch(kernel: &str, blocks: u32, threads: u32, arguments: Vec<Argument>) -> Launch {
-    Launch::linear(kernel.into(), blocks, threads, arguments)
+    Launch::linear("checks", kernel.into(), blocks, threads, arguments)
 }
 
 fn argument<T: Plain>(buffer: &Buffer<T>) -> Argument {
@@ -121,6 +121,8 @@ fn launches_are_checked() {
     let out = Buffer::<i32>::new(64);
     let address = out.address();
     assert!(error(launch("check_nothing", 1, 64, vec![])).contains("no such kernel"));
+    let elsewhere = Launch { source: "norm", ..launch("check_shuffles", 1, 64, vec![address.into()]) };
+    assert!(error(elsewhere).contains("checks.cu, not in norm.cu"));
     assert!(error(launch("check_shuffles", 1, 64, vec![])).contains("types"));
     assert!(error(launch("check_shuffles", 1, 64, vec![Argument::I64(3)])).contains("types l"));
     assert!(error(launch("check_shuffles", 1, 256, vec![address.into()])).contains("256 threads"));

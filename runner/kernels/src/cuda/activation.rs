@@ -110,6 +110,7 @@ impl Columns {
     ) -> Option<Launch> {
         let [threads, together] = self.block;
         (rows > 0 && threads > 0).then(|| Launch {
+            source: "activation",
             kernel: format!("{kernel}_{}_{}", self.form, element.suffix()),
             grid: [rows.div_ceil(together) as u32, 1, 1],
             block: [threads as u32, together as u32, 1],

@@ -135,6 +135,7 @@ impl Attention {
             arguments.push((width as i32).into());
         }
         Some(Launch {
+            source: "attention",
             kernel,
             grid: [blocks, query_heads as u32, 1],
             block: [THREADS, 1, 1],

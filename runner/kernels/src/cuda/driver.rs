@@ -4,7 +4,7 @@
 #![allow(unsafe_code)]
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -20,9 +20,9 @@ use super::{Address, Argument, FATBINS, Launch};
 /// Why a launch was not queued.
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
-    /// The build has no such kernel.
-    #[error("this build has no kernel {0}")]
-    Unknown(String),
+    /// The build has none of the source's kernels.
+    #[error("this build has no kernels of {0}.cu")]
+    Unknown(&'static str),
     /// The driver refused it.
     #[error("kernel {kernel}: {source}")]
     Driver {
@@ -37,7 +37,8 @@ pub enum LaunchError {
 #[derive(Debug)]
 pub struct Kernels {
     stream: Arc<CudaStream>,
-    modules: Vec<Arc<CudaModule>>,
+    /// By the source that was compiled.
+    modules: HashMap<&'static str, Arc<CudaModule>>,
     functions: Mutex<HashMap<String, Function>>,
 }
 
@@ -55,8 +56,10 @@ impl Kernels {
     /// # Errors
     /// If the driver has none for the card, or does not work.
     pub fn load(stream: Arc<CudaStream>) -> Result<Self, DriverError> {
-        let load = |image: &[u8]| stream.context().load_module(Ptx::from_binary(image.to_vec()));
-        let modules = FATBINS.iter().map(|(_, image)| load(image)).collect::<Result<_, _>>()?;
+        let load = |&(source, image): &(&'static str, &[u8])| {
+            Ok((source, stream.context().load_module(Ptx::from_binary(image.to_vec()))?))
+        };
+        let modules = FATBINS.iter().map(load).collect::<Result<_, DriverError>>()?;
         Ok(Self { stream, modules, functions: Mutex::default() })
     }
 
@@ -92,20 +95,22 @@ impl Kernels {
         Ok(())
     }
 
-    /// The kernel of a launch, which may have as much shared memory as that needs.
+    /// The kernel of a launch, which may have as much shared memory as that needs. It is looked up where it is, and
+    /// nowhere else: a lookup that fails is an error to the tools that watch the driver.
     fn function(&self, launch: &Launch) -> Result<CudaFunction, LaunchError> {
+        let refused = |source| LaunchError::Driver { kernel: launch.kernel.clone(), source };
         let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
-        if !functions.contains_key(&launch.kernel) {
-            let found = self.modules.iter().find_map(|module| module.load_function(&launch.kernel).ok());
-            let function = found.ok_or_else(|| LaunchError::Unknown(launch.kernel.clone()))?;
-            let known = Function { function, shared_bytes: Launch::SHARED_BYTES_BY_DEFAULT };
-            functions.insert(launch.kernel.clone(), known);
-        }
-        let known = functions.get_mut(&launch.kernel).ok_or_else(|| LaunchError::Unknown(launch.kernel.clone()))?;
+        let known = match functions.entry(launch.kernel.clone()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                let module = self.modules.get(launch.source).ok_or(LaunchError::Unknown(launch.source))?;
+                let function = module.load_function(&launch.kernel).map_err(refused)?;
+                place.insert(Function { function, shared_bytes: Launch::SHARED_BYTES_BY_DEFAULT })
+            }
+        };
         // One model may need more than another that was there before.
         if launch.shared_bytes > known.shared_bytes {
             let attribute = CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-            let refused = |source| LaunchError::Driver { kernel: launch.kernel.clone(), source };
             known.function.set_attribute(attribute, launch.shared_bytes as i32).map_err(refused)?;
             known.shared_bytes = launch.shared_bytes;
         }

@@ -123,6 +123,8 @@ impl From<f32> for Argument {
 /// One launch of a kernel: what a driver needs to know.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Launch {
+    /// The file of `cuda/` that has the kernel, without its ending. The driver has a module for each.
+    pub source: &'static str,
     /// The name of the kernel.
     pub kernel: String,
     /// Blocks in x, y and z.
@@ -140,8 +142,8 @@ impl Launch {
     pub const SHARED_BYTES_BY_DEFAULT: u32 = 48 * 1024;
 
     /// A launch in one dimension.
-    pub fn linear(kernel: String, blocks: u32, threads: u32, arguments: Vec<Argument>) -> Self {
-        Self { kernel, grid: [blocks, 1, 1], block: [threads, 1, 1], shared_bytes: 0, arguments }
+    pub fn linear(source: &'static str, kernel: String, blocks: u32, threads: u32, arguments: Vec<Argument>) -> Self {
+        Self { source, kernel, grid: [blocks, 1, 1], block: [threads, 1, 1], shared_bytes: 0, arguments }
     }
 
     /// `kernelParams` of `cuLaunchKernel`: the address of each argument's value. They point into `self`.

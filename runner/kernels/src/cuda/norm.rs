@@ -122,16 +122,17 @@ impl Team {
         Self { form, threads: threads(*values) }
     }
 
-    /// A launch for so many rows; `None` if there are none.
+    /// A launch for so many rows, of a kernel named as its source is; `None` if there are none.
     pub(super) fn launch(
         self,
-        kernel: &str,
+        kernel: &'static str,
         element: Element,
         rows: usize,
         arguments: Vec<Argument>,
     ) -> Option<Launch> {
         let together = if self.threads == WARP { THREADS / WARP } else { 1 };
         (rows > 0).then(|| Launch {
+            source: kernel,
             kernel: format!("{kernel}_{}_{}", self.form, element.suffix()),
             grid: [rows.div_ceil(together) as u32, 1, 1],
             block: [self.threads as u32, together as u32, 1],

@@ -5,6 +5,7 @@ use super::{
     norm::{count_argument, vector},
 };
 
+const SOURCE: &str = "pooling";
 /// The most threads of a block, and those that share the columns.
 const THREADS: usize = 512;
 const COLUMN_THREADS: usize = 128;
@@ -73,6 +74,7 @@ impl Pool {
         let leading = if pooling == Pooling::Cls { Address::ABSENT } else { leading };
         count_argument(sequences.count);
         Some(Launch {
+            source: SOURCE,
             kernel: form.kernel("pooling"),
             grid: [sequences.count as u32, 1, 1],
             // A warp of them sums up the squares.
@@ -121,6 +123,7 @@ pub fn kept_rows(
     let threads = form.chunks(width).min(COLUMN_THREADS);
     let rows = COLUMN_THREADS / threads;
     Some(Launch {
+        source: SOURCE,
         kernel: form.kernel("kept_rows"),
         grid: [sequences.count.div_ceil(rows) as u32, 1, 1],
         block: [threads as u32, rows as u32, 1],
@@ -143,6 +146,7 @@ pub fn kept_rows(
 /// If there are 2³¹ rows or more.
 pub fn finite(element: Element, [rows, width]: [usize; 2], x: Address, flags: Address) -> Option<Launch> {
     (rows > 0).then(|| Launch {
+        source: SOURCE,
         kernel: Form::of(element, width, &[x]).kernel("finite"),
         grid: [rows.div_ceil(ROWS) as u32, 1, 1],
         block: [WARP as u32, ROWS as u32, 1],

@@ -5,6 +5,7 @@ use super::{
     norm::{Norm, count_argument, vector},
 };
 
+const SOURCE: &str = "rotary";
 /// Threads of a block.
 const THREADS: usize = 256;
 /// Lanes of a warp.
@@ -100,6 +101,7 @@ impl Placing {
             let heads_of_block = THREADS / lanes;
             count_argument(tokens * heads);
             return Some(Launch {
+                source: SOURCE,
                 kernel: format!("rotary_heads_{}", element.suffix()),
                 grid: [(tokens * heads).div_ceil(heads_of_block) as u32, 1, 1],
                 block: [lanes as u32, heads_of_block as u32, 1],
@@ -111,6 +113,7 @@ impl Placing {
         assert!(shared_bytes <= MOST_SHARED_BYTES, "queries and keys that fit into shared memory");
         arguments.push(i32::from(together).into());
         Some(Launch {
+            source: SOURCE,
             kernel: format!("rotary_{}_{}", if vectors { "vectors" } else { "values" }, element.suffix()),
             grid: [tokens as u32, 1, 1],
             block: [THREADS as u32, 1, 1],

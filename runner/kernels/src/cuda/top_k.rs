@@ -42,7 +42,7 @@ impl Lists {
         let count = self.queries * self.most;
         let blocks = u32::try_from(count.div_ceil(THREADS)).expect("fewer than 2^32 blocks");
         let arguments = vec![self.values.into(), self.ordinals.into(), (count as i64).into()];
-        (count > 0).then(|| Launch::linear("top_k_start".into(), blocks, THREADS as u32, arguments))
+        (count > 0).then(|| Launch::linear("top_k", "top_k_start".into(), blocks, THREADS as u32, arguments))
     }
 
     /// Merges scores of documents that have not been merged before. The lists do not depend on the order and size of
@@ -69,6 +69,6 @@ impl Lists {
         ];
         let kernel = Form::of(element, stride, &[scores]).kernel("top_k");
         (queries > 0 && documents > 0 && most > 0)
-            .then(|| Launch::linear(kernel, queries as u32, THREADS as u32, arguments))
+            .then(|| Launch::linear("top_k", kernel, queries as u32, THREADS as u32, arguments))
     }
 }

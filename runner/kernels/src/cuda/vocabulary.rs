@@ -10,6 +10,7 @@ use super::{
     pooling::{Form, Ranges},
 };
 
+const SOURCE: &str = "vocabulary";
 /// Threads of a block, and those that share its entries.
 const THREADS: u32 = 256;
 const ENTRY_THREADS: usize = 32;
@@ -50,6 +51,7 @@ impl Tile {
         count_argument(blocks * sequences.count);
         let of_tile = |at: Address| if at.is_present() { Address(at.0 + 4 * first as u64) } else { at };
         Some(Launch {
+            source: SOURCE,
             kernel: form.kernel("vocabulary"),
             grid: [(blocks * sequences.count) as u32, 1, 1],
             block: [ENTRY_THREADS as u32, THREADS / ENTRY_THREADS as u32, 1],
@@ -112,7 +114,7 @@ pub fn count(selection: Selection, counted: Counted) -> Option<Launch> {
         threshold.into(),
         most.cast_signed().into(),
     ];
-    (rows > 0).then(|| Launch::linear("sparse_count".into(), rows as u32, THREADS, arguments))
+    (rows > 0).then(|| Launch::linear(SOURCE, "sparse_count".into(), rows as u32, THREADS, arguments))
 }
 
 /// The sums of the `counts` (u32 `[rows]`) before each row, and of all of them: `offsets` is i64 `[rows + 1]`. `None`
@@ -122,7 +124,7 @@ pub fn count(selection: Selection, counted: Counted) -> Option<Launch> {
 /// If there are 2³¹ rows or more.
 pub fn offsets(rows: usize, counts: Address, offsets: Address) -> Option<Launch> {
     let arguments = vec![counts.into(), offsets.into(), count_argument(rows)];
-    (rows > 0).then(|| Launch::linear("sparse_offsets".into(), 1, THREADS, arguments))
+    (rows > 0).then(|| Launch::linear(SOURCE, "sparse_offsets".into(), 1, THREADS, arguments))
 }
 
 /// Where entries are written, one row after another.
@@ -154,5 +156,6 @@ pub fn write(selection: Selection, cuts: Address, offsets: Address, to: Entries)
         threshold.into(),
         (to.capacity as i64).into(),
     ];
-    (rows > 0 && to.capacity > 0).then(|| Launch::linear("sparse_write".into(), rows as u32, THREADS, arguments))
+    (rows > 0 && to.capacity > 0)
+        .then(|| Launch::linear(SOURCE, "sparse_write".into(), rows as u32, THREADS, arguments))
 }
