@@ -105,6 +105,7 @@ def finish(
     vectors = encode(model, texts, padded, normalize_embeddings=truncate_dim is not None, **options)
     say_spread(folder.name, vectors)
     case = {"task": "dense", "reference": f"{reference}, float64", "max_tokens": max_tokens}
+    case["bfloat16"] = cosine_in_bfloat16(model, texts, vectors, **options)
     case |= {name: value for name, value in options.items() if value is not None}
     before = prompt or model.prompts.get(prompt_name or model.default_prompt_name, "")
     write_case(folder, case, text_records(tokenizer, texts, max_tokens, before), {"vectors": vectors})
@@ -118,6 +119,16 @@ def encode(model: SentenceTransformer, texts: list[str], padded: bool = True, **
     difference = np.abs(vectors - in_single).max()
     assert difference < 1e-5, f"padding and precision change the reference by {difference}"
     return vectors
+
+
+def cosine_in_bfloat16(model: SentenceTransformer, texts: list[str], vectors: np.ndarray, **options) -> float:
+    """The least cosine of the reference's own vectors in bfloat16 to those in double precision. Random weights amplify
+    rounding; how much is a property of the model, which an encoder can be measured by."""
+    rounded = model.bfloat16().encode(texts, batch_size=1, **options)
+    norms = np.linalg.norm(rounded, axis=1) * np.linalg.norm(vectors, axis=1)
+    # A text without a token has a vector of zeros.
+    cosines = (rounded * vectors).sum(axis=1)[norms > 0] / norms[norms > 0]
+    return round(float(cosines.min()), 5)
 
 
 def bert(seed: int, layers: int = 3, hidden: int = HIDDEN, **options) -> BertModel:

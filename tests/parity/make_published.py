@@ -48,7 +48,9 @@ def dense(folder: Path, seed: int) -> None:
     vectors = make_dense.encode(model, texts)
     say_spread(folder.name, vectors)
     records = text_records(tokenizer, texts, max_tokens)
-    write_case(folder, about("dense", folder.name, max_tokens), records, {"vectors": vectors})
+    case = about("dense", folder.name, max_tokens)
+    case["bfloat16"] = make_dense.cosine_in_bfloat16(model, texts, vectors)
+    write_case(folder, case, records, {"vectors": vectors})
 
 
 @cases.case("all-MiniLM-L6-v2")

@@ -46,8 +46,6 @@ pub struct Case {
     pub task: String,
     /// The folder of the model.
     pub model: PathBuf,
-    /// Whether its weights were trained; random ones are large, so that mistakes show, and so does rounding.
-    pub trained: bool,
     /// The longest sequence.
     pub max_tokens: Option<usize>,
     /// `query` or `document`, where texts get a prompt.
@@ -56,6 +54,8 @@ pub struct Case {
     pub prompt: Option<String>,
     /// The width that vectors are cut to.
     pub dimensions: Option<usize>,
+    /// The least cosine of the reference's own vectors in bfloat16 to those that are expected.
+    pub bfloat16: Option<f64>,
     dir: PathBuf,
 }
 
@@ -67,6 +67,7 @@ struct CaseFile {
     prompt_name: Option<String>,
     prompt: Option<String>,
     truncate_dim: Option<usize>,
+    bfloat16: Option<f64>,
 }
 
 impl Case {
@@ -115,12 +116,12 @@ pub fn all() -> Vec<Case> {
         cases.push(Case {
             name,
             task: file.task,
-            trained: file.model.is_some(),
             model,
             max_tokens: file.max_tokens,
             prompt_name: file.prompt_name,
             prompt: file.prompt,
             dimensions: file.truncate_dim,
+            bfloat16: file.bfloat16,
             dir,
         });
     }

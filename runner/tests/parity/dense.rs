@@ -12,11 +12,10 @@ use crate::cases::{self, Case, batches, cosine, difference, same_counts};
 
 /// The least cosine and the largest difference.
 fn limits(case: &Case) -> (f64, f32) {
-    match (cases::dtype(), case.trained) {
-        (Dtype::F16, _) => (0.9995, f32::INFINITY),
-        (Dtype::Bf16, true) => (0.999, f32::INFINITY),
-        // An eighth of the precision of F16, and 64 times its loss: .99976 with F16 is the least of these cases.
-        (Dtype::Bf16, false) => (0.98, f32::INFINITY),
+    match cases::dtype() {
+        Dtype::F16 => (0.9995, f32::INFINITY),
+        // Two of the random models amplify rounding so much that the reference itself is further off.
+        Dtype::Bf16 => (case.bfloat16.map_or(0.999, |reference| reference.min(0.999)), f32::INFINITY),
         _ if cases::device().is_cpu() => (0.999_99, 2e-5),
         _ => (0.999_99, 1e-4),
     }
