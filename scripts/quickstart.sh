@@ -3,6 +3,8 @@
 # shows the quality of every stage, asks two questions.
 #
 #   CLUSTER=existing scripts/quickstart.sh    uses the cluster of KUBECONFIG; see docs/guide.md
+#
+# OPERATOR_ROOT and RUNNER_ROOT name folders that images were unpacked into, to be used in place of what is built here.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/require.sh
@@ -64,8 +66,8 @@ if [[ $existing == 0 ]]; then
     fi
     rm -rf "$work/out" "$work/cluster" "$work/kubeconfig.path" && mkdir -p "$work/out"
     "$built"/devcluster --dir "$work/cluster" --gpus 8 \
-        --image "embedrun.test/operator=$built/embedrun-operator:/usr/local/bin/embedrun-operator" \
-        --image "embedrun.test/runner=$built/embedrun:/usr/local/bin/embedrun" \
+        --image "embedrun.test/operator=${OPERATOR_ROOT:-$built/embedrun-operator}:/usr/local/bin/embedrun-operator" \
+        --image "embedrun.test/runner=${RUNNER_ROOT:-$built/embedrun}:/usr/local/bin/embedrun" \
         >"$work/kubeconfig.path" 2>"$work/cluster.log" &
     cluster_pid=$!
     # It names the kubeconfig once everything is up.

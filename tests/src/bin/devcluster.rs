@@ -15,8 +15,9 @@ struct Options {
     /// temporary directory that goes away with the cluster]
     #[arg(long)]
     dir: Option<PathBuf>,
-    /// An image NAME that is the program BINARY of this machine at CONTAINER_PATH
-    #[arg(long = "image", value_name = "NAME=BINARY:CONTAINER_PATH", value_parser = parse_image)]
+    /// An image NAME that is the program at PATH of this machine, found at CONTAINER_PATH; or, if PATH is a folder, all
+    /// that its containers see, in which CONTAINER_PATH runs
+    #[arg(long = "image", value_name = "NAME=PATH:CONTAINER_PATH", value_parser = parse_image)]
     images: Vec<(String, Image)>,
     /// How many GPUs the node claims to have
     #[arg(long, default_value_t = 8)]
@@ -25,9 +26,10 @@ struct Options {
 
 fn parse_image(text: &str) -> Result<(String, Image)> {
     let (name, files) = text.split_once('=').context("there is no '='")?;
-    let (binary, container) = files.split_once(':').context("there is no ':'")?;
-    let binary = std::fs::canonicalize(binary).with_context(|| format!("no file {binary}"))?;
-    Ok((name.to_owned(), Image::of_binary(binary, container)))
+    let (path, container) = files.split_once(':').context("there is no ':'")?;
+    let path = std::fs::canonicalize(path).with_context(|| format!("there is no {path}"))?;
+    let image = if path.is_dir() { Image::of_root(path, container) } else { Image::of_binary(path, container) };
+    Ok((name.to_owned(), image))
 }
 
 #[tokio::main]

@@ -205,6 +205,7 @@ impl Runner {
             group,
             hostname: self.pod.metadata.name.clone().unwrap_or_default(),
             read_only_root,
+            root: image.root.clone(),
             working_dir: self.container.working_dir.as_deref().unwrap_or("/").into(),
             binds,
             command,

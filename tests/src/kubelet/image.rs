@@ -1,14 +1,16 @@
-//! What stands in for container images: files of this machine and an entrypoint.
+//! What stands in for container images: files of this machine, or a whole root, and an entrypoint.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
-/// An image without layers. Its containers see the system directories of this machine (`/usr`, `/etc/ssl`, …)
-/// read-only, and these files beside them.
+/// An image without layers, read-only to its containers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Image {
-    /// A file or directory of this machine, and where containers find it.
+    /// The root that its containers see. Where there is none, the system directories of this machine (`/usr`,
+    /// `/etc/ssl`, …).
+    pub root: Option<PathBuf>,
+    /// A file or directory of this machine, and where containers find it besides.
     pub files: Vec<(PathBuf, PathBuf)>,
     /// What runs in a container that sets no `command`.
     pub entrypoint: Vec<String>,
@@ -18,13 +20,22 @@ impl Image {
     /// An image of one program, which is also its entrypoint.
     pub fn of_binary(host: impl Into<PathBuf>, container: impl Into<PathBuf>) -> Self {
         let container = container.into();
-        Self { entrypoint: vec![container.to_string_lossy().into_owned()], files: vec![(host.into(), container)] }
+        Self { entrypoint: entrypoint(&container), files: vec![(host.into(), container)], root: None }
+    }
+
+    /// An image that was unpacked into a folder of this machine, and the program in it that runs.
+    pub fn of_root(root: impl Into<PathBuf>, program: impl AsRef<Path>) -> Self {
+        Self { root: Some(root.into()), entrypoint: entrypoint(program.as_ref()), files: Vec::new() }
     }
 
     /// The image `sh`: the shell of this machine.
     pub(crate) fn shell() -> Self {
-        Self { files: Vec::new(), entrypoint: vec!["/bin/sh".into()] }
+        Self { entrypoint: entrypoint(Path::new("/bin/sh")), ..Self::default() }
     }
+}
+
+fn entrypoint(program: &Path) -> Vec<String> {
+    vec![program.to_string_lossy().into_owned()]
 }
 
 /// The images that can be "pulled", by reference.

@@ -28,7 +28,7 @@ impl Process {
         let output = File::create(log)?;
         let mut command = Command::new(bwrap);
         command
-            .args(sandbox.arguments())
+            .args(sandbox.arguments()?)
             .env_clear()
             .envs(environment)
             .stdin(Stdio::null())

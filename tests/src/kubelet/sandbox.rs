@@ -1,15 +1,15 @@
 //! The command line of `bwrap` that gives a process the view of a container.
 
 use std::ffi::OsString;
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 
 /// The user of a container that must not run as root and names no user: "nonroot" of the distroless images.
 const NON_ROOT: i64 = 65532;
 
-/// What a container sees of this machine beside its own files. `/usr/local` is left to the image.
+/// What a container of an image without a root sees of this machine. `/usr/local` is left to the image.
 const SYSTEM: [&str; 14] = [
     "/usr",
     "/bin",
@@ -27,6 +27,9 @@ const SYSTEM: [&str; 14] = [
     "/etc/hosts",
 ];
 
+/// What is not the image's in any container.
+const OWN: [&str; 4] = ["/dev", "/proc", "/sys", "/tmp"];
+
 /// A file or directory of this machine in the view of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Bind {
@@ -41,6 +44,8 @@ pub(super) struct Sandbox {
     pub(super) user: i64,
     pub(super) group: i64,
     pub(super) hostname: String,
+    /// The root of the image, if it has one.
+    pub(super) root: Option<PathBuf>,
     pub(super) read_only_root: bool,
     pub(super) working_dir: PathBuf,
     pub(super) binds: Vec<Bind>,
@@ -52,7 +57,10 @@ impl Sandbox {
     ///
     /// The process is number 1 of its own process namespace, as in a container: a SIGTERM that it has no
     /// handler for does nothing.
-    pub(super) fn arguments(&self) -> Vec<OsString> {
+    ///
+    /// # Errors
+    /// If the root of the image cannot be read.
+    pub(super) fn arguments(&self) -> io::Result<Vec<OsString>> {
         let mut arguments: Vec<OsString> = [
             "--die-with-parent",
             "--as-pid-1",
@@ -71,14 +79,27 @@ impl Sandbox {
         push(&[&"--uid", &self.user.to_string()]);
         push(&[&"--gid", &self.group.to_string()]);
         push(&[&"--hostname", &self.hostname]);
-        for path in SYSTEM {
-            match fs::read_link(path) {
-                Ok(target) => push(&[&"--symlink", &target, &path]),
-                Err(_) => push(&[&"--ro-bind-try", &path, &path]),
+        match &self.root {
+            Some(root) => {
+                for entry in self.entries(root, Path::new("/"))? {
+                    match entry {
+                        Entry::Made(at) => push(&[&"--dir", &at]),
+                        Entry::Link(target, at) => push(&[&"--symlink", &target, &at]),
+                        Entry::Bound(host, at) => push(&[&"--ro-bind", &host, &at]),
+                    }
+                }
+            }
+            None => {
+                for path in SYSTEM {
+                    match fs::read_link(path) {
+                        Ok(target) => push(&[&"--symlink", &target, &path]),
+                        Err(_) => push(&[&"--ro-bind-try", &path, &path]),
+                    }
+                }
+                push(&[&"--tmpfs", &"/usr/local"]);
             }
         }
         push(&[&"--proc", &"/proc", &"--dev", &"/dev"]);
-        push(&[&"--tmpfs", &"/usr/local"]);
         push(&[&"--perms", &"1777", &"--dir", &"/tmp"]);
         // A mount inside of another one comes after it.
         let mut binds: Vec<&Bind> = self.binds.iter().collect();
@@ -93,14 +114,49 @@ impl Sandbox {
             push(&[&"--dir", &self.working_dir, &"--chdir", &self.working_dir]);
         }
         if self.read_only_root {
-            push(&[&"--remount-ro", &"/usr/local", &"--remount-ro", &"/"]);
+            if self.root.is_none() {
+                push(&[&"--remount-ro", &"/usr/local"]);
+            }
+            push(&[&"--remount-ro", &"/"]);
         }
         push(&[&"--"]);
         for word in &self.command {
             push(&[word]);
         }
-        arguments
+        Ok(arguments)
     }
+
+    /// What a folder of the image's root holds, in the order of the names. A place inside of it that something is
+    /// mounted to may not exist and cannot be made below a read-only mount: the folders on the way there are made anew.
+    fn entries(&self, folder: &Path, at: &Path) -> io::Result<Vec<Entry>> {
+        let mut names: Vec<OsString> =
+            fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<_>>()?;
+        names.sort();
+        let mut entries = Vec::new();
+        for name in names {
+            let (host, at) = (folder.join(&name), at.join(&name));
+            let on_the_way = |bind: &Bind| bind.container != at && bind.container.starts_with(&at);
+            let kind = host.symlink_metadata()?.file_type();
+            if OWN.iter().any(|own| at == Path::new(own)) {
+                continue;
+            } else if kind.is_symlink() {
+                entries.push(Entry::Link(fs::read_link(&host)?, at));
+            } else if kind.is_dir() && self.binds.iter().any(on_the_way) {
+                entries.push(Entry::Made(at.clone()));
+                entries.extend(self.entries(&host, &at)?);
+            } else {
+                entries.push(Entry::Bound(host, at));
+            }
+        }
+        Ok(entries)
+    }
+}
+
+/// How a container gets something of its image's root: made for it, as a link, or bound.
+enum Entry {
+    Made(PathBuf),
+    Link(PathBuf, PathBuf),
+    Bound(PathBuf, PathBuf),
 }
 
 /// The user and group of a container: its own, else the pod's, else root unless that is ruled out.
@@ -131,27 +187,49 @@ mod tests {
         Bind { host: "/host".into(), container: container.into(), read_only }
     }
 
-    #[test]
-    fn an_inner_mount_follows_the_outer_one_and_the_root_is_sealed_last() {
-        let sandbox = Sandbox {
+    fn sandbox(root: Option<PathBuf>, binds: Vec<Bind>) -> Sandbox {
+        Sandbox {
             user: 1,
             group: 2,
             hostname: "pod".into(),
+            root,
             read_only_root: true,
             working_dir: "/".into(),
-            binds: vec![bind("/data/cache", false), bind("/data", true)],
+            binds,
             command: vec!["/app".into(), "--flag".into()],
-        };
-        let line = sandbox
-            .arguments()
-            .iter()
-            .map(|argument| argument.to_string_lossy().into_owned())
-            .collect::<Vec<_>>()
-            .join(" ");
+        }
+    }
+
+    fn line(sandbox: &Sandbox) -> String {
+        let arguments = sandbox.arguments().unwrap();
+        arguments.iter().map(|argument| argument.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn an_inner_mount_follows_the_outer_one_and_the_root_is_sealed_last() {
+        let line = line(&sandbox(None, vec![bind("/data/cache", false), bind("/data", true)]));
         let end = "--ro-bind /host /data --bind /host /data/cache --chdir / \
                    --remount-ro /usr/local --remount-ro / -- /app --flag";
         assert!(line.ends_with(end), "{line}");
         assert!(line.contains("--uid 1 --gid 2 --hostname pod"), "{line}");
+    }
+
+    #[test]
+    fn a_root_is_bound_but_for_the_way_to_a_mount() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        for path in ["etc/ssl", "tmp/left", "usr/bin", "var/log", "var/run"] {
+            fs::create_dir_all(root.join(path)).unwrap();
+        }
+        std::os::unix::fs::symlink("usr/bin", root.join("bin")).unwrap();
+        let line = line(&sandbox(Some(root.into()), vec![bind("/var/run/secrets", true), bind("/etc", true)]));
+        let root = root.display();
+        let expected = format!(
+            "--symlink usr/bin /bin --ro-bind {root}/etc /etc --ro-bind {root}/usr /usr --dir /var \
+             --ro-bind {root}/var/log /var/log --dir /var/run --proc /proc --dev /dev --perms 1777 --dir /tmp \
+             --ro-bind /host /etc --ro-bind /host /var/run/secrets --chdir / --remount-ro / -- /app --flag"
+        );
+        assert!(line.ends_with(&expected), "{line}");
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! What a container sees: volumes, environment, credentials.
 
 use std::fs;
+use std::process::Command;
 
-use anyhow::Result;
-use harness::{Cluster, PodSecurity, Test};
+use anyhow::{Context, Result};
+use harness::{Cluster, Image, PodSecurity, Test};
 use serde_json::json;
 
 use crate::setup::{CONTAINER, output_of, shell_pod, with};
@@ -13,6 +14,7 @@ pub(crate) fn tests() -> Vec<Test> {
         a_container_sees_its_volumes,
         a_container_sees_its_environment,
         a_service_account_token_opens_the_api_server,
+        an_image_with_a_root_shows_that_root_alone,
     ]
 }
 
@@ -116,5 +118,39 @@ print(urllib.request.urlopen(request, context=ssl.create_default_context(cafile=
 '";
     let output = output_of(cluster, &namespace, shell_pod("caller", script)).await?;
     assert_eq!(output, "200\n");
+    Ok(())
+}
+
+async fn an_image_with_a_root_shows_that_root_alone(cluster: &Cluster) -> Result<()> {
+    let namespace = cluster.namespace("root", PodSecurity::Restricted).await?;
+    let root = cluster.folder().join("root");
+    // A shell and what its loader needs, each where this machine has it.
+    let libraries = Command::new("ldd").arg("/bin/sh").output().context("ldd names the libraries of a program")?;
+    let libraries = String::from_utf8(libraries.stdout)?;
+    for file in libraries.split_whitespace().filter(|word| word.starts_with('/')).chain(["/bin/sh"]) {
+        let place = root.join(file.trim_start_matches('/'));
+        fs::create_dir_all(place.parent().context("a folder")?)?;
+        fs::copy(file, place)?;
+    }
+    for folder in ["etc/app", "var/run", "var/spool"] {
+        fs::create_dir_all(root.join(folder))?;
+    }
+    cluster.add_image("example.test/rooted", Image::of_root(&root, "/bin/sh"));
+
+    let script = "set -e
+        test ! -e /usr/bin/env; test -d /etc/app; test ! -e /etc/passwd
+        test \"$(echo /var/*)\" = '/var/run /var/spool'
+        echo x > /var/run/shared/file
+        for place in /x /etc/x /var/x /var/run/x /var/spool/x; do
+            if (echo x > $place) 2>&-; then echo \"$place was written to\"; exit 1; fi
+        done
+        echo sealed";
+    let pod = with(shell_pod("rooted", script), "/spec", &json!({"volumes": [{"name": "shared", "emptyDir": {}}]}));
+    let mounted = json!({"image": "example.test/rooted:v1",
+    "volumeMounts": [{"name": "shared", "mountPath": "/var/run/shared"}],
+    "securityContext": {
+        "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": true
+    }});
+    assert_eq!(output_of(cluster, &namespace, with(pod, CONTAINER, &mounted)).await?, "sealed\n");
     Ok(())
 }

@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# Makes images that stand in for the base images of the Dockerfiles, where no registry of images can be reached: of
+# Debian 12's packages, of this machine's Rust and of the CUDA compiler that scripts/cuda-toolkit.sh lays out.
+#
+#   tests/images/stand-in.sh rust|cc|static|cuda-devel|cuda-runtime…
+#
+# Each becomes embedrun-stand-in/NAME in the engine (ENGINE, as check.sh). Needs mmdebstrap and root, and for rust a
+# toolchain by rustup. They hold no more than the images whose place they take, so that what is missing shows.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+read -ra engine <<<"${ENGINE:-podman}"
+prefix=localhost/embedrun-stand-in
+rust=1.95.0
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+import() { # NAME ROOT [CHANGE…]: the folder ROOT as an image
+    local name=$1 root=$2 change
+    shift 2
+    local changes=()
+    for change in "$@"; do changes+=(--change "$change"); done
+    tar -C "$root" -c . | "${engine[@]}" import "${changes[@]}" - "$prefix/$name" >/dev/null
+    echo "$prefix/$name"
+}
+
+debian() { # ROOT PACKAGE,…: Debian 12 with these packages
+    mmdebstrap --quiet --variant=minbase --format=directory --include="$2" bookworm "$1"
+}
+
+packages() { # FROM ROOT PACKAGE…: the files of these packages, of a Debian to a folder with nothing else in it
+    local from=$1 root=$2
+    shift 2
+    mkdir -p "$root"/{etc/ssl/certs,home/nonroot,root,tmp,usr/bin,usr/lib,usr/lib64,usr/local/bin,usr/sbin,var/tmp}
+    chmod 1777 "$root/tmp" "$root/var/tmp"
+    for folder in bin lib lib64 sbin; do ln -s "usr/$folder" "$root/$folder"; done
+    printf 'root:x:0:0:root:/root:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin\n' \
+        >"$root/etc/passwd"
+    printf 'root:x:0:\nnonroot:x:65532:\n' >"$root/etc/group"
+    cp "$from/etc/ssl/certs/ca-certificates.crt" "$root/etc/ssl/certs/"
+    [[ $# == 0 ]] && return
+    # Files only, through the links of a merged /usr.
+    chroot "$from" dpkg -L "$@" | sort -u | while read -r path; do
+        if [[ $path != /usr/share/* && ! -d $from$path ]]; then echo "${path#/}"; fi
+    done >"$work/files"
+    tar -C "$from" -c --files-from="$work/files" | tar -C "$root" -x --keep-directory-symlink
+}
+
+for name in "$@"; do
+    root=$work/$name
+    case $name in
+    rust)
+        # As the official image: a C and C++ compiler, rustup's folders under /usr/local, the minimal profile.
+        debian "$root" ca-certificates,g++,gcc,git,libc6-dev,make,pkg-config
+        toolchain=$(rustup run "$rust" rustc --print sysroot)
+        mkdir -p "$root/usr/local/cargo/bin" "$root/usr/local/rustup/toolchains"
+        cp -r "$toolchain" "$root/usr/local/rustup/toolchains/"
+        rm -rf "$root/usr/local/rustup/toolchains"/*/share
+        cp -L "$(command -v rustup)" "$root/usr/local/cargo/bin/rustup"
+        for proxy in cargo rustc rustdoc; do ln "$root/usr/local/cargo/bin/rustup" "$root/usr/local/cargo/bin/$proxy"; done
+        chmod -R a+rwX "$root/usr/local/cargo" "$root/usr/local/rustup"
+        import rust "$root" "ENV RUSTUP_HOME=/usr/local/rustup" "ENV CARGO_HOME=/usr/local/cargo" \
+            "ENV PATH=/usr/local/cargo/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        ;;
+    cc)
+        [[ -d $work/debian ]] || debian "$work/debian" ca-certificates,libstdc++6
+        packages "$work/debian" "$root" libc6 libgcc-s1 libstdc++6
+        import cc "$root" "USER 65532"
+        ;;
+    static)
+        [[ -d $work/debian ]] || debian "$work/debian" ca-certificates,libstdc++6
+        packages "$work/debian" "$root"
+        import static "$root" "USER 65532"
+        ;;
+    cuda-devel | cuda-runtime)
+        debian "$root" ca-certificates
+        toolkit=$(scripts/cuda-toolkit.sh)
+        if [[ $name == cuda-devel ]]; then
+            mkdir -p "$root/usr/local"
+            cp -r "$toolkit" "$root/usr/local/cuda"
+        else
+            # Names and symbols of cuBLAS and cuRAND, without code. The driver's library is in no image.
+            mkdir -p "$root/usr/local/cuda/lib64" "$root/etc/ld.so.conf.d"
+            cp "$toolkit"/lib/stubs/*.so "$toolkit"/lib/libcudart.so.13 "$root/usr/local/cuda/lib64/"
+            rm "$root/usr/local/cuda/lib64/libcuda.so"
+            echo /usr/local/cuda/lib64 >"$root/etc/ld.so.conf.d/cuda.conf"
+            chroot "$root" ldconfig
+        fi
+        import "$name" "$root" "ENV PATH=/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        ;;
+    *)
+        echo "no stand-in $name: rust, cc, static, cuda-devel or cuda-runtime" >&2
+        exit 2
+        ;;
+    esac
+done
