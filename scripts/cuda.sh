@@ -5,8 +5,16 @@
 #   target/cuda/dist/encode           times a model
 #   target/cuda/dist/tests/           the tests that run on a card
 #
-# `make cuda`. Where neither CUDA_HOME nor nvcc in the PATH names a toolkit, one is laid out in the cache.
+# `make cuda`. With the argument `runner` it is the runner alone, which is what an image needs. Where neither CUDA_HOME
+# nor nvcc in the PATH names a toolkit, one is laid out in the cache.
 set -euo pipefail
+case ${1:-all} in
+all | runner) parts=${1:-all} ;;
+*)
+    echo "scripts/cuda.sh: there is no part $1: runner, or nothing for all" >&2
+    exit 2
+    ;;
+esac
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/require.sh
 require_toolchain
@@ -15,8 +23,16 @@ source scripts/cuda-env.sh
 
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/cuda
 
-build=(cargo build --locked --release -p embedrun-runner --features cuda)
-"${build[@]}" --bin embedrun --example encode
+dist=$CARGO_TARGET_DIR/dist
+build=(cargo build --locked --release -p embedrun-runner --features cuda --bin embedrun)
+if [[ $parts == runner ]]; then
+    "${build[@]}"
+    rm -rf "$dist"
+    install -D -t "$dist" "$CARGO_TARGET_DIR/release/embedrun"
+    du -sh "$dist/embedrun"
+    exit
+fi
+"${build[@]}" --example encode
 # The tests of whole models, and those of the kernels with the card in place of the emulation.
 compile=(cargo test --locked --release --no-run --message-format=json)
 tests=$({
@@ -31,7 +47,6 @@ for line in sys.stdin:
         print(name, message["executable"])
 ')
 
-dist=$CARGO_TARGET_DIR/dist
 rm -rf "$dist"
 mkdir -p "$dist/tests"
 cp "$CARGO_TARGET_DIR/release/embedrun" "$CARGO_TARGET_DIR/release/examples/encode" "$dist/"
