@@ -1,6 +1,6 @@
 //! Flags and wiring of the operator.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
@@ -64,10 +64,36 @@ enum LogFormat {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
     let flags = Flags::parse();
     start_log(flags.log_format);
-    let client = Client::try_default().await.context("cannot find the API server's address and credentials")?;
+    match operate(flags).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{}", sentence(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The error and its causes, but for those that the one before has told.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut told = error.to_string();
+    let mut sentence = told.clone();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !told.contains(&cause) {
+            sentence = format!("{sentence}: {cause}");
+            told = cause;
+        }
+    }
+    sentence
+}
+
+/// Works until it is told to stop.
+async fn operate(flags: Flags) -> anyhow::Result<()> {
+    let client = Client::try_default()
+        .await
+        .context("cannot find the API server (a pod knows it by its service account, other processes by KUBECONFIG)")?;
     let metrics = Arc::new(Metrics::new().context("cannot register the metrics")?);
     let listener = TcpListener::bind(flags.http_address)
         .await
@@ -156,4 +182,17 @@ fn stop_signal() -> anyhow::Result<watch::Receiver<bool>> {
 async fn ended(mut stop: watch::Receiver<bool>) {
     // An error means that the sender is gone, which is an end too.
     let _ = stop.wait_for(|stop| *stop).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let error = anyhow::anyhow!("no such file").context("no token (no such file)").context("no credentials");
+        assert_eq!(sentence(&error), "no credentials: no token (no such file)");
+        let error = anyhow::anyhow!("refused").context("the API server does not answer");
+        assert_eq!(sentence(&error), "the API server does not answer: refused");
+    }
 }
