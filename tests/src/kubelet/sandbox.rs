@@ -79,25 +79,22 @@ impl Sandbox {
         push(&[&"--uid", &self.user.to_string()]);
         push(&[&"--gid", &self.group.to_string()]);
         push(&[&"--hostname", &self.hostname]);
-        match &self.root {
-            Some(root) => {
-                for entry in self.entries(root, Path::new("/"))? {
-                    match entry {
-                        Entry::Made(at) => push(&[&"--dir", &at]),
-                        Entry::Link(target, at) => push(&[&"--symlink", &target, &at]),
-                        Entry::Bound(host, at) => push(&[&"--ro-bind", &host, &at]),
-                    }
+        if let Some(root) = &self.root {
+            for entry in self.entries(root, Path::new("/"))? {
+                match entry {
+                    Entry::Made(at) => push(&[&"--dir", &at]),
+                    Entry::Link(target, at) => push(&[&"--symlink", &target, &at]),
+                    Entry::Bound(host, at) => push(&[&"--ro-bind", &host, &at]),
                 }
             }
-            None => {
-                for path in SYSTEM {
-                    match fs::read_link(path) {
-                        Ok(target) => push(&[&"--symlink", &target, &path]),
-                        Err(_) => push(&[&"--ro-bind-try", &path, &path]),
-                    }
+        } else {
+            for path in SYSTEM {
+                match fs::read_link(path) {
+                    Ok(target) => push(&[&"--symlink", &target, &path]),
+                    Err(_) => push(&[&"--ro-bind-try", &path, &path]),
                 }
-                push(&[&"--tmpfs", &"/usr/local"]);
             }
+            push(&[&"--tmpfs", &"/usr/local"]);
         }
         push(&[&"--proc", &"/proc", &"--dev", &"/dev"]);
         push(&[&"--perms", &"1777", &"--dir", &"/tmp"]);
@@ -139,7 +136,8 @@ impl Sandbox {
             let kind = host.symlink_metadata()?.file_type();
             if OWN.iter().any(|own| at == Path::new(own)) {
                 continue;
-            } else if kind.is_symlink() {
+            }
+            if kind.is_symlink() {
                 entries.push(Entry::Link(fs::read_link(&host)?, at));
             } else if kind.is_dir() && self.binds.iter().any(on_the_way) {
                 entries.push(Entry::Made(at.clone()));
