@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 read -ra engine <<<"${ENGINE:-podman}"
 prefix=localhost/embedrun-stand-in
-rust=1.95.0
+rust=$(sed -n 's/^channel = "\(.*\)"$/\1/p' rust-toolchain.toml)
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
