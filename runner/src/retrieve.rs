@@ -19,8 +19,10 @@ use crate::{
 
 /// Rows of a block.
 const BLOCK: usize = 512;
-/// Rows of a block on a device.
+/// Rows of a block on a device, where their scores are few enough.
 const DEVICE_BLOCK: usize = 16_384;
+/// Scores of a block on a device: 256 MiB. Below [`BLOCK`] rows a product is not worth its launches.
+const DEVICE_SCORES: usize = 64 << 20;
 /// Queries that a block of rows is compared with at a time.
 const QUERIES: usize = 512;
 
@@ -149,13 +151,18 @@ fn on_device(
     let mut row = 0;
     while row < count {
         interrupt.check()?;
-        let rows = DEVICE_BLOCK.min((count - row) as usize);
+        let rows = device_block(nearest.queries()).min((count - row) as usize);
         nearest = nearest.offer(unit(reader.read(rows)?).values()).map_err(failed)?;
         row += rows as u64;
     }
     let candidate = |(number, score): (u32, f32)| Candidate { ordinal: first + u64::from(number), score };
     let lists = nearest.into_lists().map_err(failed)?;
     Ok(lists.into_iter().map(|list| list.into_iter().map(candidate).collect()).collect())
+}
+
+/// Rows of a block on a device that are compared with so many queries at once.
+fn device_block(queries: usize) -> usize {
+    (DEVICE_SCORES / queries.max(1)).clamp(BLOCK, DEVICE_BLOCK)
 }
 
 /// Rows scaled to length 1; those without length stay as they are.
@@ -234,6 +241,11 @@ mod tests {
 
     fn ordinals(list: &[Candidate]) -> Vec<u64> {
         list.iter().map(|candidate| candidate.ordinal).collect()
+    }
+
+    #[test]
+    fn many_queries_make_the_blocks_of_a_device_smaller() {
+        assert_eq!([0, 1, 4096, 8192, 100_000, 1_000_000].map(device_block), [16_384, 16_384, 16_384, 8192, 671, 512]);
     }
 
     #[test]

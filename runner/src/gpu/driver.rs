@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use candle_core::Device;
 
+use super::fault::Fault;
 use crate::memory::MemorySource;
 
 /// A device that can be computed on.
@@ -24,13 +25,22 @@ pub struct Found {
     pub devices: Vec<Opened>,
     /// Why there are no more of them.
     pub why: String,
+    /// What that means: whether another try may find more.
+    pub fault: Fault,
+}
+
+impl Found {
+    /// No devices.
+    pub fn none(why: &str) -> Self {
+        Self { devices: Vec::new(), why: why.into(), fault: Fault::Other }
+    }
 }
 
 /// Opens up to `count` devices.
 #[cfg(not(feature = "cuda"))]
 pub fn open(count: u32) -> Found {
     tracing::debug!(count, "this build has no devices");
-    Found { devices: Vec::new(), why: "this build of the runner has no CUDA".into() }
+    Found::none("this build of the runner has no CUDA")
 }
 
 #[cfg(feature = "cuda")]
@@ -52,16 +62,17 @@ mod cuda {
     };
 
     use super::{Found, Opened};
-    use crate::{memory::MemorySource, ops};
+    use crate::{gpu::fault, memory::MemorySource, ops};
 
     /// Opens up to `count` devices.
     pub fn open(count: u32) -> Found {
-        let mut found = Found { devices: Vec::new(), why: String::new() };
+        let mut found = Found::none("");
         for ordinal in 0..count as usize {
             match open_one(ordinal) {
                 Ok(opened) => found.devices.push(opened),
                 Err(error) => {
                     found.why = format!("the CUDA driver opens no more: {error}");
+                    found.fault = fault::of_opening(&error);
                     break;
                 }
             }
@@ -130,6 +141,15 @@ mod cuda {
             self.stream.context().mem_get_info().ok().map(|(_, total)| total as u64)
         }
 
+        fn held(&self) -> Option<u64> {
+            self.attribute(CUmemPool_attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT).ok()
+        }
+
+        fn idle(&self) -> u64 {
+            let used = self.attribute(CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_CURRENT);
+            self.held().zip(used.ok()).map_or(0, |(held, used)| held.saturating_sub(used))
+        }
+
         fn trim(&self) {
             let trimmed = self.stream.synchronize().and_then(|()| {
                 // SAFETY: the pool is the device's own.
@@ -155,8 +175,7 @@ mod cuda {
 
         fn peak(&self) -> Option<u64> {
             let most = self.attribute(CUmemPool_attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH).ok()?;
-            let now = self.attribute(CUmemPool_attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT).ok()?;
-            Some(self.used() + most.saturating_sub(now))
+            Some(self.used() + most.saturating_sub(self.held()?))
         }
     }
 

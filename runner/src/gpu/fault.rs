@@ -78,6 +78,11 @@ pub fn of(error: &Error) -> Fault {
     }
 }
 
+/// What an error means where a device was to be opened: a machine that has none has not lost one.
+pub fn of_opening(error: &Error) -> Fault {
+    if error.to_string().contains("CUDA_ERROR_NO_DEVICE") { Fault::Other } else { of(error) }
+}
+
 /// What an error of any kind means.
 fn of_chain(error: &(dyn StdError + 'static)) -> Fault {
     let mut next = Some(error);

@@ -87,6 +87,7 @@ impl<'a> Lease<'a> {
         let acquired_at = Timestamp::now();
         let before = devices.iter().map(|device| {
             device.memory.trim();
+            device.memory.look_for_others();
             let used = device.memory.used();
             tracing::debug!(
                 stage = holder.stage,

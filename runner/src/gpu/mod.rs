@@ -24,6 +24,7 @@ use crate::{
     toggles::Toggles,
 };
 
+use fault::Fault;
 pub use lease::{Holder, Lease, Ledger, Trace};
 pub use lock::{LockOptions, Locked};
 
@@ -81,8 +82,9 @@ fn one() -> u32 {
     1
 }
 
-/// What a request comes to where `found` accelerators can be used; `why` says why there are no more.
-fn settle(request: DeviceRequest, found: u32, why: &str) -> Result<DeviceUse> {
+/// What a request comes to where `found` accelerators can be used; `why` says why there are no more, and `fault` what that
+/// means.
+fn settle(request: DeviceRequest, found: u32, why: &str, fault: Fault) -> Result<DeviceUse> {
     let used = |requested: &str, fallback| {
         let (used, count) = if found > 0 { ("cuda", found) } else { ("cpu", 1) };
         DeviceUse { requested: requested.into(), used: used.into(), count, fallback }
@@ -100,6 +102,15 @@ fn settle(request: DeviceRequest, found: u32, why: &str) -> Result<DeviceUse> {
         found => format!("there are {found}: {why}"),
     };
     if required {
+        // A device that has failed or is full is no mistake of the spec: the next try may be on another one.
+        let may_pass = match fault {
+            Fault::Lost => Some(FailureReason::DeviceLost),
+            Fault::OutOfMemory => Some(FailureReason::DeviceBusy),
+            Fault::Other => None,
+        };
+        if let Some(reason) = may_pass {
+            return Err(StageError::new(reason, format!("{asked} required, but {short}")));
+        }
         let fewer = if found == 0 { "0 to ask for no GPU" } else { "the number that there is" };
         let message = format!(
             "{asked} required (spec.gpu.count, spec.gpu.required), but {short}; set spec.gpu.required to false to \
@@ -146,10 +157,10 @@ impl Devices {
     /// If accelerators are required and there are fewer.
     pub fn open(request: DeviceRequest, toggles: &Toggles, locks: LockOptions) -> Result<Self> {
         let found = match request.count() {
-            0 => driver::Found { devices: Vec::new(), why: String::new() },
+            0 => driver::Found::none(""),
             count => driver::open(count),
         };
-        let used = settle(request, found.devices.len() as u32, &found.why)?;
+        let used = settle(request, found.devices.len() as u32, &found.why, found.fault)?;
         let accelerated = |(index, opened): (usize, driver::Opened)| ComputeDevice {
             device: opened.device,
             name: format!("cuda:{index}"),
@@ -272,7 +283,7 @@ mod tests {
             (cuda(4, false), 3, ("cuda", "cuda", 3, fallback)),
         ];
         for (request, found, expected) in cases {
-            let used = settle(request, found, "no more").expect("devices");
+            let used = settle(request, found, "no more", Fault::Lost).expect("devices");
             let used = (used.requested.as_str(), used.used.as_str(), used.count, used.fallback);
             assert_eq!(used, expected, "{request:?}, {found} found");
         }
@@ -281,7 +292,8 @@ mod tests {
     #[test]
     fn fewer_than_are_required_are_an_error_that_counts_them() {
         let refused = |count, found| {
-            let error = settle(cuda(count, true), found, "the driver shows no more").expect_err("too few");
+            let error =
+                settle(cuda(count, true), found, "the driver shows no more", Fault::Other).expect_err("too few");
             assert_eq!(error.reason.exit_code(), ExitCode::BadConfiguration);
             error.sentence()
         };
@@ -294,5 +306,12 @@ mod tests {
         assert!(refused(4, 1).contains("4 GPUs are required"), "{}", refused(4, 1));
         assert!(refused(4, 1).contains("there is 1: the driver shows no more"), "{}", refused(4, 1));
         assert!(refused(4, 3).contains("there are 3: the driver shows no more"), "{}", refused(4, 3));
+        for (fault, reason) in
+            [(Fault::Lost, FailureReason::DeviceLost), (Fault::OutOfMemory, FailureReason::DeviceBusy)]
+        {
+            let error = settle(cuda(1, true), 0, "the card is not well", fault).expect_err("none");
+            assert_eq!((error.reason, error.reason.exit_code()), (reason, ExitCode::Transient));
+            assert!(error.sentence().contains("a GPU is required, but the card is not well"), "{}", error.sentence());
+        }
     }
 }

@@ -77,7 +77,8 @@ impl AdaptiveBudget {
     /// A budget that begins at its largest, or with what an earlier one has come to.
     pub fn new(memory: Memory, limits: Limits, learnt: Option<Learnt>) -> Self {
         memory.mark();
-        let baseline = memory.used();
+        // What the allocator kept of an earlier pass's batches is there for the next ones.
+        let baseline = memory.used().saturating_sub(memory.idle());
         let begin = learnt.unwrap_or(Learnt { tokens: limits.largest, bytes_per_token: limits.bytes_per_token });
         let state = State {
             tokens: begin.tokens.clamp(1, limits.largest.max(1)),
@@ -162,6 +163,7 @@ impl AdaptiveBudget {
     ) -> Result<Result<T, E>, String> {
         let mut state = self.alone();
         self.memory.trim();
+        state.baseline = state.baseline.min(self.memory.used());
         let need = state.forecast(tokens);
         if let Err(message) = self.check(tokens, need) {
             self.alone_no_more(state);
@@ -393,6 +395,7 @@ mod tests {
         used: AtomicU64,
         peak: AtomicU64,
         trims: AtomicU64,
+        idle: AtomicU64,
     }
 
     impl MemorySource for Set {
@@ -406,6 +409,10 @@ mod tests {
 
         fn total(&self) -> Option<u64> {
             Some(1000)
+        }
+
+        fn idle(&self) -> u64 {
+            self.idle.load(Ordering::Relaxed)
         }
 
         fn trim(&self) {
@@ -438,6 +445,21 @@ mod tests {
         let limits = Limits { largest: 100, bytes_per_token: 1, workers: 1 };
         let next = AdaptiveBudget::new(Memory::default(), limits, Some(budget.learnt()));
         assert_eq!(next.learnt(), Learnt { tokens: 50, bytes_per_token: 8 });
+    }
+
+    #[test]
+    fn what_an_allocator_kept_of_an_earlier_pass_is_there_for_the_next_one() {
+        let limits = Limits { largest: 100, bytes_per_token: 5, workers: 1 };
+        let device = Arc::new(Set { used: 900.into(), idle: 600.into(), ..Set::default() });
+        let source: Arc<dyn MemorySource> = device.clone();
+        let memory = Memory::of_device(source, MemoryCeiling::Max);
+        let budget = AdaptiveBudget::new(memory, limits, Some(Learnt { tokens: 100, bytes_per_token: 5 }));
+        assert_eq!(budget.admit(100), Ok(()), "300 bytes of the model, 500 of the batch");
+        budget.release(100, true);
+        // The model of a pass may become smaller, as far as a batch that is alone can tell.
+        device.used.store(200, Ordering::Relaxed);
+        assert_eq!(budget.compute_alone(160, || Ok::<_, ()>(())), Ok(Ok(())));
+        assert!(budget.compute_alone(161, || Ok::<_, ()>(())).is_err());
     }
 
     #[test]

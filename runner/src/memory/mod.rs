@@ -9,7 +9,10 @@ mod budget;
 mod nvml;
 mod source;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use crds::memory::MemoryCeiling;
 
@@ -22,17 +25,20 @@ const SOFT: f64 = 0.83;
 /// Where the default ceiling has that limit, in bytes.
 const SOFT_OF_DEFAULT: u64 = 10 << 30;
 
-/// What a device that was only just opened has in use for this process, at most, in bytes. What is in use beyond it is
-/// not this process's.
+/// What a device has in use for this process beside its allocator, at most, in bytes: a context, libraries. What is in use
+/// beyond it is not this process's.
 const OPENED: u64 = 1 << 30;
 
 /// The memory of the process or of a device, and the ceiling that it has to stay under.
 #[derive(Clone, Debug)]
 pub struct Memory {
     source: Arc<dyn MemorySource>,
-    /// What others held on the device when it was opened, in bytes. It is no part of any figure here.
-    others: u64,
-    ceiling: Option<u64>,
+    /// What others held on the device when they were last looked for, in bytes. It is no part of any figure here.
+    others: Arc<AtomicU64>,
+    /// All that there is, in bytes.
+    total: Option<u64>,
+    /// The ceiling that was asked for, in bytes.
+    asked: Option<u64>,
 }
 
 impl Default for Memory {
@@ -44,19 +50,35 @@ impl Default for Memory {
 impl Memory {
     /// The memory of this process, under a ceiling in bytes where one is given.
     pub fn of_process(ceiling: Option<u64>) -> Self {
-        Self { source: Arc::new(Process), others: 0, ceiling }
+        Self { source: Arc::new(Process), others: Arc::default(), total: None, asked: ceiling }
     }
 
-    /// The memory of a device that was just opened, under a ceiling that is never more than others leave of it.
+    /// The memory of a device, under a ceiling that is never more than others leave of it.
     pub fn of_device(source: Arc<dyn MemorySource>, ceiling: MemoryCeiling) -> Self {
         let asked = match ceiling {
             MemoryCeiling::Bytes(bytes) => Some(bytes),
             MemoryCeiling::Max => None,
         };
-        let others = source.used().saturating_sub(OPENED);
-        let left = source.total().map(|total| total.saturating_sub(others));
-        let ceiling = asked.into_iter().chain(left).min();
-        Self { source, others, ceiling }
+        let memory = Self { total: source.total(), source, others: Arc::default(), asked };
+        memory.forget_others(memory.source.held().unwrap_or(0));
+        memory
+    }
+
+    /// Looks for what others hold, where it can be told from what this process does: before a pass, when whoever had the
+    /// device before may have given it back.
+    pub fn look_for_others(&self) {
+        if let Some(held) = self.source.held() {
+            self.forget_others(held);
+        }
+    }
+
+    fn forget_others(&self, held: u64) {
+        let others = self.source.used().saturating_sub(held).saturating_sub(OPENED);
+        self.others.store(others, Ordering::Relaxed);
+    }
+
+    fn others(&self) -> u64 {
+        self.others.load(Ordering::Relaxed)
     }
 
     /// What the figures are of: `process`, `nvml` or `driver`.
@@ -64,29 +86,34 @@ impl Memory {
         self.source.name()
     }
 
-    /// What is in use now, in bytes; 0 where the system does not say. What others took after the device was opened is in
-    /// it.
+    /// What is in use now, in bytes; 0 where the system does not say. What others took since they were looked for is in it.
     pub fn used(&self) -> u64 {
-        self.source.used().saturating_sub(self.others)
+        self.source.used().saturating_sub(self.others())
     }
 
     /// The ceiling, in bytes; without one there is no end.
     pub fn ceiling(&self) -> u64 {
-        self.ceiling.unwrap_or(u64::MAX)
+        self.limit().unwrap_or(u64::MAX)
     }
 
     /// The ceiling, in bytes, where there is one.
     pub fn limit(&self) -> Option<u64> {
-        self.ceiling
+        let left = self.total.map(|total| total.saturating_sub(self.others()));
+        self.asked.into_iter().chain(left).min()
     }
 
     /// Where batches begin to be made smaller, in bytes.
     pub fn soft_limit(&self) -> u64 {
-        match self.ceiling {
+        match self.limit() {
             None => u64::MAX,
             Some(ceiling) if MemoryCeiling::Bytes(ceiling) == MemoryCeiling::OF_DEVICE => SOFT_OF_DEFAULT,
             Some(ceiling) => (ceiling as f64 * SOFT) as u64,
         }
+    }
+
+    /// What of [`Memory::used`] an allocator holds and nobody uses, in bytes.
+    pub fn idle(&self) -> u64 {
+        self.source.idle()
     }
 
     /// Gives back what an allocator holds and nobody uses.
@@ -101,7 +128,7 @@ impl Memory {
 
     /// The largest use since the mark, in bytes, where it is measured; else what is in use now.
     pub fn peak(&self) -> u64 {
-        self.source.peak().map_or_else(|| self.used(), |peak| peak.saturating_sub(self.others))
+        self.source.peak().map_or_else(|| self.used(), |peak| peak.saturating_sub(self.others()))
     }
 }
 
@@ -111,9 +138,15 @@ mod tests {
 
     const GIB: u64 = 1 << 30;
 
-    /// A card with that much memory, and the bytes of it that are in use.
+    /// A card with that much memory, the bytes of it that are in use, and those of them that this process has taken.
     #[derive(Debug)]
-    struct Card(Option<u64>, u64);
+    struct Card(Option<u64>, AtomicU64, u64);
+
+    impl Card {
+        fn new(total: Option<u64>, used: u64) -> Arc<Self> {
+            Arc::new(Self(total, used.into(), 0))
+        }
+    }
 
     impl MemorySource for Card {
         fn name(&self) -> &'static str {
@@ -121,7 +154,11 @@ mod tests {
         }
 
         fn used(&self) -> u64 {
-            self.1
+            self.1.load(Ordering::Relaxed)
+        }
+
+        fn held(&self) -> Option<u64> {
+            Some(self.2)
         }
 
         fn total(&self) -> Option<u64> {
@@ -138,7 +175,7 @@ mod tests {
     #[test]
     fn the_soft_limit_is_10gi_under_the_default_and_83_percent_under_any_other_ceiling() {
         let limits = |total: Option<u64>, ceiling: MemoryCeiling| {
-            let memory = Memory::of_device(Arc::new(Card(total, 7)), ceiling);
+            let memory = Memory::of_device(Card::new(total, 7), ceiling);
             (memory.ceiling(), memory.soft_limit())
         };
         let percent = |bytes: u64| (bytes as f64 * 0.83) as u64;
@@ -152,17 +189,33 @@ mod tests {
 
     #[test]
     fn what_is_not_measured_is_sampled() {
-        assert_eq!(Memory::of_device(Arc::new(Card(None, 7)), MemoryCeiling::Max).peak(), 7);
+        assert_eq!(Memory::of_device(Card::new(None, 7), MemoryCeiling::Max).peak(), 7);
     }
 
     #[test]
     fn what_others_hold_does_not_count_and_is_not_there_to_take() {
         let held = |bytes| {
-            let memory = Memory::of_device(Arc::new(Card(Some(80 * GIB), bytes)), MemoryCeiling::OF_DEVICE);
+            let memory = Memory::of_device(Card::new(Some(80 * GIB), bytes), MemoryCeiling::OF_DEVICE);
             (memory.used(), memory.peak(), memory.ceiling())
         };
         assert_eq!(held(GIB / 2), (GIB / 2, GIB / 2, 12 * GIB), "the process's own");
         assert_eq!(held(41 * GIB), (GIB, GIB, 12 * GIB));
         assert_eq!(held(75 * GIB), (GIB, GIB, 6 * GIB), "little is left");
+    }
+
+    #[test]
+    fn others_are_looked_for_anew_and_what_this_process_took_is_not_theirs() {
+        let card = Arc::new(Card(Some(16 * GIB), (12 * GIB).into(), 3 * GIB));
+        let memory = Memory::of_device(Arc::clone(&card) as _, MemoryCeiling::OF_DEVICE);
+        let clone = memory.clone();
+        assert_eq!((memory.used(), memory.ceiling()), (4 * GIB, 8 * GIB), "8 GiB are of others");
+        card.1.store(4 * GIB, Ordering::Relaxed);
+        assert_eq!(memory.used(), 0, "until they are looked for");
+        memory.look_for_others();
+        assert_eq!((memory.used(), memory.ceiling()), (4 * GIB, 12 * GIB));
+        assert_eq!((clone.used(), clone.ceiling()), (4 * GIB, 12 * GIB), "those who share it know");
+        let process = Memory::of_process(Some(GIB));
+        process.look_for_others();
+        assert!(process.used() > 0, "a process has no others");
     }
 }

@@ -58,7 +58,16 @@ impl MemorySource for Reported {
     }
 
     fn total(&self) -> Option<u64> {
-        self.device.memory_info().ok().map(|memory| memory.total).or_else(|| self.driver.total())
+        // The total has what the driver keeps for itself, which nobody can take.
+        self.device.memory_info().ok().map(|memory| memory.used + memory.free).or_else(|| self.driver.total())
+    }
+
+    fn held(&self) -> Option<u64> {
+        self.driver.held()
+    }
+
+    fn idle(&self) -> u64 {
+        self.driver.idle()
     }
 
     fn trim(&self) {

@@ -13,6 +13,16 @@ pub trait MemorySource: Debug + Send + Sync {
     /// All that there is, in bytes; none where nobody says.
     fn total(&self) -> Option<u64>;
 
+    /// What of it this process's allocator has taken, in bytes; none where nobody says.
+    fn held(&self) -> Option<u64> {
+        None
+    }
+
+    /// What this process's allocator has taken and nobody uses, in bytes; 0 where nobody says.
+    fn idle(&self) -> u64 {
+        0
+    }
+
     /// Gives back what an allocator holds and nobody uses. It waits for the work of the device that has begun.
     fn trim(&self) {}
 

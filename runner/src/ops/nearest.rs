@@ -46,6 +46,11 @@ impl Nearest {
         }))
     }
 
+    /// How many queries there are.
+    pub fn queries(&self) -> usize {
+        self.queries.dims()[0]
+    }
+
     /// Offers the next `rows` of the queries' width. A score is the dot product; of equal scores the row that was offered
     /// first comes first.
     ///

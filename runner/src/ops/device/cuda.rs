@@ -32,12 +32,13 @@ use super::{Machine, product::Products};
 /// Opens the card with this number, for work from any thread.
 ///
 /// # Errors
-/// If there is none, or the driver does not work.
+/// If there is none, the driver does not work, or there are no kernels for it.
 pub fn open(ordinal: usize) -> Result<Device> {
     let device = CudaDevice::new_with_stream(ordinal)?;
     // SAFETY: all tensors of the device are made, used and freed on its one stream, in the order of the calls.
     unsafe { device.disable_event_tracking() };
     keep_freed_memory(device.cuda_stream().context())?;
+    State::of(&device)?;
     Ok(Device::Cuda(device))
 }
 

@@ -76,9 +76,17 @@ fn blas(error: CublasError) -> Error {
     Error::Cuda(Box::new(error))
 }
 
-/// No algorithm computes a product.
-fn none() -> Error {
-    blas(CublasError(sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED))
+/// Why no algorithm computes a product: they do not suit it, unless one failed for another reason.
+struct Failed(CublasError);
+
+impl Failed {
+    fn new() -> Self {
+        Self(CublasError(sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED))
+    }
+
+    fn with(self, error: CublasError) -> Self {
+        if self.0.0 == sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED { Self(error) } else { self }
+    }
 }
 
 impl Products {
@@ -131,7 +139,7 @@ impl Products {
         }
         let proposals = call.proposals()?;
         let fastest = if shape.rows * inputs * outputs < TIMED_FROM {
-            proposals.into_iter().find(|algorithm| call.with(algorithm).is_ok()).ok_or_else(none)?
+            call.first(&proposals)?
         } else {
             let fastest = call.fastest(&proposals)?;
             call.with(&fastest).map_err(blas)?;
@@ -211,12 +219,26 @@ impl Call<'_> {
         Ok(usable.collect())
     }
 
+    /// Computes the product by the first that can.
+    fn first(&self, proposals: &[sys::cublasLtMatmulAlgo_t]) -> Result<sys::cublasLtMatmulAlgo_t> {
+        let mut failed = Failed::new();
+        for algorithm in proposals {
+            match self.with(algorithm) {
+                Ok(()) => return Ok(*algorithm),
+                Err(error) => failed = failed.with(error),
+            }
+        }
+        Err(blas(failed.0))
+    }
+
     fn fastest(&self, proposals: &[sys::cublasLtMatmulAlgo_t]) -> Result<sys::cublasLtMatmulAlgo_t> {
         let event = || self.stream.context().new_event(Some(CUevent_flags::CU_EVENT_DEFAULT)).map_err(driver);
         let (begin, end) = (event()?, event()?);
         let mut fastest: Option<(f32, sys::cublasLtMatmulAlgo_t)> = None;
+        let mut failed = Failed::new();
         for algorithm in proposals {
-            if self.with(algorithm).is_err() {
+            if let Err(error) = self.with(algorithm) {
+                failed = failed.with(error);
                 continue;
             }
             for _ in 0..ROUNDS {
@@ -229,7 +251,7 @@ impl Call<'_> {
                 }
             }
         }
-        fastest.map(|(_, algorithm)| algorithm).ok_or_else(none)
+        fastest.map(|(_, algorithm)| algorithm).ok_or_else(|| blas(failed.0))
     }
 }
 
