@@ -58,9 +58,9 @@ pub enum FailureReason {
     InvalidVector,
     /// The accelerator that was asked for cannot be used.
     DeviceUnavailable,
-    /// Another runner held the accelerator for too long.
+    /// Another runner held the accelerator for too long, or it was too full to be opened.
     DeviceBusy,
-    /// The accelerator failed or vanished while it was used.
+    /// The accelerator failed or vanished when it was opened or used.
     DeviceLost,
     /// Out of memory even at the smallest batch.
     OutOfMemory,

@@ -169,6 +169,15 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_without_a_device_has_lost_none() {
+        let error = |code: &str| Error::Msg(format!("DriverError({code}, \"what it says\")"));
+        assert_eq!(of_opening(&error("CUDA_ERROR_NO_DEVICE")), Fault::Other);
+        assert_eq!(of_opening(&error("CUDA_ERROR_SYSTEM_NOT_READY")), Fault::Lost);
+        assert_eq!(of_opening(&error("CUDA_ERROR_OUT_OF_MEMORY")), Fault::OutOfMemory);
+        assert_eq!(of_opening(&error("CUDA_ERROR_NO_BINARY_FOR_GPU")), Fault::Other);
+    }
+
+    #[test]
     fn other_errors_are_neither() {
         for error in [
             cuda("DriverError(CUDA_ERROR_INVALID_VALUE, \"invalid argument\")"),

@@ -199,6 +199,8 @@ mod tests {
     struct Pool {
         used: AtomicU64,
         unused: AtomicU64,
+        /// Of other processes.
+        others: AtomicU64,
     }
 
     impl Pool {
@@ -218,7 +220,11 @@ mod tests {
         }
 
         fn used(&self) -> u64 {
-            self.used.load(Ordering::Relaxed) + self.unused.load(Ordering::Relaxed)
+            self.held().unwrap_or(0) + self.others.load(Ordering::Relaxed)
+        }
+
+        fn held(&self) -> Option<u64> {
+            Some(self.used.load(Ordering::Relaxed) + self.unused.load(Ordering::Relaxed))
         }
 
         fn total(&self) -> Option<u64> {
@@ -260,6 +266,21 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let options = LockOptions { folder: folder.path().to_owned(), wait: std::time::Duration::ZERO };
         (folder, options)
+    }
+
+    #[test]
+    fn what_the_holder_before_gave_back_is_there_for_the_next_one() {
+        let pools = [Arc::new(Pool { others: (3 << 30).into(), ..Pool::default() })];
+        let (_folder, locks) = locks();
+        let devices = devices(&pools, locks);
+        assert_eq!(devices.iter().next().expect("a device").memory.limit(), Some(0), "others have it all");
+        pools[0].others.store(0, Ordering::Relaxed);
+        let (resident, ledger, interrupt) = (Resident::new(true), Ledger::default(), Interrupt::default());
+        let mut lease = Lease::acquire(HOLDER, &devices, &resident, &ledger, &interrupt).expect("a lease");
+        pools[0].allocate(200);
+        assert_eq!(lease.sample(), 200);
+        drop(lease);
+        assert_eq!(ledger.into_trace().leases[0].ceiling_bytes, Some(500));
     }
 
     #[test]
