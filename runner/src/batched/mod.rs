@@ -20,9 +20,11 @@ use std::{
 
 mod probe;
 mod record;
+mod weight;
 
 use self::probe::probe_all;
 pub use self::record::{PassRecord, Progress, ReplicaRecord};
+use self::weight::Weight;
 use crate::{
     batch::{self, Places, Restored, TokenBudget},
     memory::{AdaptiveBudget, Learnt, Limits, Memory},
@@ -48,6 +50,11 @@ pub trait RowModel<I>: Sync {
 
     /// Bytes that a token takes while its batch is computed, about.
     fn bytes_per_token(&self) -> u64;
+
+    /// Bytes that a row takes beside its tokens while its batch is computed, about.
+    fn bytes_per_row(&self) -> u64 {
+        0
+    }
 
     /// Tokens of the longest sequence.
     fn longest(&self) -> usize;
@@ -173,7 +180,7 @@ where
             let (ahead, windows) = sync_channel(WINDOWS_AHEAD);
             thread::scope(|scope| {
                 scope.spawn(move || tokenize(model, items, options, &ahead));
-                dispatch(windows, budgets, threads, &jobs, &messages);
+                dispatch(windows, budgets, Weight::of(model), threads, &jobs, &messages);
             });
         });
 
@@ -198,7 +205,7 @@ where
                     record.batches += 1;
                     record.items += job.rows.len() as u64;
                     record.replicas[by].items += job.rows.len() as u64;
-                    record.tokens += count(&job.tokens().collect::<Vec<_>>()) as u64;
+                    record.tokens += job.tokens().map(|tokens| tokens.ids.len() as u64).sum::<u64>();
                     progress(Progress { items: record.items, tokens: record.tokens, batch_seconds });
                 }
                 Message::Failed(error) => return Err(error),
@@ -285,7 +292,7 @@ fn work<M: RowModel<I>, I, E>(
 
 /// One batch; where memory runs out, or where a row can be stood in for, in halves.
 fn compute<M: RowModel<I>, I>(model: &M, rows: &[&Tokens], budget: &AdaptiveBudget) -> Result<M::Rows, ModelError> {
-    let tokens = count(rows);
+    let tokens = Weight::of(model).rows(rows.iter().copied());
     let (error, admitted) = match budget.admit(tokens) {
         Ok(()) => {
             let computed = model.compute(rows);
@@ -327,14 +334,11 @@ fn compute<M: RowModel<I>, I>(model: &M, rows: &[&Tokens], budget: &AdaptiveBudg
     Ok(whole)
 }
 
-fn count(rows: &[&Tokens]) -> usize {
-    rows.iter().map(|tokens| tokens.ids.len()).sum()
-}
-
 /// Cuts windows into batches and queues them. When it ends early, so does the thread that waits to send a window.
 fn dispatch<R, E>(
     windows: Receiver<Result<Window, PassError<E>>>,
     budgets: &[AdaptiveBudget],
+    weight: Weight,
     workers: usize,
     jobs: &SyncSender<Job>,
     messages: &Sender<Message<R, E>>,
@@ -351,11 +355,11 @@ fn dispatch<R, E>(
         if messages.send(Message::Opened(Arc::clone(&window))).is_err() {
             return;
         }
-        let lengths: Vec<usize> = window.rows.iter().map(|tokens| tokens.ids.len()).collect();
+        let weights: Vec<usize> = window.rows.iter().map(|tokens| weight.row(tokens)).collect();
         // Whichever replica takes a batch has room for it.
         let budget = TokenBudget(budgets.iter().map(AdaptiveBudget::tokens).min().unwrap_or(1));
         let batches =
-            if window.last { batch::last_batches(&lengths, budget, workers) } else { batch::batches(&lengths, budget) };
+            if window.last { batch::last_batches(&weights, budget, workers) } else { batch::batches(&weights, budget) };
         for rows in batches {
             if jobs.send(Job { window: Arc::clone(&window), rows }).is_err() {
                 return;

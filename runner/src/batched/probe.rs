@@ -5,13 +5,13 @@ use std::{
     thread,
 };
 
-use super::{Replica, RowModel};
+use super::{Replica, RowModel, weight::Weight};
 use crate::{memory::AdaptiveBudget, model::ModelError, text::Tokens};
 
 /// Tokens of the batch that is computed before memory is measured: what the first one allocates once is none of a
 /// token's.
 const WARM_UP_TOKENS: usize = 8;
-/// Tokens of the smallest batch that memory is measured with.
+/// The smallest budget, in tokens, that is measured.
 const LEAST_PROBED: usize = 16;
 
 /// Measures on every device what a token takes, at the same time.
@@ -46,11 +46,13 @@ fn probe<M: RowModel<I>, I>(model: &M, budget: &AdaptiveBudget, cancelled: &Atom
         }
     };
     let longest = model.longest().max(1);
+    let weight = Weight::of(model);
     batch(longest.min(WARM_UP_TOKENS), 1)?;
     while !cancelled.load(Ordering::Relaxed) {
-        let length = longest.min(budget.tokens());
-        let rows = budget.tokens() / length;
-        let tokens = length * rows;
+        let budgeted = budget.tokens();
+        let length = budgeted.saturating_sub(weight.beside).clamp(1, longest);
+        let rows = (budgeted / (length + weight.beside)).max(1);
+        let tokens = (length + weight.beside) * rows;
         budget.calibrate();
         if !budget.may_fit(tokens) || !batch(length, rows)? {
             budget.step_down();
@@ -63,7 +65,7 @@ fn probe<M: RowModel<I>, I>(model: &M, budget: &AdaptiveBudget, cancelled: &Atom
             );
             break;
         }
-        if tokens <= LEAST_PROBED {
+        if budgeted <= LEAST_PROBED {
             break;
         }
     }

@@ -12,7 +12,7 @@ use crate::memory::MemorySource;
 pub struct Opened {
     /// The device.
     pub device: Device,
-    /// Its UUID, as NVML writes it: `GPU-…` or `MIG-…`.
+    /// Its UUID, without the kind of device that NVML writes before it.
     pub uuid: String,
     /// Its memory, and the pool that tensors come from, as the driver reports them.
     pub memory: Arc<dyn MemorySource>,
@@ -87,17 +87,16 @@ mod cuda {
         let driver = |error: DriverError| candle_core::Error::Cuda(Box::new(error));
         let uuid = stream.context().uuid().map_err(driver)?.bytes.map(i8::cast_unsigned);
         let uuid = uuid_text(uuid);
-        // SAFETY: the device is that of the context.
-        let pool = unsafe { result::device::get_default_mem_pool(stream.context().cu_device()) }.map_err(driver)?;
-        let memory = Arc::new(DriverMemory { stream, pool: Pool(pool) });
+        let pool = ops::device::pool(stream.context()).map_err(driver)?.map(Pool);
+        let memory = Arc::new(DriverMemory { stream, pool });
         Ok(Opened { device, uuid, memory })
     }
 
-    /// The UUID as NVML writes it.
+    /// The UUID as it is written.
     fn uuid_text(bytes: [u8; 16]) -> String {
         let hex = hex::encode(bytes);
         let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
-        format!("GPU-{}", parts.join("-"))
+        parts.join("-")
     }
 
     struct Pool(CUmemoryPool);
@@ -110,7 +109,8 @@ mod cuda {
     /// Memory as the driver reports it: of the whole card, with the pool that tensors come from.
     struct DriverMemory {
         stream: Arc<CudaStream>,
-        pool: Pool,
+        /// None where the driver has no pools, as for some virtual cards.
+        pool: Option<Pool>,
     }
 
     impl fmt::Debug for DriverMemory {
@@ -120,11 +120,13 @@ mod cuda {
     }
 
     impl DriverMemory {
-        fn attribute(&self, attribute: CUmemPool_attribute) -> Result<u64, DriverError> {
+        fn attribute(&self, attribute: CUmemPool_attribute) -> Option<u64> {
+            let pool = self.pool.as_ref()?;
             let mut value = 0u64;
             // SAFETY: the pool is the device's own, and the attribute is a number of 64 bits.
-            unsafe { result::mem_pool::get_attribute(self.pool.0, attribute, std::ptr::from_mut(&mut value).cast()) }?;
-            Ok(value)
+            let got =
+                unsafe { result::mem_pool::get_attribute(pool.0, attribute, std::ptr::from_mut(&mut value).cast()) };
+            got.ok().map(|()| value)
         }
     }
 
@@ -142,18 +144,19 @@ mod cuda {
         }
 
         fn held(&self) -> Option<u64> {
-            self.attribute(CUmemPool_attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT).ok()
+            self.attribute(CUmemPool_attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT)
         }
 
         fn idle(&self) -> u64 {
             let used = self.attribute(CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_CURRENT);
-            self.held().zip(used.ok()).map_or(0, |(held, used)| held.saturating_sub(used))
+            self.held().zip(used).map_or(0, |(held, used)| held.saturating_sub(used))
         }
 
         fn trim(&self) {
+            let Some(pool) = &self.pool else { return };
             let trimmed = self.stream.synchronize().and_then(|()| {
                 // SAFETY: the pool is the device's own.
-                unsafe { result::mem_pool::trim_to(self.pool.0, 0) }
+                unsafe { result::mem_pool::trim_to(pool.0, 0) }
             });
             if let Err(error) = trimmed {
                 tracing::debug!("the pool of the device is not trimmed: {error}");
@@ -161,20 +164,20 @@ mod cuda {
         }
 
         fn mark(&self) {
+            let Some(pool) = &self.pool else { return };
             // Writing zero makes the largest use that of now; there is no other value to write.
             let mut zero = 0u64;
             let attribute = CUmemPool_attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH;
             // SAFETY: the pool is the device's own, and the attribute is a number of 64 bits.
-            let marked = unsafe {
-                result::mem_pool::set_attribute(self.pool.0, attribute, std::ptr::from_mut(&mut zero).cast())
-            };
+            let marked =
+                unsafe { result::mem_pool::set_attribute(pool.0, attribute, std::ptr::from_mut(&mut zero).cast()) };
             if let Err(error) = marked {
                 tracing::debug!("the largest use of the device's pool is not forgotten: {error}");
             }
         }
 
         fn peak(&self) -> Option<u64> {
-            let most = self.attribute(CUmemPool_attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH).ok()?;
+            let most = self.attribute(CUmemPool_attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH)?;
             Some(self.used() + most.saturating_sub(self.held()?))
         }
     }
@@ -182,9 +185,9 @@ mod cuda {
     #[cfg(test)]
     mod tests {
         #[test]
-        fn a_uuid_is_written_as_nvml_does() {
+        fn a_uuid_is_written_as_others_do() {
             let bytes = std::array::from_fn(|at| at as u8 * 17);
-            assert_eq!(super::uuid_text(bytes), "GPU-00112233-4455-6677-8899-aabbccddeeff");
+            assert_eq!(super::uuid_text(bytes), "00112233-4455-6677-8899-aabbccddeeff");
         }
     }
 }

@@ -136,7 +136,7 @@ pub struct ComputeDevice {
     pub name: String,
     /// Its memory, under the ceiling that is meant for it.
     pub memory: Memory,
-    /// Its UUID; none of the CPU, which nobody has to themselves.
+    /// Its UUID, as NVML writes it; none of the CPU, which nobody has to themselves.
     uuid: Option<String>,
 }
 
@@ -161,11 +161,14 @@ impl Devices {
             count => driver::open(count),
         };
         let used = settle(request, found.devices.len() as u32, &found.why, found.fault)?;
-        let accelerated = |(index, opened): (usize, driver::Opened)| ComputeDevice {
-            device: opened.device,
-            name: format!("cuda:{index}"),
-            memory: Memory::of_device(memory::memory_of(&opened.uuid, opened.memory), toggles.device_ceiling),
-            uuid: Some(opened.uuid),
+        let accelerated = |(index, opened): (usize, driver::Opened)| {
+            let (uuid, source) = memory::memory_of(&opened.uuid, opened.memory);
+            ComputeDevice {
+                device: opened.device,
+                name: format!("cuda:{index}"),
+                memory: Memory::of_device(source, toggles.device_ceiling),
+                uuid: Some(uuid),
+            }
         };
         let mut all: Vec<ComputeDevice> = found.devices.into_iter().enumerate().map(accelerated).collect();
         if all.is_empty() {

@@ -113,7 +113,7 @@ impl AdaptiveBudget {
     pub fn admit(&self, tokens: usize) -> Result<(), String> {
         let mut state = self.wait_while(self.state(), |state| state.alone > 0);
         let need = state.forecast(state.at_work + tokens);
-        self.check(tokens, need)?;
+        self.check(need)?;
         state.at_work += tokens;
         if need > self.memory.soft_limit() {
             self.shrink(&mut state, MitigationKind::Shrink);
@@ -165,7 +165,7 @@ impl AdaptiveBudget {
         self.memory.trim();
         state.baseline = state.baseline.min(self.memory.used());
         let need = state.forecast(tokens);
-        if let Err(message) = self.check(tokens, need) {
+        if let Err(message) = self.check(need) {
             self.alone_no_more(state);
             return Err(message);
         }
@@ -226,10 +226,12 @@ impl AdaptiveBudget {
         (state.count, state.events.clone())
     }
 
-    fn check(&self, tokens: usize, need: u64) -> Result<(), String> {
+    fn check(&self, need: u64) -> Result<(), String> {
         let ceiling = self.memory.ceiling();
         if need > ceiling {
-            return Err(format!("{tokens} tokens would take {need} bytes, the memory ceiling is {ceiling} bytes"));
+            return Err(format!(
+                "a batch would bring what is in use to {need} bytes, the memory ceiling is {ceiling} bytes"
+            ));
         }
         Ok(())
     }

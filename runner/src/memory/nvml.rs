@@ -15,20 +15,24 @@ use super::MemorySource;
 static NVML: LazyLock<Option<Nvml>> =
     LazyLock::new(|| Nvml::init().inspect_err(|error| tracing::debug!("no figures of NVML: {error}")).ok());
 
-/// The memory of the device with that UUID (`GPU-…` or `MIG-…`): as NVML reports it where it can, else as `driver`
-/// does. What an allocator holds is known to the `driver` alone.
-pub fn memory_of(uuid: &str, driver: Arc<dyn MemorySource>) -> Arc<dyn MemorySource> {
-    let device = NVML.as_ref().map(|nvml| nvml.device_by_uuid(uuid));
-    match device {
-        Some(Ok(device)) if device.memory_info().is_ok() => {
-            Arc::new(Reported { device, driver, silent: AtomicBool::new(false) })
-        }
-        Some(Ok(_)) | None => driver,
-        Some(Err(error)) => {
-            tracing::debug!(uuid, "NVML does not know the device: {error}");
-            driver
+/// What NVML writes before a UUID: of a whole card, and of a part of one, which the driver does not tell apart.
+const KINDS: [&str; 2] = ["GPU", "MIG"];
+
+/// The device with that UUID: its name as NVML writes it, and its memory, as NVML reports it where it can, else as
+/// `driver` does. What an allocator holds is known to the `driver` alone.
+pub fn memory_of(uuid: &str, driver: Arc<dyn MemorySource>) -> (String, Arc<dyn MemorySource>) {
+    let names = KINDS.map(|kind| format!("{kind}-{uuid}"));
+    for (nvml, name) in NVML.iter().flat_map(|nvml| names.iter().map(move |name| (nvml, name))) {
+        match nvml.device_by_uuid(name.as_str()) {
+            Ok(device) if device.memory_info().is_ok() => {
+                return (name.clone(), Arc::new(Reported { device, driver, silent: AtomicBool::new(false) }));
+            }
+            Ok(_) => return (name.clone(), driver),
+            Err(error) => tracing::debug!(name, "NVML does not know the device: {error}"),
         }
     }
+    let [card, _] = names;
+    (card, driver)
 }
 
 /// A device of the library.
@@ -90,8 +94,8 @@ mod tests {
 
     #[test]
     fn a_device_that_the_library_does_not_know_is_left_to_the_driver() {
-        let memory = memory_of("GPU-00000000-0000-0000-0000-000000000000", Arc::new(Process));
-        assert_eq!(memory.name(), "process");
+        let (name, memory) = memory_of("00000000-0000-0000-0000-000000000000", Arc::new(Process));
+        assert_eq!((name.as_str(), memory.name()), ("GPU-00000000-0000-0000-0000-000000000000", "process"));
         assert!(memory.used() > 0);
     }
 }

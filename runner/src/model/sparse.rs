@@ -191,8 +191,12 @@ impl<T: AsRef<str> + Send + Sync> RowModel<T> for SparseModel {
     }
 
     fn bytes_per_token(&self) -> u64 {
-        // The weights of a whole vocabulary, twice, for every text of at least eight tokens.
-        self.encoder.bytes_per_token() + self.encoder.vocabulary as u64
+        self.encoder.bytes_per_token()
+    }
+
+    fn bytes_per_row(&self) -> u64 {
+        // The weights of a whole vocabulary, and room for the entries of them that are kept.
+        2 * size_of::<f32>() as u64 * self.encoder.vocabulary as u64
     }
 
     fn longest(&self) -> usize {

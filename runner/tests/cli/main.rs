@@ -5,6 +5,7 @@ mod common;
 
 mod bad_input;
 mod bad_text;
+mod cards;
 mod fallbacks;
 mod faults;
 mod full_path;

@@ -90,6 +90,8 @@ struct Hungry {
     card: Arc<Card>,
     /// What it takes for a token.
     bytes_per_token: u64,
+    /// What it takes for a row beside its tokens, and says so.
+    bytes_per_row: u64,
     /// The tokens of the largest batch that was tried.
     largest: AtomicU64,
     /// Fails every batch with that message.
@@ -104,6 +106,7 @@ impl Hungry {
             model: Folder::new().load(),
             card: Arc::clone(card),
             bytes_per_token,
+            bytes_per_row: 0,
             largest: 0.into(),
             fails: None,
             slow: false.into(),
@@ -127,6 +130,10 @@ impl RowModel<String> for Hungry {
         1
     }
 
+    fn bytes_per_row(&self) -> u64 {
+        self.bytes_per_row
+    }
+
     fn longest(&self) -> usize {
         RowModel::<String>::longest(&self.model)
     }
@@ -146,7 +153,7 @@ impl RowModel<String> for Hungry {
         if let Some(message) = self.fails {
             return Err(ModelError::DeviceLost { model, source: Box::new(self.error(message)) });
         }
-        let bytes = tokens as u64 * self.bytes_per_token;
+        let bytes = tokens as u64 * self.bytes_per_token + rows.len() as u64 * self.bytes_per_row;
         if !self.card.allocate(bytes) {
             let source = Box::new(self.error("CUDA_ERROR_OUT_OF_MEMORY"));
             return Err(ModelError::OutOfMemory { model, row: None, source });
@@ -265,6 +272,24 @@ fn what_one_pass_has_learnt_the_next_one_begins_with() {
     let again = Replica { learnt, ..Replica::new(&model, card.memory()) };
     let (_, second) = pass(&[again], &texts, &options(640, 1, true)).expect("a pass");
     assert_eq!((second.mitigations, model.largest.load(Ordering::SeqCst)), (0, 64), "nothing is measured again");
+}
+
+#[test]
+fn rows_that_take_memory_beside_their_tokens_are_fewer_in_a_batch() {
+    // 3 tokens each, where the longest that is measured has 32.
+    let texts: Vec<String> = (0..240).map(|n| char::from(b'a' + (n % 26) as u8).to_string()).collect();
+    let card = Card::new();
+    let model = Hungry { bytes_per_row: 16, ..Hungry::new(&card, 1) };
+    let (vectors, record) =
+        pass(&[Replica::new(&model, card.memory())], &texts, &options(640, 1, true)).expect("a pass");
+    assert_same(&vectors, &expected(&texts));
+    assert_eq!(record.tokens, 720, "what rows count for is no token");
+    assert_eq!((record.mitigations, record.replicas[0].peak_bytes), (0, 727), "33 rows at a time");
+    let model = Hungry { bytes_per_row: 400, ..Hungry::new(&card, 1) };
+    let (vectors, record) =
+        pass(&[Replica::new(&model, card.memory())], &texts, &options(640, 1, true)).expect("a pass");
+    assert_same(&vectors, &expected(&texts));
+    assert_eq!((record.mitigations, record.batches), (0, 240), "one at a time");
 }
 
 #[test]

@@ -377,28 +377,40 @@ void wait_for_copies(unsigned pending) {
 
 }  // namespace emulation
 
-// Runs a kernel; `kinds` has a letter per parameter. False with a `message` if that cannot be.
 // Whether the path of a source ends with this name and `.cu`.
 static bool is_of(const char* path, const std::string& source) {
     const char* slash = strrchr(path, '/');
     return (slash ? slash + 1 : path) == source + ".cu";
 }
 
+static const emulation::Kernel* kernel_named(const char* name) {
+    const emulation::Kernel* kernel = emulation::kernels();
+    while (kernel && strcmp(kernel->name, name)) kernel = kernel->next;
+    return kernel;
+}
+
+// A letter per parameter of a kernel; null if there is no such kernel.
+extern "C" const char* embedrun_emulation_signature(const char* name) {
+    const emulation::Kernel* kernel = kernel_named(name);
+    return kernel ? kernel->signature : nullptr;
+}
+
+// Runs a kernel; `kinds` has a letter per parameter. False with a `message` if that cannot be. Where the caller knows
+// neither, as a driver does not, `source` and `kinds` are null.
 extern "C" bool embedrun_emulation_run(const char* source, const char* name, const uint32_t* grid, const uint32_t* block,
                                        uint32_t shared_bytes, const void* const* parameters, const char* kinds,
                                        char* message, size_t capacity) {
     using namespace emulation;
     Machine& m = machine;
     m.error.clear();
-    const Kernel* kernel = kernels();
-    while (kernel && strcmp(kernel->name, name)) kernel = kernel->next;
+    const Kernel* kernel = kernel_named(name);
     const uint64_t threads = uint64_t{block[0]} * block[1] * block[2];
     const uint64_t blocks = uint64_t{grid[0]} * grid[1] * grid[2];
     if (!kernel) {
         m.error = "there is no such kernel";
-    } else if (!is_of(kernel->source, source)) {
+    } else if (source && !is_of(kernel->source, source)) {
         m.error = format("the kernel is in %s, not in %s.cu", kernel->source, source);
-    } else if (strcmp(kernel->signature, kinds)) {
+    } else if (kinds && strcmp(kernel->signature, kinds)) {
         m.error = format("arguments of the types %s for parameters of the types %s", kinds, kernel->signature);
     } else if (threads == 0 || threads > kernel->threads || threads > MOST_THREADS || block[2] > 64) {
         m.error = format("%llu threads in a block, which may have %u", (unsigned long long)threads, kernel->threads);

@@ -9,7 +9,7 @@
 #![allow(unsafe_code)]
 
 #[cfg(not(feature = "card"))]
-use std::ffi::{CStr, CString, c_char, c_void};
+use std::ffi::CString;
 use std::fmt::Debug;
 
 use kernels::cuda::{Argument, Element, Launch};
@@ -18,25 +18,12 @@ mod buffer;
 #[cfg(feature = "card")]
 mod card;
 #[cfg(not(feature = "card"))]
+pub mod driver;
+#[cfg(not(feature = "card"))]
 mod host;
 pub mod test;
 
 pub use buffer::{Buffer, Plain};
-
-#[cfg(not(feature = "card"))]
-unsafe extern "C" {
-    fn embedrun_emulation_run(
-        source: *const c_char,
-        name: *const c_char,
-        grid: *const u32,
-        block: *const u32,
-        shared_bytes: u32,
-        parameters: *const *const c_void,
-        kinds: *const c_char,
-        message: *mut c_char,
-        capacity: usize,
-    ) -> bool;
-}
 
 /// Runs a launch to its end.
 ///
@@ -78,27 +65,20 @@ fn emulate(launch: &Launch) -> Result<(), String> {
     let name = CString::new(launch.kernel.as_str()).map_err(|error| error.to_string())?;
     let kinds: Vec<u8> = launch.arguments.iter().map(kind).collect();
     let kinds = CString::new(kinds).map_err(|error| error.to_string())?;
-    let mut message = [0u8; 1024];
     // SAFETY: the parameters are of the types that `kinds` says, which the callee compares with those of the kernel.
     // The kernel is trusted to stay in its buffers; their surroundings show when it did not.
-    let done = unsafe {
-        embedrun_emulation_run(
-            source.as_ptr(),
-            name.as_ptr(),
-            launch.grid.as_ptr(),
-            launch.block.as_ptr(),
+    unsafe {
+        let parameters = launch.parameters();
+        driver::run(
+            Some(&source),
+            &name,
+            launch.grid,
+            launch.block,
             launch.shared_bytes,
-            launch.parameters().as_ptr(),
-            kinds.as_ptr(),
-            message.as_mut_ptr().cast(),
-            message.len(),
+            parameters.as_ptr(),
+            Some(&kinds),
         )
-    };
-    if !done {
-        let message = CStr::from_bytes_until_nul(&message).map_err(|error| error.to_string())?;
-        return Err(message.to_string_lossy().into_owned());
     }
-    Ok(())
 }
 
 #[cfg(not(feature = "card"))]

@@ -19,7 +19,7 @@ use candle_core::{
         CudaDType, DeviceId,
         cudarc::driver::{
             CudaContext, CudaEvent, DevicePtr, DriverError, PinnedHostSlice, ValidAsZeroBits, result,
-            sys::{CU_MEMHOSTALLOC_WRITECOMBINED, CUevent_flags, CUmemPool_attribute},
+            sys::{CU_MEMHOSTALLOC_WRITECOMBINED, CUevent_flags, CUmemPool_attribute, CUmemoryPool},
         },
     },
     op::BackpropOp,
@@ -45,14 +45,24 @@ pub fn open(ordinal: usize) -> Result<Device> {
 /// Memory that is freed stays with the process until it is trimmed: asking the driver for each batch would make the card
 /// wait.
 fn keep_freed_memory(context: &CudaContext) -> Result<()> {
+    let Some(pool) = pool(context).map_err(driver)? else { return Ok(()) };
     let mut threshold = u64::MAX;
-    // SAFETY: the device is that of the context, and the attribute is a number of 64 bits.
-    unsafe {
-        let pool = result::device::get_default_mem_pool(context.cu_device()).map_err(driver)?;
-        let value = std::ptr::from_mut(&mut threshold).cast();
-        result::mem_pool::set_attribute(pool, CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, value)
-            .map_err(driver)
+    let value = std::ptr::from_mut(&mut threshold).cast();
+    // SAFETY: the attribute is a number of 64 bits.
+    unsafe { result::mem_pool::set_attribute(pool, CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, value) }
+        .map_err(driver)
+}
+
+/// The pool that tensors come from; none where the driver has no pools.
+///
+/// # Errors
+/// If the driver does not say.
+pub fn pool(context: &CudaContext) -> std::result::Result<Option<CUmemoryPool>, DriverError> {
+    if !context.has_async_alloc() {
+        return Ok(None);
     }
+    // SAFETY: the device is that of the context.
+    unsafe { result::device::get_default_mem_pool(context.cu_device()) }.map(Some)
 }
 
 pub(super) fn driver(error: DriverError) -> Error {
@@ -265,6 +275,8 @@ pub(super) fn download<T: Staged + WithDType>(x: &Tensor, device: &CudaDevice) -
     if x.dtype() != T::DTYPE {
         bail!("{:?} is not copied to the host as {:?}", x.dtype(), T::DTYPE);
     }
+    // Whoever takes the rows need not have computed them.
+    stream.context().bind_to_thread().map_err(driver)?;
     DOWN.with_borrow_mut(|slot| {
         let staging = Staging::room(slot, count, 0, stream.context())?;
         let memory = &mut staging.memory.as_mut_slice().map_err(driver)?[..count];

@@ -17,7 +17,7 @@ use candle_core::{DType, Device, Result, Tensor, bail};
 use kernels::cuda::{Address, Element, Launch};
 
 #[cfg(feature = "cuda")]
-pub use self::cuda::open;
+pub use self::cuda::{open, pool};
 #[cfg(test)]
 pub(crate) use self::emulated::emulate;
 

@@ -76,6 +76,14 @@ fn blas(error: CublasError) -> Error {
     Error::Cuda(Box::new(error))
 }
 
+/// Bytes of a card that are free where its memory is not what a product lacks.
+const ENOUGH: usize = 256 << 20;
+
+/// An error that does not say what it means.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}; the device works and has {1} bytes free: taken for a lack of memory (CUBLAS_STATUS_ALLOC_FAILED)")]
+struct LacksMemory(CublasError, usize);
+
 /// Why no algorithm computes a product: they do not suit it, unless one failed for another reason.
 struct Failed(CublasError);
 
@@ -142,7 +150,7 @@ impl Products {
             call.first(&proposals)?
         } else {
             let fastest = call.fastest(&proposals)?;
-            call.with(&fastest).map_err(blas)?;
+            call.with(&fastest).map_err(|error| call.explain(error))?;
             fastest
         };
         self.fastest.lock().unwrap_or_else(PoisonError::into_inner).insert(shape, fastest);
@@ -212,7 +220,7 @@ impl Call<'_> {
                 &raw mut count,
             )
         };
-        status.result().map_err(blas)?;
+        status.result().map_err(|error| self.explain(error))?;
         // SAFETY: the library has written that many.
         let found = found[..count as usize].iter().map(|result| unsafe { result.assume_init_ref() });
         let usable = found.filter(|result| result.state.result().is_ok()).map(|result| result.algo);
@@ -228,7 +236,19 @@ impl Call<'_> {
                 Err(error) => failed = failed.with(error),
             }
         }
-        Err(blas(failed.0))
+        Err(self.explain(failed.0))
+    }
+
+    /// What an error of the library means. Where the card has no memory for its kernels, which are loaded when they are
+    /// first needed, the library may speak of an error inside; the pool of tensors has that memory, and trimming it helps.
+    fn explain(&self, error: CublasError) -> Error {
+        if error.0 != sys::cublasStatus_t::CUBLAS_STATUS_INTERNAL_ERROR {
+            return blas(error);
+        }
+        match self.stream.synchronize().and_then(|()| self.stream.context().mem_get_info()) {
+            Ok((free, _)) if free < ENOUGH => Error::Cuda(Box::new(LacksMemory(error, free))),
+            _ => blas(error),
+        }
     }
 
     fn fastest(&self, proposals: &[sys::cublasLtMatmulAlgo_t]) -> Result<sys::cublasLtMatmulAlgo_t> {
@@ -243,7 +263,7 @@ impl Call<'_> {
             }
             for _ in 0..ROUNDS {
                 begin.record(self.stream).map_err(driver)?;
-                self.with(algorithm).map_err(blas)?;
+                self.with(algorithm).map_err(|error| self.explain(error))?;
                 end.record(self.stream).map_err(driver)?;
                 let millis = begin.elapsed_ms(&end).map_err(driver)?;
                 if fastest.as_ref().is_none_or(|(best, _)| millis < *best) {
@@ -251,7 +271,7 @@ impl Call<'_> {
                 }
             }
         }
-        fastest.map(|(_, algorithm)| algorithm).ok_or_else(|| blas(failed.0))
+        fastest.map(|(_, algorithm)| algorithm).ok_or_else(|| self.explain(failed.0))
     }
 }
 

@@ -1,0 +1,291 @@
+//! The CUDA program on cards that are made up: the driver below it is that of `runner/kernels/emulated-driver`, over the
+//! emulated kernels. `tests/gpu/emulated.sh` builds both and runs these.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use arrow_array::{Array, ListArray, UInt32Array, cast::AsArray};
+use crds::contract::{ExitCode, FailureReason};
+use serde_json::Value;
+
+use crate::{
+    stages::{Spec, batches, finalized, manifest, rankings, summary, vectors, world},
+    world::{Ended, World},
+};
+
+/// Bytes that a context takes of an emulated card, and the workspace of the products.
+const OPENED: u64 = 256 << 20;
+const WORKSPACE: u64 = 32 << 20;
+const GIB: u64 = 1 << 30;
+
+/// What one card of a process has done.
+#[derive(Debug)]
+struct Card {
+    launches: u64,
+    /// The largest that its pool was, in bytes.
+    peak: u64,
+    /// Allocations that were never given back.
+    held: u64,
+}
+
+fn named(variable: &str) -> PathBuf {
+    env::var_os(variable).unwrap_or_else(|| panic!("{variable} is not set: run tests/gpu/emulated.sh")).into()
+}
+
+/// `run` of the manifest by the CUDA program, with variables for it and the driver.
+fn command(world: &World, variables: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(named("EMBEDRUN_TEST_CUDA_RUNNER"));
+    command.args(["run", "-f", "run.yaml", "--volume", "configmap/q=queries"]);
+    command.env("LD_LIBRARY_PATH", named("EMBEDRUN_TEST_DRIVER"));
+    command.env("EMULATED_REPORT", world.path("cards")).env("EMBEDRUN_LOCK_DIR", world.path("locks"));
+    // The emulation is slow: what is measured before the first text has to be small.
+    command.env("EMBEDRUN_BATCH_TOKENS", "512");
+    command.envs(variables.iter().copied());
+    command
+}
+
+fn run(world: &World, variables: &[(&str, &str)]) -> Ended {
+    world.ended(command(world, variables))
+}
+
+/// The cards of the last process, none of which was used in a wrong way.
+fn cards(world: &World) -> Vec<Card> {
+    let text = fs::read_to_string(world.path("cards")).expect("the driver's report");
+    let cards: Value = serde_json::from_str(text.lines().last().expect("a line")).expect("JSON");
+    let number = |card: &Value, name: &str| card[name].as_u64().expect("a number");
+    let card = |card: &Value| {
+        assert_eq!(card["wrong"], Value::Array(Vec::new()));
+        Card { launches: number(card, "launches"), peak: number(card, "peak"), held: number(card, "held") }
+    };
+    cards.as_array().expect("cards").iter().map(card).collect()
+}
+
+/// A world whose models are all of fixtures that the device has kernels for, and what is asked of `gpu`.
+fn with(gpu: &str) -> (World, Spec) {
+    let (world, mut spec) = world();
+    spec.rest = format!("  gpu: {gpu}\n{}", spec.rest);
+    manifest(&world, &spec);
+    let text = fs::read_to_string(world.path("run.yaml")).expect("a manifest");
+    fs::write(world.path("run.yaml"), text.replacen("  gpu: {count: 0}\n", "", 1)).expect("written");
+    (world, spec)
+}
+
+fn cosine(one: &[f32], other: &[f32]) -> f64 {
+    let dot =
+        |one: &[f32], other: &[f32]| -> f64 { one.iter().zip(other).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum() };
+    dot(one, other) / (dot(one, one) * dot(other, other)).sqrt()
+}
+
+/// All vectors of a model, row by row.
+fn all(world: &World, model: &str) -> Vec<Vec<f32>> {
+    batches(world).iter().flat_map(|batch| vectors(batch, model)).collect()
+}
+
+fn assert_alike(one: &World, other: &World) {
+    for model in ["tiny", "other", "fused"] {
+        let (one, other) = (all(one, model), all(other, model));
+        assert_eq!(one.len(), other.len());
+        for (row, (one, other)) in one.iter().zip(&other).enumerate() {
+            let cosine = cosine(one, other);
+            assert!(cosine >= 0.9995, "{model}, row {row}: {cosine}");
+        }
+    }
+    let entries = |world: &World| -> Vec<usize> {
+        let lengths = |batch: &arrow_array::RecordBatch| {
+            let indices: &ListArray = batch.column_by_name("splade_indices").expect("indices").as_list();
+            let row = |row: usize| indices.value(row).as_any().downcast_ref::<UInt32Array>().expect("ids").len();
+            (0..indices.len()).map(row).collect::<Vec<_>>()
+        };
+        batches(world).iter().flat_map(lengths).collect()
+    };
+    assert_eq!(entries(one), entries(other));
+    let before = |world: &World| -> Vec<Vec<String>> {
+        let ids = |ranking: &Value| {
+            let mut ids: Vec<String> = ranking["results"]
+                .as_array()
+                .expect("results")
+                .iter()
+                .map(|result| result["id"].as_str().expect("an id").to_owned())
+                .collect();
+            ids.sort();
+            ids
+        };
+        rankings(world).iter().map(ids).collect()
+    };
+    assert_eq!(before(one), before(other));
+}
+
+/// What the CPU makes of the same world, by the same program.
+fn by_cpu() -> World {
+    let (world, _) = with("{count: 0}");
+    finalized(run(&world, &[]));
+    assert!(cards(&world).iter().all(|card| card.launches == 0), "the CPU needs no card");
+    world
+}
+
+fn mitigations(world: &World) -> u64 {
+    fn count(value: &Value) -> u64 {
+        match value {
+            Value::Object(fields) => {
+                let own = fields.get("mitigation_events").and_then(Value::as_array).map_or(0, Vec::len) as u64;
+                own + fields.values().map(count).sum::<u64>()
+            }
+            Value::Array(values) => values.iter().map(count).sum(),
+            _ => 0,
+        }
+    }
+    count(&summary(world))
+}
+
+#[test]
+#[ignore = "run by tests/gpu/emulated.sh"]
+fn every_stage_computes_on_the_card_what_the_cpu_does() {
+    let (world, _) = with("{count: 1}");
+    finalized(run(&world, &[]));
+    let cards = cards(&world);
+    assert!(cards[0].launches > 100, "{cards:?}");
+    assert!(cards[0].held < 8, "models are gone with their leases: {cards:?}");
+    let told = summary(&world).to_string();
+    assert!(told.contains(r#""used":"cuda""#) && !told.contains("DeviceFallback"), "{told}");
+    assert_alike(&world, &by_cpu());
+}
+
+#[test]
+#[ignore = "run by tests/gpu/emulated.sh"]
+fn two_cards_share_the_work_and_the_rows_stay_in_order() {
+    let (world, _) = with("{count: 2}");
+    let lines: Vec<String> = (0..400).map(|n| format!(r#"{{"id": "n{n}", "text": "text {n} of many"}}"#)).collect();
+    world.source("c.jsonl", &lines.join("\n"));
+    let two = format!("{},{}", 16 * GIB, 16 * GIB);
+    finalized(run(&world, &[("EMULATED_CARDS", &two)]));
+    let used = cards(&world);
+    assert!(used.iter().all(|card| card.launches > 100 && card.held < 8), "{used:?}");
+    let (alone, _) = with("{count: 1}");
+    alone.source("c.jsonl", &lines.join("\n"));
+    finalized(run(&alone, &[("EMULATED_CARDS", &two)]));
+    assert_eq!(cards(&alone)[1].launches, 0, "one is asked for");
+    assert_alike(&world, &alone);
+}
+
+#[test]
+#[ignore = "run by tests/gpu/emulated.sh"]
+fn a_card_that_is_lost_on_the_way_is_for_another_try() {
+    let two = format!("{},{}", 16 * GIB, 16 * GIB);
+    for (fault, cards_of_world) in [("0:60:214", "{count: 1}"), ("1:60:719", "{count: 2}"), ("1:3:46", "{count: 2}")] {
+        let (world, _) = with(cards_of_world);
+        let lost = run(&world, &[("EMULATED_CARDS", &two), ("EMULATED_FAULT", fault)]);
+        let failure = lost.failed(ExitCode::Transient as i32, FailureReason::DeviceLost);
+        assert!(failure.message.contains("CUDA_ERROR"), "{}", failure.message);
+        finalized(run(&world, &[("EMULATED_CARDS", &two)]));
+        assert_alike(&world, &by_cpu());
+    }
+}
+
+#[test]
+#[ignore = "run by tests/gpu/emulated.sh"]
+fn cards_that_are_missing_or_fail_at_once_are_told_apart() {
+    let (world, _) = with("{count: 1}");
+    let none = run(&world, &[("EMULATED_CARDS", "")]);
+    none.failed(ExitCode::BadConfiguration as i32, FailureReason::DeviceUnavailable);
+    let fails = run(&world, &[("EMULATED_FAULT", "0:0:46")]);
+    fails.failed(ExitCode::Transient as i32, FailureReason::DeviceLost);
+    let full = run(&world, &[("EMULATED_CARDS", "1000")]);
+    full.failed(ExitCode::Transient as i32, FailureReason::DeviceBusy);
+    let (few, _) = with("{count: 2}");
+    let failure = run(&few, &[]).failed(ExitCode::BadConfiguration as i32, FailureReason::DeviceUnavailable);
+    assert!(failure.message.contains("there is 1"), "{}", failure.message);
+    let (less, _) = with("{count: 2, required: false}");
+    finalized(run(&less, &[]));
+    let told = summary(&less).to_string();
+    assert!(told.contains("DeviceFallback") && told.contains(r#""used":"cuda""#), "{told}");
+    let (cpu, _) = with("{count: 1, required: false}");
+    finalized(run(&cpu, &[("EMULATED_CARDS", "")]));
+    let told = summary(&cpu).to_string();
+    assert!(told.contains("DeviceFallback") && told.contains(r#""used":"cpu""#), "{told}");
+    assert_alike(&less, &cpu);
+}
+
+#[test]
+#[ignore = "run by tests/gpu/emulated.sh"]
+fn a_card_with_little_memory_is_filled_and_no_text_is_lost() {
+    for blas_full in [None, Some(("EMULATED_BLAS_FULL", "1"))] {
+        let (world, _) = with("{count: 1}");
+        let lines: Vec<String> =
+            (0..2000).map(|n| format!(r#"{{"id": "n{n}", "text": "text {n} of many words here"}}"#)).collect();
+        world.source("c.jsonl", &lines.join("\n"));
+        let size = (OPENED + WORKSPACE + (10 << 20)).to_string();
+        let mut variables = vec![("EMULATED_CARDS", size.as_str()), ("EMBEDRUN_BATCH_TOKENS", "16384")];
+        variables.extend(blas_full);
+        finalized(run(&world, &variables));
+        let used = cards(&world);
+        assert!(mitigations(&world) > 0, "{used:?}");
+        assert!(used[0].peak > WORKSPACE, "{used:?}");
+        assert_eq!(all(&world, "tiny").len(), 2010);
+    }
+}
+
+#[test]
+#[ignore = "run by tests/gpu/emulated.sh"]
+fn a_ceiling_holds_whatever_others_have() {
+    let ceiling = OPENED + WORKSPACE + (12 << 20);
+    let asked = ceiling.to_string();
+    for others in [0, 14 * GIB] {
+        let (world, _) = with("{count: 1}");
+        let others = others.to_string();
+        finalized(run(
+            &world,
+            &[("EMBEDRUN_MEMORY_CEILING", &asked), ("EMULATED_OTHERS", &others), ("EMBEDRUN_BATCH_TOKENS", "16384")],
+        ));
+        let used = cards(&world);
+        assert!(OPENED + used[0].peak <= ceiling, "{used:?}");
+        assert!(mitigations(&world) > 0, "{used:?}");
+    }
+}
+
+#[test]
+#[ignore = "run by tests/gpu/emulated.sh"]
+fn an_instance_of_mig_has_its_own_name() {
+    let (world, _) = with("{count: 1}");
+    finalized(run(&world, &[("EMULATED_MIG", "1")]));
+    let locks: Vec<String> = fs::read_dir(world.path("locks"))
+        .expect("locks")
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    assert!(locks.len() == 1 && locks[0].starts_with("MIG-"), "{locks:?}");
+    let told = summary(&world).to_string();
+    assert!(told.contains("nvml"), "{told}");
+    cards(&world);
+}
+
+#[test]
+#[ignore = "run by tests/gpu/emulated.sh"]
+fn a_driver_without_pools_of_memory_will_do() {
+    let (world, _) = with("{count: 2}");
+    let two = format!("{},{}", 16 * GIB, 16 * GIB);
+    finalized(run(&world, &[("EMULATED_CARDS", &two), ("EMULATED_NO_POOLS", "1")]));
+    let used = cards(&world);
+    assert!(used.iter().all(|card| card.launches > 0 && card.held < 8), "{used:?}");
+    assert_alike(&world, &by_cpu());
+}
+
+#[test]
+#[ignore = "run by tests/gpu/emulated.sh"]
+fn two_runs_take_turns_on_one_card() {
+    let worlds = [with("{count: 1}").0, with("{count: 1}").0];
+    let locks = worlds[0].path("locks");
+    let start = |world: &World| -> Child {
+        let mut command = command(world, &[]);
+        command.env("EMBEDRUN_LOCK_DIR", &locks).current_dir(world.path("")).env_remove("JOB_COMPLETION_INDEX");
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program runs")
+    };
+    let running: Vec<Child> = worlds.iter().map(start).collect();
+    for mut child in running {
+        assert!(child.wait().expect("it ends").success());
+    }
+    assert_alike(&worlds[0], &worlds[1]);
+    assert_eq!(fs::read_dir(Path::new(&locks)).expect("locks").count(), 1);
+}
