@@ -37,5 +37,6 @@ for name in libcuda.so.1 libcublas.so.13 libcublasLt.so.13 libcurand.so.10 libnv
     # One file under all its names is loaded once.
     ln -s "$target/debug/libemulated_driver.so" "$work/$name"
 done
-EMBEDRUN_TEST_CUDA_RUNNER=$program EMBEDRUN_TEST_DRIVER=$work \
+model=$(scripts/models.sh all-MiniLM-L6-v2)
+EMBEDRUN_TEST_MODELS=$(dirname "$model") EMBEDRUN_TEST_CUDA_RUNNER=$program EMBEDRUN_TEST_DRIVER=$work \
     cargo test --locked --workspace --test cli -- --ignored cards::

@@ -12,9 +12,9 @@ use crate::memory::MemorySource;
 pub struct Opened {
     /// The device.
     pub device: Device,
-    /// Its UUID, without the kind of device that NVML writes before it.
+    /// Its UUID, as NVML writes it: `GPU-…` or `MIG-…`.
     pub uuid: String,
-    /// Its memory, and the pool that tensors come from, as the driver reports them.
+    /// Its memory as NVML or the driver reports it, and the pool that tensors come from.
     pub memory: Arc<dyn MemorySource>,
 }
 
@@ -62,7 +62,11 @@ mod cuda {
     };
 
     use super::{Found, Opened};
-    use crate::{gpu::fault, memory::MemorySource, ops};
+    use crate::{
+        gpu::fault,
+        memory::{Known, MemorySource},
+        ops,
+    };
 
     /// Opens up to `count` devices.
     pub fn open(count: u32) -> Found {
@@ -71,6 +75,7 @@ mod cuda {
             match open_one(ordinal) {
                 Ok(opened) => found.devices.push(opened),
                 Err(error) => {
+                    let error = fault::without_backtrace(error);
                     found.why = format!("the CUDA driver opens no more: {error}");
                     found.fault = fault::of_opening(&error);
                     break;
@@ -81,15 +86,18 @@ mod cuda {
     }
 
     fn open_one(ordinal: usize) -> candle_core::Result<Opened> {
+        let driver = |error: DriverError| candle_core::Error::Cuda(Box::new(error));
+        result::init().map_err(driver)?;
+        let number = result::device::get(i32::try_from(ordinal).unwrap_or(i32::MAX)).map_err(driver)?;
+        let uuid = result::device::get_uuid(number).map_err(driver)?.bytes.map(i8::cast_unsigned);
+        // What is in use before anything of this process is.
+        let known = Known::of(&uuid_text(uuid));
         let device = ops::device::open(ordinal)?;
         let Device::Cuda(card) = &device else { candle_core::bail!("device {ordinal} is no CUDA device") };
         let stream = card.cuda_stream();
-        let driver = |error: DriverError| candle_core::Error::Cuda(Box::new(error));
-        let uuid = stream.context().uuid().map_err(driver)?.bytes.map(i8::cast_unsigned);
-        let uuid = uuid_text(uuid);
         let pool = ops::device::pool(stream.context()).map_err(driver)?.map(Pool);
-        let memory = Arc::new(DriverMemory { stream, pool });
-        Ok(Opened { device, uuid, memory })
+        let uuid = known.name().to_owned();
+        Ok(Opened { device, uuid, memory: known.memory(Arc::new(DriverMemory { stream, pool })) })
     }
 
     /// The UUID as it is written.

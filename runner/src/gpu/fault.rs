@@ -62,6 +62,17 @@ const LOST: [&str; 29] = [
     "Xid (",
 ];
 
+/// An error without the backtrace that candle puts around it where the environment asks for one: what a user reads is a
+/// sentence.
+pub fn without_backtrace(error: Error) -> Error {
+    match error {
+        Error::WithBacktrace { inner, .. } => without_backtrace(*inner),
+        Error::WithPath { inner, path } => Error::WithPath { inner: Box::new(without_backtrace(*inner)), path },
+        Error::Context { inner, context } => Error::Context { inner: Box::new(without_backtrace(*inner)), context },
+        other => other,
+    }
+}
+
 /// What an error means, by the whole chain of its causes; a backtrace around it is left out, because the names of
 /// functions are no message of the device.
 pub fn of(error: &Error) -> Fault {
@@ -149,6 +160,19 @@ mod tests {
         for error in forms {
             assert_eq!(of(&error), Fault::OutOfMemory, "{error}");
         }
+    }
+
+    #[test]
+    fn a_backtrace_is_no_part_of_a_message() {
+        let with = |error| Error::WithBacktrace {
+            inner: Box::new(error),
+            backtrace: Box::new(std::backtrace::Backtrace::force_capture()),
+        };
+        let error = with(with(cuda("full")).context("layer 3").with_path("/models/x"));
+        assert!(error.to_string().lines().count() > 10, "{error}");
+        let error = without_backtrace(error).to_string();
+        assert!(error.contains("full") && error.contains("layer 3") && error.contains("/models/x"), "{error}");
+        assert!(error.lines().count() < 4, "{error}");
     }
 
     #[test]

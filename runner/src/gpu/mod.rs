@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::{Result, StageError},
     interrupt::Interrupt,
-    memory::{self, Memory},
+    memory::Memory,
     toggles::Toggles,
 };
 
@@ -161,14 +161,11 @@ impl Devices {
             count => driver::open(count),
         };
         let used = settle(request, found.devices.len() as u32, &found.why, found.fault)?;
-        let accelerated = |(index, opened): (usize, driver::Opened)| {
-            let (uuid, source) = memory::memory_of(&opened.uuid, opened.memory);
-            ComputeDevice {
-                device: opened.device,
-                name: format!("cuda:{index}"),
-                memory: Memory::of_device(source, toggles.device_ceiling),
-                uuid: Some(uuid),
-            }
+        let accelerated = |(index, opened): (usize, driver::Opened)| ComputeDevice {
+            device: opened.device,
+            name: format!("cuda:{index}"),
+            memory: Memory::of_device(opened.memory, toggles.device_ceiling),
+            uuid: Some(opened.uuid),
         };
         let mut all: Vec<ComputeDevice> = found.devices.into_iter().enumerate().map(accelerated).collect();
         if all.is_empty() {

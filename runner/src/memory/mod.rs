@@ -17,17 +17,13 @@ use std::sync::{
 use crds::memory::MemoryCeiling;
 
 pub use budget::{AdaptiveBudget, Learnt, Limits, Mitigation};
-pub use nvml::memory_of;
+pub use nvml::Known;
 pub use source::{MemorySource, Process};
 
 /// The share of a ceiling above which batches are made smaller before memory runs out.
 const SOFT: f64 = 0.83;
 /// Where the default ceiling has that limit, in bytes.
 const SOFT_OF_DEFAULT: u64 = 10 << 30;
-
-/// What a device has in use for this process beside its allocator, at most, in bytes: a context, libraries. What is in use
-/// beyond it is not this process's.
-const OPENED: u64 = 1 << 30;
 
 /// The memory of the process or of a device, and the ceiling that it has to stay under.
 #[derive(Clone, Debug)]
@@ -73,7 +69,7 @@ impl Memory {
     }
 
     fn forget_others(&self, held: u64) {
-        let others = self.source.used().saturating_sub(held).saturating_sub(OPENED);
+        let others = self.source.used().saturating_sub(held).saturating_sub(self.source.opened());
         self.others.store(others, Ordering::Relaxed);
     }
 

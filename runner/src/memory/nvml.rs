@@ -9,7 +9,7 @@ use std::sync::{
 
 use nvml_wrapper::{Device, Nvml};
 
-use super::MemorySource;
+use super::{MemorySource, source::MOST_OPENED};
 
 /// The library, where the machine has one. It stays for the life of the process, and so do its devices.
 static NVML: LazyLock<Option<Nvml>> =
@@ -18,21 +18,50 @@ static NVML: LazyLock<Option<Nvml>> =
 /// What NVML writes before a UUID: of a whole card, and of a part of one, which the driver does not tell apart.
 const KINDS: [&str; 2] = ["GPU", "MIG"];
 
-/// The device with that UUID: its name as NVML writes it, and its memory, as NVML reports it where it can, else as
-/// `driver` does. What an allocator holds is known to the `driver` alone.
-pub fn memory_of(uuid: &str, driver: Arc<dyn MemorySource>) -> (String, Arc<dyn MemorySource>) {
-    let names = KINDS.map(|kind| format!("{kind}-{uuid}"));
-    for (nvml, name) in NVML.iter().flat_map(|nvml| names.iter().map(move |name| (nvml, name))) {
-        match nvml.device_by_uuid(name.as_str()) {
-            Ok(device) if device.memory_info().is_ok() => {
-                return (name.clone(), Arc::new(Reported { device, driver, silent: AtomicBool::new(false) }));
+/// What libraries take of a device when they first need it, beyond what is in use once it is opened, in bytes.
+const LATER: u64 = 256 << 20;
+
+/// What NVML knows of a device that is not opened yet.
+#[derive(Debug)]
+pub struct Known {
+    /// Its name as NVML writes it.
+    name: String,
+    /// The device, and what was in use on it, in bytes; none where NVML does not say.
+    device: Option<(Device<'static>, u64)>,
+}
+
+impl Known {
+    /// Of the device with that UUID.
+    pub fn of(uuid: &str) -> Self {
+        let names = KINDS.map(|kind| format!("{kind}-{uuid}"));
+        for (nvml, name) in NVML.iter().flat_map(|nvml| names.iter().map(move |name| (nvml, name))) {
+            match nvml.device_by_uuid(name.as_str()) {
+                Ok(device) => {
+                    let used = device.memory_info().map(|memory| memory.used);
+                    return Self { name: name.clone(), device: used.ok().map(|used| (device, used)) };
+                }
+                Err(error) => tracing::debug!(name, "NVML does not know the device: {error}"),
             }
-            Ok(_) => return (name.clone(), driver),
-            Err(error) => tracing::debug!(name, "NVML does not know the device: {error}"),
         }
+        let [card, _] = names;
+        Self { name: card, device: None }
     }
-    let [card, _] = names;
-    (card, driver)
+
+    /// Its name as NVML writes it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its memory, once it is opened: as NVML reports it where it can, else as `driver` does. What an allocator holds is
+    /// known to the `driver` alone.
+    pub fn memory(self, driver: Arc<dyn MemorySource>) -> Arc<dyn MemorySource> {
+        let Some((device, before)) = self.device else { return driver };
+        let mut memory = Reported { device, driver, opened: MOST_OPENED, silent: AtomicBool::new(false) };
+        let taken = memory.used().saturating_sub(before).saturating_sub(memory.held().unwrap_or(0));
+        memory.opened = (taken + LATER).min(MOST_OPENED);
+        tracing::debug!(device = self.name, bytes = memory.opened, "opened");
+        Arc::new(memory)
+    }
 }
 
 /// A device of the library.
@@ -40,6 +69,8 @@ pub fn memory_of(uuid: &str, driver: Arc<dyn MemorySource>) -> (String, Arc<dyn 
 struct Reported {
     device: Device<'static>,
     driver: Arc<dyn MemorySource>,
+    /// What this process has in use beside its allocator, in bytes.
+    opened: u64,
     /// Whether it was said that the library does not answer any more.
     silent: AtomicBool,
 }
@@ -70,6 +101,10 @@ impl MemorySource for Reported {
         self.driver.held()
     }
 
+    fn opened(&self) -> u64 {
+        self.opened
+    }
+
     fn idle(&self) -> u64 {
         self.driver.idle()
     }
@@ -94,8 +129,10 @@ mod tests {
 
     #[test]
     fn a_device_that_the_library_does_not_know_is_left_to_the_driver() {
-        let (name, memory) = memory_of("00000000-0000-0000-0000-000000000000", Arc::new(Process));
-        assert_eq!((name.as_str(), memory.name()), ("GPU-00000000-0000-0000-0000-000000000000", "process"));
+        let known = Known::of("00000000-0000-0000-0000-000000000000");
+        assert_eq!(known.name(), "GPU-00000000-0000-0000-0000-000000000000");
+        let memory = known.memory(Arc::new(Process));
+        assert_eq!(memory.name(), "process");
         assert!(memory.used() > 0);
     }
 }

@@ -2,6 +2,9 @@
 
 use std::fmt::Debug;
 
+/// What a process has in use on a device beside its allocator, at most, in bytes: a context, libraries.
+pub(super) const MOST_OPENED: u64 = 1 << 30;
+
 /// What says how much memory is in use, and can give back what nobody uses.
 pub trait MemorySource: Debug + Send + Sync {
     /// What the figures are of, as the summary has it: `process`, `nvml` or `driver`.
@@ -16,6 +19,11 @@ pub trait MemorySource: Debug + Send + Sync {
     /// What of it this process's allocator has taken, in bytes; none where nobody says.
     fn held(&self) -> Option<u64> {
         None
+    }
+
+    /// What of it this process has in use beside its allocator, at most, in bytes.
+    fn opened(&self) -> u64 {
+        MOST_OPENED
     }
 
     /// What this process's allocator has taken and nobody uses, in bytes; 0 where nobody says.

@@ -343,7 +343,7 @@ impl ModelError {
 
     /// An error of the device while it loads or computes.
     pub(crate) fn device(model: &str, source: candle_core::Error) -> Self {
-        let (model, source) = (model.to_owned(), Box::new(source));
+        let (model, source) = (model.to_owned(), Box::new(fault::without_backtrace(source)));
         match fault::of(&source) {
             Fault::OutOfMemory => Self::OutOfMemory { model, row: None, source },
             Fault::Lost => Self::DeviceLost { model, source },
@@ -401,7 +401,7 @@ impl ModelError {
 fn alone(row: Option<usize>) -> &'static str {
     match row {
         Some(_) => " even for this text alone; raise the memory ceiling, or lower maxTokens of the model",
-        None => "",
+        None => "; raise the memory ceiling, or use a device with more memory",
     }
 }
 
@@ -425,7 +425,8 @@ mod tests {
     #[test]
     fn a_row_that_alone_is_too_much_is_told_from_a_batch() {
         let full = || ModelError::over_ceiling("m", "7 bytes".into());
-        assert_eq!(full().at_row(|row| row + 100).to_string(), "model m: out of memory");
+        let message = full().at_row(|row| row + 100).to_string();
+        assert!(message.starts_with("model m: out of memory; raise the memory ceiling"), "{message}");
         let ModelError::OutOfMemory { row, .. } = full().of_one_row().at_row(|row| row + 100) else { panic!("other") };
         assert_eq!(row, Some(100));
         let message = full().of_one_row().to_string();
