@@ -30,6 +30,10 @@ cuda: ## The runner for NVIDIA cards, into target/cuda/dist (no GPU is needed to
 cuda-check: ## Whether the code for NVIDIA cards compiles, without building it
 	@scripts/cuda-check.sh -D warnings
 
+.PHONY: cuda-test
+cuda-test: ## The program for NVIDIA cards over an emulated driver (no GPU is needed)
+	@tests/gpu/emulated.sh
+
 .PHONY: lint
 lint: ## Format, clippy, shell and chart checks
 	cargo fmt --all --check

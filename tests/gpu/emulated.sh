@@ -22,7 +22,8 @@ else
     # The selection of the other builds: what they share is compiled once.
     (
         source scripts/cuda-env.sh
-        EMBEDRUN_CANDLE_KERNELS=none cargo build --locked --workspace --bins --features embedrun-runner/cuda
+        export NVCC=$PWD/scripts/candle-nvcc-none.sh
+        cargo build --locked --workspace --bins --features embedrun-runner/cuda
     )
     # The next build puts one without CUDA in its place.
     program=$work/embedrun

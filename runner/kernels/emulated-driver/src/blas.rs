@@ -234,12 +234,13 @@ fn multiply(
         weight,
         x,
         bias: description.bias,
-        added: (beta != 0.0).then_some(added),
+        added: (beta.to_bits() != 0).then_some(added),
         out,
     };
     state.products += 1;
     let current = card::current().is_ok_and(|current| std::ptr::eq(current, card));
-    if !current || alpha != 1.0 || (beta != 0.0 && beta != 1.0) {
+    let one = 1f32.to_bits();
+    if !current || alpha.to_bits() != one || ![0, one].contains(&beta.to_bits()) {
         state.wrong.push(format!("a product with {alpha}, {beta}, context {current}"));
         return INVALID_VALUE;
     }

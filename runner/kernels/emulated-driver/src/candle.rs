@@ -117,9 +117,11 @@ pub unsafe fn run(kernel: &str, parameters: &Parameters) -> Result<(), String> {
     }
 }
 
-const UNARY: [(&str, fn(f64) -> f64); 4] =
-    [("usqr", |x| x * x), ("usqrt", f64::sqrt), ("utanh", f64::tanh), ("uneg", |x| -x)];
-const BINARY: [(&str, fn(f64, f64) -> f64); 5] = [
+type Unary = fn(f64) -> f64;
+type Binary = fn(f64, f64) -> f64;
+
+const UNARY: [(&str, Unary); 4] = [("usqr", |x| x * x), ("usqrt", f64::sqrt), ("utanh", f64::tanh), ("uneg", |x| -x)];
+const BINARY: [(&str, Binary); 5] = [
     ("badd", |x, y| x + y),
     ("bsub", |x, y| x - y),
     ("bmul", |x, y| x * y),
@@ -127,13 +129,13 @@ const BINARY: [(&str, fn(f64, f64) -> f64); 5] = [
     ("bmaximum", |x, y| if x.is_nan() { x } else { y.max(x) }),
 ];
 
-fn unary<T: Number>(parameters: &Parameters, function: fn(f64) -> f64) -> Result<(), String> {
+fn unary<T: Number>(parameters: &Parameters, function: Unary) -> Result<(), String> {
     let values: Vec<T> = parameters.read(3, &parameters.strided()?)?;
     let whole: Vec<usize> = (0..values.len()).collect();
     parameters.write(4, &whole, values.into_iter().map(|value| T::of(function(value.to()))))
 }
 
-fn binary<T: Number>(parameters: &Parameters, function: fn(f64, f64) -> f64) -> Result<(), String> {
+fn binary<T: Number>(parameters: &Parameters, function: Binary) -> Result<(), String> {
     let one: Vec<T> = parameters.read(3, &parameters.strided_as(1, 0)?)?;
     let other: Vec<T> = parameters.read(4, &parameters.strided_as(1, 1)?)?;
     let whole: Vec<usize> = (0..one.len()).collect();

@@ -31,3 +31,4 @@ mod management;
 mod memory;
 mod product;
 mod report;
+mod transfer;
