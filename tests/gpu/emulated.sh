@@ -2,7 +2,8 @@
 # Runs the CUDA program on a machine without a card: over an emulated driver and emulated kernels. Builds all
 # of it, in a development build without candle's own kernels.
 #
-#   emulated.sh [DIST]    DIST, as `make cuda` lays it out, is run in place of that build
+#   emulated.sh [DIST]             DIST, as `make cuda` lays it out, is run in place of that build
+#   E2E=skip emulated.sh [DIST]    leaves out the pods, which need a control plane
 #
 # It shows how the program uses the driver: with one card and with several, with little memory, with one that is lost.
 # It does not show that kernels are right on a card, nor how fast they are.
@@ -10,6 +11,10 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 source scripts/require.sh
 require_toolchain
+if [[ ${E2E:-} != skip ]]; then
+    require_bwrap
+    [[ -n ${KUBEBUILDER_ASSETS:-} ]] || require go "Go 1.26 builds the control plane of the end-to-end test; or set KUBEBUILDER_ASSETS, or E2E=skip"
+fi
 require_end
 
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
@@ -34,10 +39,24 @@ fi
     exit 2
 }
 cargo build --locked --workspace --lib
-for name in libcuda.so.1 libcublas.so.13 libcublasLt.so.13 libcurand.so.10 libnvidia-ml.so.1; do
-    # One file under all its names is loaded once.
-    ln -s "$target/debug/libemulated_driver.so" "$work/$name"
+# One file under all its names is loaded once.
+mkdir "$work/driver"
+cp "$target/debug/libemulated_driver.so" "$work/driver/libcuda.so.1"
+for name in libcublas.so.13 libcublasLt.so.13 libcurand.so.10 libnvidia-ml.so.1; do
+    ln "$work/driver/libcuda.so.1" "$work/driver/$name"
 done
 model=$(scripts/models.sh all-MiniLM-L6-v2)
-EMBEDRUN_TEST_MODELS=$(dirname "$model") EMBEDRUN_TEST_CUDA_RUNNER=$program EMBEDRUN_TEST_DRIVER=$work \
-    cargo test --locked --workspace --test cli -- --ignored cards::
+EMBEDRUN_TEST_MODELS=$(dirname "$model")
+export EMBEDRUN_TEST_MODELS EMBEDRUN_TEST_CUDA_RUNNER=$program EMBEDRUN_TEST_DRIVER=$work/driver
+cargo test --locked --workspace --test cli -- --ignored cards::
+
+if [[ ${E2E:-} == skip ]]; then
+    echo "E2E=skip: PODS THAT HOLD CARDS ARE LEFT OUT" >&2
+    exit
+fi
+if [[ -z ${KUBEBUILDER_ASSETS:-} ]]; then
+    KUBEBUILDER_ASSETS=$(tests/control-plane/build.sh)
+    export KUBEBUILDER_ASSETS
+fi
+cargo build --locked --workspace --bins
+cargo test --locked --workspace --test e2e -- pods_compute

@@ -19,6 +19,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
+use crate::cards;
+
 /// Long enough for a run on a machine that is busy with the other tests.
 pub(crate) const LIMIT: Duration = Duration::from_mins(3);
 /// The namespace of the operator.
@@ -49,10 +51,9 @@ pub(crate) fn options() -> Result<ClusterOptions> {
         let path = binary(program)?;
         Ok((format!("embedrun.test/{name}"), Image::of_binary(path, format!("/usr/local/bin/{program}"))))
     };
-    Ok(ClusterOptions {
-        images: vec![image("operator", "embedrun-operator")?, image("runner", "embedrun")?],
-        ..ClusterOptions::default()
-    })
+    let mut images = vec![image("operator", "embedrun-operator")?, image("runner", "embedrun")?];
+    images.extend(cards::image());
+    Ok(ClusterOptions { images, ..ClusterOptions::default() })
 }
 
 /// Installs the chart, once for all tests, and returns the port of the operator's metrics.

@@ -4,6 +4,7 @@ use std::{
     cell::Cell,
     env,
     ffi::c_int,
+    fs::File,
     sync::{LazyLock, Mutex, MutexGuard, PoisonError},
 };
 
@@ -50,7 +51,8 @@ pub struct State {
 
 static CARDS: LazyLock<Vec<Card>> = LazyLock::new(|| {
     let sizes = env::var("EMULATED_CARDS").unwrap_or_else(|_| DEFAULT.to_string());
-    let fault = env::var("EMULATED_FAULT").ok().map(|text| fault(&text));
+    let first = env::var_os("EMULATED_FAULT_ONCE").is_none_or(|file| File::create_new(file).is_ok());
+    let fault = env::var("EMULATED_FAULT").ok().filter(|_| first).map(|text| fault(&text));
     let others = number("EMULATED_OTHERS").unwrap_or(0);
     let card = |(ordinal, size): (usize, &str)| {
         let total = size.trim().parse().unwrap_or_else(|_| panic!("EMULATED_CARDS: {size} is no number of bytes"));

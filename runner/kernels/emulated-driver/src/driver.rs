@@ -1,22 +1,17 @@
 //! The driver's interface, as far as the program calls it.
 
 use std::{
-    ffi::{CStr, CString, c_char, c_int, c_uint, c_void},
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
+    ffi::{CStr, c_char, c_int, c_uint, c_void},
+    sync::{Mutex, PoisonError, atomic::Ordering},
     time::Instant,
 };
 
 use crate::{
     answer::{Code, Done, code},
     card::{self, Card},
-    launch,
+    launch::{self, Function},
 };
 
-/// The dynamic shared memory of a kernel that did not ask for more.
-const SHARED_BYTES: u32 = 48 << 10;
 /// How modules of code begin.
 const CODE: [[u8; 4]; 2] = [[0x50, 0xed, 0x55, 0xba], *b"\x7fELF"];
 /// An event that measures no time.
@@ -40,16 +35,6 @@ struct Module {
     card: &'static Card,
     /// The text of PTX, which is candle's; none of code, which is the runner's.
     ptx: Option<String>,
-}
-
-/// A kernel on a card.
-#[derive(Debug)]
-pub struct Function {
-    pub card: &'static Card,
-    pub name: CString,
-    /// A letter per parameter of a kernel that the emulation has.
-    pub signature: Option<&'static str>,
-    pub shared_bytes: AtomicU32,
 }
 
 /// The card of a stream; the null stream is that of the current context.
@@ -282,7 +267,7 @@ extern "C" fn cuModuleGetFunction(function: *mut *mut Function, module: *const M
             Some(ptx) if ptx.is_empty() || ptx.contains(&format!(".entry {}(", name.to_string_lossy())) => None,
             Some(_) => return Err(Code::NOT_FOUND),
         };
-        make(function, Function { card: module.card, name, signature, shared_bytes: SHARED_BYTES.into() })
+        make(function, Function { card: module.card, name, signature, shared_bytes: launch::SHARED_BYTES.into() })
     };
     code(get())
 }

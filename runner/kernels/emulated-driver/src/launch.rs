@@ -1,16 +1,28 @@
 //! Launches of kernels: the runner's by the emulation, candle's by what is written here.
 
 use std::{
-    ffi::{c_uint, c_void},
-    sync::atomic::Ordering,
+    ffi::{CString, c_uint, c_void},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use crate::{
     answer::{Code, Done},
     candle,
     card::{self, Card},
-    driver::Function,
 };
+
+/// The dynamic shared memory of a kernel that did not ask for more.
+pub const SHARED_BYTES: u32 = 48 << 10;
+
+/// A kernel on a card.
+#[derive(Debug)]
+pub struct Function {
+    pub card: &'static Card,
+    pub name: CString,
+    /// A letter per parameter of a kernel that the emulation has.
+    pub signature: Option<&'static str>,
+    pub shared_bytes: AtomicU32,
+}
 
 /// How many threads run, and what they share.
 #[derive(Clone, Copy, Debug)]

@@ -15,6 +15,7 @@
 //! | `EMULATED_NO_POOLS` | where set, the driver has no pools of memory |
 //! | `EMULATED_MIG` | where set, NVML knows the cards as instances of MIG |
 //! | `EMULATED_FAULT` | `CARD:LAUNCHES:CODE`: after so many launches, every call on that card fails with that code |
+//! | `EMULATED_FAULT_ONCE` | a file: the card fails only for the process that makes it |
 //! | `EMULATED_BLAS_FULL` | where set, cuBLASLt says INTERNAL_ERROR in place of a lack of memory |
 //! | `EMULATED_REPORT` | a file to which the process appends a line of JSON about its cards when it ends |
 
@@ -27,8 +28,8 @@ mod candle;
 mod card;
 mod driver;
 mod launch;
-mod management;
 mod memory;
+mod nvml;
 mod product;
 mod report;
 mod transfer;
