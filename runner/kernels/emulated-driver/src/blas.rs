@@ -4,6 +4,8 @@ use std::{
     env,
     ffi::{c_int, c_uint, c_void},
     sync::LazyLock,
+    thread,
+    time::Duration,
 };
 
 use crate::{
@@ -24,8 +26,10 @@ const EPILOGUE: c_int = 7;
 const BIAS_POINTER: c_int = 8;
 const EPILOGUE_BIAS: c_uint = 4;
 
-/// How many algorithms are proposed, and what they need beside the operands: the last one needs more than there may be.
-const PROPOSED: usize = 3;
+/// How many algorithms are proposed. The first splits its sums: it is two launches, with the workspace between them.
+const PROPOSED: usize = 2;
+/// The time between the two, in which work of other threads may come.
+const BETWEEN: Duration = Duration::from_micros(20);
 
 static FULL: LazyLock<bool> = LazyLock::new(|| env::var_os("EMULATED_BLAS_FULL").is_some());
 
@@ -165,7 +169,7 @@ extern "C" fn cublasLtMatmulAlgoGetHeuristic(
     for at in 0..proposed {
         // SAFETY: there is room for as many as are asked for; the preference is a handle from above.
         unsafe {
-            let workspace = if at == 0 { 0 } else { *preference };
+            let workspace = if at == 0 { *preference } else { 0 };
             proposals.add(at).write(Proposal {
                 algorithm: [at as u64; 8],
                 workspace,
@@ -199,12 +203,13 @@ extern "C" fn cublasLtMatmul(
     workspace_bytes: usize,
     stream: *const Stream,
 ) -> c_int {
-    let _ = (handle, c_layout, workspace);
+    let _ = (handle, c_layout);
     // SAFETY: all are handles from above, or numbers that the program holds.
     let (description, layouts, algorithm, alpha, beta) =
         unsafe { (&*description, [*a_layout, *b_layout, *d_layout], *algorithm, *alpha, *beta) };
     let Ok(card) = stream_card(stream) else { return EXECUTION_FAILED };
-    multiply(card, description, layouts, [a, b, c, d], [alpha, beta], algorithm > 0 && workspace_bytes == 0)
+    let workspace = (algorithm == 0).then_some((workspace, workspace_bytes));
+    multiply(card, description, layouts, [a, b, c, d], [alpha, beta], workspace)
 }
 
 fn multiply(
@@ -213,7 +218,7 @@ fn multiply(
     [a, b, d]: [Layout; 3],
     [weight, x, added, out]: [u64; 4],
     [alpha, beta]: [f32; 2],
-    no_workspace: bool,
+    workspace: Option<(u64, usize)>,
 ) -> c_int {
     let Ok(mut state) = card.open() else { return EXECUTION_FAILED };
     if *FULL && card.room(&state) < FULL_ROOM {
@@ -223,7 +228,7 @@ fn multiply(
     // As the program describes it: the first operand transposed, all of one type and without gaps.
     let (inputs, outputs, rows) = (a.rows, a.columns, b.columns);
     let whole = [a, b, d].iter().all(|layout| layout.element == a.element && layout.stride == layout.rows as i64);
-    if !description.transposed || !whole || b.rows != inputs || (d.rows, d.columns) != (outputs, rows) || no_workspace {
+    if !description.transposed || !whole || b.rows != inputs || (d.rows, d.columns) != (outputs, rows) {
         return INVALID_VALUE;
     }
     let product = Product {
@@ -244,7 +249,16 @@ fn multiply(
         state.wrong.push(format!("a product with {alpha}, {beta}, context {current}"));
         return INVALID_VALUE;
     }
-    match product::run(&product, &state.memory) {
+    let workspace = workspace.filter(|(_, bytes)| *bytes >= product.sums()).map(|(workspace, _)| workspace);
+    let mut done = workspace.map_or(Ok(()), |workspace| product::begin(&product, &state.memory, workspace));
+    if done.is_ok() && workspace.is_some() {
+        drop(state);
+        thread::sleep(BETWEEN);
+        let Ok(again) = card.open() else { return EXECUTION_FAILED };
+        state = again;
+    }
+    done = done.and_then(|()| product::end(&product, &state.memory, workspace));
+    match done {
         Ok(()) => SUCCESS,
         Err(why) => {
             state.fail(crate::answer::Code::ILLEGAL_ADDRESS, why);

@@ -42,30 +42,63 @@ impl Element {
     }
 }
 
-/// Computes a product of values that the card holds.
-pub fn run(product: &Product, memory: &Ledger) -> Result<(), String> {
-    let Product { element, inputs, outputs, rows, .. } = *product;
-    let read = |what: &str, address: u64, count: usize| -> Result<Vec<f32>, String> {
-        held(memory, what, address, count * element.bytes())?;
+impl Product {
+    /// Bytes of the sums that [`begin`] leaves for [`end`].
+    pub fn sums(&self) -> usize {
+        self.rows * self.outputs * size_of::<f32>()
+    }
+
+    fn read(&self, memory: &Ledger, what: &str, address: u64, count: usize) -> Result<Vec<f32>, String> {
+        held(memory, what, address, count * self.element.bytes())?;
         // SAFETY: the card holds so many, and any bytes are a number.
         Ok(unsafe {
-            match element {
+            match self.element {
                 Element::F32 => std::slice::from_raw_parts(address as *const f32, count).to_vec(),
                 Element::F16 => std::slice::from_raw_parts(address as *const f16, count).to_f32_vec(),
                 Element::Bf16 => std::slice::from_raw_parts(address as *const bf16, count).to_f32_vec(),
             }
         })
-    };
-    let weight = read("a weight", product.weight, outputs * inputs)?;
-    let x = read("what it is multiplied with", product.x, rows * inputs)?;
-    let bias = product.bias.map(|address| read("a bias", address, outputs)).transpose()?;
-    let added = product.added.map(|address| read("what is added", address, rows * outputs)).transpose()?;
+    }
+
+    /// What is multiplied: the weight and x.
+    fn factors(&self, memory: &Ledger) -> Result<[Vec<f32>; 2], String> {
+        let weight = self.read(memory, "a weight", self.weight, self.outputs * self.inputs)?;
+        Ok([weight, self.read(memory, "what it is multiplied with", self.x, self.rows * self.inputs)?])
+    }
+}
+
+/// The first of two launches: the sums of the first half of the inputs go to the workspace.
+pub fn begin(product: &Product, memory: &Ledger, workspace: u64) -> Result<(), String> {
+    let Product { inputs, outputs, .. } = *product;
+    let [weight, x] = product.factors(memory)?;
+    held(memory, "a workspace", workspace, product.sums())?;
+    for (row, x) in x.chunks_exact(inputs).enumerate() {
+        for (output, weight) in weight.chunks_exact(inputs).enumerate() {
+            let sum = dot(&x[..inputs / 2], &weight[..inputs / 2]);
+            // SAFETY: the card holds so many.
+            unsafe { (workspace as *mut f32).add(row * outputs + output).write(sum) };
+        }
+    }
+    Ok(())
+}
+
+/// The only launch, or the second one: what is left is added to the sums in the workspace.
+pub fn end(product: &Product, memory: &Ledger, workspace: Option<u64>) -> Result<(), String> {
+    let Product { element, inputs, outputs, rows, .. } = *product;
+    let [weight, x] = product.factors(memory)?;
+    let bias = product.bias.map(|address| product.read(memory, "a bias", address, outputs)).transpose()?;
+    let added =
+        product.added.map(|address| product.read(memory, "what is added", address, rows * outputs)).transpose()?;
     held(memory, "a product", product.out, rows * outputs * element.bytes())?;
+    let first = workspace.map_or(0, |_| inputs / 2);
     for (row, x) in x.chunks_exact(inputs).enumerate() {
         for (output, weight) in weight.chunks_exact(inputs).enumerate() {
             let at = row * outputs + output;
             let bias = bias.as_ref().map_or(0.0, |bias| bias[output]);
-            let value = dot(x, weight) + bias + added.as_ref().map_or(0.0, |added| added[at]);
+            // SAFETY: the first launch has written as many.
+            let begun = workspace.map_or(0.0, |sums| unsafe { (sums as *const f32).add(at).read() });
+            let sum = begun + dot(&x[first..], &weight[first..]);
+            let value = sum + bias + added.as_ref().map_or(0.0, |added| added[at]);
             // SAFETY: the card holds so many.
             unsafe {
                 match element {
