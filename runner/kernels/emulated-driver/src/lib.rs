@@ -1,13 +1,12 @@
 //! The interface of the CUDA driver, cuBLASLt and NVML over the emulated kernels: the CUDA program runs on a machine
 //! without a card.
 //!
-//! One library has the symbols of all of them. The runner's kernels are those of the emulation; matrix products, and the
-//! few kernels of candle that the program launches, are loops. A call is carried out before it returns, and a product lets
-//! other threads in between its two halves. Made up are
-//! the cards: how many, how much memory each has, what others hold of it, and when one fails. Checked is the use of the
-//! interface: current contexts, handles of one card in calls of another, memory that is not there any more or never was,
-//! writes beside it. Nothing is said of time, of work that overlaps, or of what a real driver does beyond its
-//! documentation.
+//! One library has the symbols of all of them. The runner's kernels are those of the emulation; matrix products, and
+//! the few kernels of candle that the program launches, are loops. A call is carried out before it returns, and a
+//! product lets other threads in between its two halves. Made up are the cards: how many, how much memory each has,
+//! what others hold of it, and when one fails. Checked is the use of the interface: current contexts, handles of one
+//! card in calls of another, memory that is not there any more or never was, writes beside it. Nothing is said of
+//! time, of work that overlaps, or of what a real driver does beyond its documentation.
 //!
 //! | variable | meaning |
 //! |---|---|
