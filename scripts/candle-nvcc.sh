@@ -3,7 +3,7 @@
 # That is ten of the fourteen CPU minutes of a cold build, and the runner computes with none of them. Should code come
 # to need one, linking fails by its name; then this file goes.
 #
-#   EMBEDRUN_CANDLE_KERNELS=none    makes no PTX either; candle-nvcc-none.sh sets it
+#   EMBEDRUN_CANDLE_KERNELS=none    makes no PTX either, where nothing of candle's runs on a card
 out='' folder='' last=''
 for word; do
     case $last in

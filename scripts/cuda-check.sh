@@ -5,8 +5,8 @@
 #   cuda-check.sh    FLAGS of clippy may follow, e.g. -D warnings
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export EMBEDRUN_CANDLE_KERNELS=none
 source scripts/cuda-env.sh
-export NVCC=$PWD/scripts/candle-nvcc-none.sh
 
 # The selection of the other lints: what they share is checked once.
 cargo clippy --locked --workspace --features embedrun-runner/cuda --lib --bins -- "$@"

@@ -15,7 +15,9 @@ fi
 export CUDA_HOME PATH=$CUDA_HOME/bin:$PATH
 # The driver's own library is found where the program runs.
 export LIBRARY_PATH=$CUDA_HOME/lib/stubs:$CUDA_HOME/lib64/stubs:$CUDA_HOME/lib64${LIBRARY_PATH:+:$LIBRARY_PATH}
-# candle's kernels are PTX, which every card from 8.0 on can compile; a newer one here would leave older cards out.
+# candle's kernels are PTX, which every card from 8.0 on can compile; a newer one here would leave older cards out. Where
+# they are left out, another number is what Cargo and candle's build script know those builds by.
+if [[ ${EMBEDRUN_CANDLE_KERNELS:-} == none ]]; then CUDA_COMPUTE_CAP=90; fi
 export CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-80}
 NVCC=$PWD/scripts/candle-nvcc.sh
 export NVCC

@@ -8,6 +8,7 @@
 # It shows how the program uses the driver: with one card and with several, with little memory, with one that is lost.
 # It does not show that kernels are right on a card, nor how fast they are.
 set -euo pipefail
+dist=${1:+$(realpath "$1")}
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 source scripts/require.sh
 require_toolchain
@@ -21,13 +22,13 @@ target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 work=$target/emulated
 rm -rf "$work"
 mkdir -p "$work"
-if [[ $# -gt 0 ]]; then
-    program=$(realpath "$1")/embedrun
+if [[ $dist ]]; then
+    program=$dist/embedrun
 else
     # The selection of the other builds: what they share is compiled once.
     (
+        export EMBEDRUN_CANDLE_KERNELS=none
         source scripts/cuda-env.sh
-        export NVCC=$PWD/scripts/candle-nvcc-none.sh
         cargo build --locked --workspace --bins --features embedrun-runner/cuda
     )
     # The next build puts one without CUDA in its place.

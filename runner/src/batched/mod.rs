@@ -157,10 +157,11 @@ where
     E: Send,
 {
     let started = Instant::now();
-    let model = replicas.first().expect("a pass has a model").model;
+    let first = replicas.first().expect("a pass has a model");
+    let (model, weight) = (first.model, Weight::of(first.model, &first.memory));
     let budgets: Vec<AdaptiveBudget> = replicas.iter().map(|replica| budget(replica, options)).collect();
     if options.probe {
-        probe_all(replicas, &budgets, &options.cancelled)?;
+        probe_all(replicas, &budgets, weight, &options.cancelled)?;
     }
     let mut record = PassRecord { replicas: vec![ReplicaRecord::default(); replicas.len()], ..PassRecord::default() };
     thread::scope(|scope| {
@@ -171,7 +172,7 @@ where
         for (index, (replica, budget)) in replicas.iter().zip(budgets).enumerate() {
             for _ in 0..options.workers.get() {
                 let (queue, messages) = (Arc::clone(&queue), messages.clone());
-                scope.spawn(move || work(index, replica.model, &queue, budget, &messages));
+                scope.spawn(move || work(index, replica.model, weight, &queue, budget, &messages));
             }
         }
         // Only workers hold the queue: when they are gone, nobody waits to fill it.
@@ -180,7 +181,7 @@ where
             let (ahead, windows) = sync_channel(WINDOWS_AHEAD);
             thread::scope(|scope| {
                 scope.spawn(move || tokenize(model, items, options, &ahead));
-                dispatch(windows, budgets, Weight::of(model), threads, &jobs, &messages);
+                dispatch(windows, budgets, weight, threads, &jobs, &messages);
             });
         });
 
@@ -273,6 +274,7 @@ fn budget<M: RowModel<I>, I>(replica: &Replica<'_, M>, options: &PassOptions) ->
 fn work<M: RowModel<I>, I, E>(
     by: usize,
     model: &M,
+    weight: Weight,
     queue: &Mutex<Receiver<Job>>,
     budget: &AdaptiveBudget,
     messages: &Sender<Message<M::Rows, E>>,
@@ -281,7 +283,7 @@ fn work<M: RowModel<I>, I, E>(
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = job else { return };
         let started = Instant::now();
-        let rows = compute(model, &job.tokens().collect::<Vec<_>>(), budget);
+        let rows = compute(model, weight, &job.tokens().collect::<Vec<_>>(), budget);
         let rows = rows.map_err(|error| error.at_row(|row| job.window.first + job.rows[row]));
         let batch_seconds = started.elapsed().as_secs_f64();
         if messages.send(Message::Computed { by, job, rows, batch_seconds }).is_err() {
@@ -291,8 +293,13 @@ fn work<M: RowModel<I>, I, E>(
 }
 
 /// One batch; where memory runs out, or where a row can be stood in for, in halves.
-fn compute<M: RowModel<I>, I>(model: &M, rows: &[&Tokens], budget: &AdaptiveBudget) -> Result<M::Rows, ModelError> {
-    let tokens = Weight::of(model).rows(rows.iter().copied());
+fn compute<M: RowModel<I>, I>(
+    model: &M,
+    weight: Weight,
+    rows: &[&Tokens],
+    budget: &AdaptiveBudget,
+) -> Result<M::Rows, ModelError> {
+    let tokens = weight.rows(rows.iter().copied());
     let (error, admitted) = match budget.admit(tokens) {
         Ok(()) => {
             let computed = model.compute(rows);
@@ -328,8 +335,8 @@ fn compute<M: RowModel<I>, I>(model: &M, rows: &[&Tokens], budget: &AdaptiveBudg
     let (first, second) = rows.split_at(rows.len() / 2);
     let mut whole = model.empty(rows.len());
     let indices: Vec<usize> = (0..rows.len()).collect();
-    whole.put(&indices[..first.len()], compute(model, first, budget)?);
-    let second = compute(model, second, budget).map_err(|error| error.at_row(|row| row + first.len()))?;
+    whole.put(&indices[..first.len()], compute(model, weight, first, budget)?);
+    let second = compute(model, weight, second, budget).map_err(|error| error.at_row(|row| row + first.len()))?;
     whole.put(&indices[first.len()..], second);
     Ok(whole)
 }

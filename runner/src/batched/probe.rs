@@ -18,6 +18,7 @@ const LEAST_PROBED: usize = 16;
 pub(super) fn probe_all<M: RowModel<I>, I>(
     replicas: &[Replica<'_, M>],
     budgets: &[AdaptiveBudget],
+    weight: Weight,
     cancelled: &AtomicBool,
 ) -> Result<(), ModelError> {
     thread::scope(|scope| {
@@ -25,7 +26,7 @@ pub(super) fn probe_all<M: RowModel<I>, I>(
             .iter()
             .zip(budgets)
             .filter(|(replica, _)| replica.learnt.is_none())
-            .map(|(replica, budget)| scope.spawn(move || probe(replica.model, budget, cancelled)))
+            .map(|(replica, budget)| scope.spawn(move || probe(replica.model, weight, budget, cancelled)))
             .collect();
         probes.into_iter().try_for_each(|probe| probe.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })
@@ -34,7 +35,12 @@ pub(super) fn probe_all<M: RowModel<I>, I>(
 /// Computes batches of the longest sequences, from the full budget downwards until one stays under the soft limit: a
 /// budget that the device cannot hold shows before the first text, and from then on a token costs what was measured.
 /// Where nothing fits, the texts may still be shorter.
-fn probe<M: RowModel<I>, I>(model: &M, budget: &AdaptiveBudget, cancelled: &AtomicBool) -> Result<(), ModelError> {
+fn probe<M: RowModel<I>, I>(
+    model: &M,
+    weight: Weight,
+    budget: &AdaptiveBudget,
+    cancelled: &AtomicBool,
+) -> Result<(), ModelError> {
     let batch = |length: usize, rows: usize| -> Result<bool, ModelError> {
         // Every model has a row of its embedding for the id 0.
         let row = Tokens { ids: vec![0; length], ..Tokens::default() };
@@ -46,7 +52,6 @@ fn probe<M: RowModel<I>, I>(model: &M, budget: &AdaptiveBudget, cancelled: &Atom
         }
     };
     let longest = model.longest().max(1);
-    let weight = Weight::of(model);
     batch(longest.min(WARM_UP_TOKENS), 1)?;
     while !cancelled.load(Ordering::Relaxed) {
         let budgeted = budget.tokens();

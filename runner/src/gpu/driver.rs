@@ -72,12 +72,17 @@ mod cuda {
     pub fn open(count: u32) -> Found {
         let mut found = Found::none("");
         for ordinal in 0..count as usize {
-            match open_one(ordinal) {
+            let mut free = None;
+            let opened = known(ordinal).and_then(|known| {
+                free = known.free();
+                open_one(ordinal, known)
+            });
+            match opened {
                 Ok(opened) => found.devices.push(opened),
                 Err(error) => {
                     let error = fault::without_backtrace(error);
                     found.why = format!("the CUDA driver opens no more: {error}");
-                    found.fault = fault::of_opening(&error);
+                    found.fault = fault::of_opening(&error, free);
                     break;
                 }
             }
@@ -85,13 +90,19 @@ mod cuda {
         found
     }
 
-    fn open_one(ordinal: usize) -> candle_core::Result<Opened> {
-        let driver = |error: DriverError| candle_core::Error::Cuda(Box::new(error));
+    fn driver(error: DriverError) -> candle_core::Error {
+        candle_core::Error::Cuda(Box::new(error))
+    }
+
+    /// What is known of a device before anything of this process is on it.
+    fn known(ordinal: usize) -> candle_core::Result<Known> {
         result::init().map_err(driver)?;
         let number = result::device::get(i32::try_from(ordinal).unwrap_or(i32::MAX)).map_err(driver)?;
         let uuid = result::device::get_uuid(number).map_err(driver)?.bytes.map(i8::cast_unsigned);
-        // What is in use before anything of this process is.
-        let known = Known::of(&uuid_text(uuid));
+        Ok(Known::of(&uuid_text(uuid)))
+    }
+
+    fn open_one(ordinal: usize, known: Known) -> candle_core::Result<Opened> {
         let device = ops::device::open(ordinal)?;
         let Device::Cuda(card) = &device else { candle_core::bail!("device {ordinal} is no CUDA device") };
         let stream = card.cuda_stream();

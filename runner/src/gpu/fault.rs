@@ -62,6 +62,12 @@ const LOST: [&str; 29] = [
     "Xid (",
 ];
 
+/// Codes of libraries that could not be made ready: without memory, or for another reason.
+const NOT_READY: [&str; 2] = ["CUBLAS_STATUS_NOT_INITIALIZED", "CURAND_STATUS_INITIALIZATION_FAILED"];
+
+/// Bytes of a device with which every library can be made ready.
+const ENOUGH_TO_OPEN: u64 = 1 << 30;
+
 /// An error without the backtrace that candle puts around it where the environment asks for one: what a user reads is a
 /// sentence.
 pub fn without_backtrace(error: Error) -> Error {
@@ -89,9 +95,17 @@ pub fn of(error: &Error) -> Fault {
     }
 }
 
-/// What an error means where a device was to be opened: a machine that has none has not lost one.
-pub fn of_opening(error: &Error) -> Fault {
-    if error.to_string().contains("CUDA_ERROR_NO_DEVICE") { Fault::Other } else { of(error) }
+/// What an error means where a device was to be opened: a machine that has none has not lost one, and a library that finds
+/// no memory may say only that it is not ready. `free` is what of the device's memory was free, in bytes, where that is known.
+pub fn of_opening(error: &Error, free: Option<u64>) -> Fault {
+    let text = error.to_string();
+    if text.contains("CUDA_ERROR_NO_DEVICE") {
+        Fault::Other
+    } else if NOT_READY.iter().any(|code| text.contains(code)) && free.is_some_and(|free| free < ENOUGH_TO_OPEN) {
+        Fault::OutOfMemory
+    } else {
+        of(error)
+    }
 }
 
 /// What an error of any kind means.
@@ -195,10 +209,19 @@ mod tests {
     #[test]
     fn a_machine_without_a_device_has_lost_none() {
         let error = |code: &str| Error::Msg(format!("DriverError({code}, \"what it says\")"));
-        assert_eq!(of_opening(&error("CUDA_ERROR_NO_DEVICE")), Fault::Other);
-        assert_eq!(of_opening(&error("CUDA_ERROR_SYSTEM_NOT_READY")), Fault::Lost);
-        assert_eq!(of_opening(&error("CUDA_ERROR_OUT_OF_MEMORY")), Fault::OutOfMemory);
-        assert_eq!(of_opening(&error("CUDA_ERROR_NO_BINARY_FOR_GPU")), Fault::Other);
+        let opening = |code: &str| of_opening(&error(code), None);
+        assert_eq!(opening("CUDA_ERROR_NO_DEVICE"), Fault::Other);
+        assert_eq!(opening("CUDA_ERROR_SYSTEM_NOT_READY"), Fault::Lost);
+        assert_eq!(opening("CUDA_ERROR_OUT_OF_MEMORY"), Fault::OutOfMemory);
+        assert_eq!(opening("CUDA_ERROR_NO_BINARY_FOR_GPU"), Fault::Other);
+    }
+
+    #[test]
+    fn a_library_that_is_not_ready_on_a_full_device_lacks_memory() {
+        let error = Error::Msg("CublasError(CUBLAS_STATUS_NOT_INITIALIZED)".into());
+        assert_eq!(of_opening(&error, Some(100 << 20)), Fault::OutOfMemory);
+        assert_eq!(of_opening(&error, Some(8 << 30)), Fault::Other);
+        assert_eq!(of_opening(&error, None), Fault::Other);
     }
 
     #[test]

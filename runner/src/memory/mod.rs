@@ -65,6 +65,10 @@ impl Memory {
     pub fn look_for_others(&self) {
         if let Some(held) = self.source.held() {
             self.forget_others(held);
+        } else {
+            // Without a pool what this process took cannot be told from what others did; less in use is less of theirs.
+            let others = self.source.used().saturating_sub(self.source.opened());
+            self.others.fetch_min(others, Ordering::Relaxed);
         }
     }
 
@@ -162,6 +166,24 @@ mod tests {
         }
     }
 
+    /// A card of 16 GiB whose driver has no pools, and the bytes of it that are in use.
+    #[derive(Debug)]
+    struct NoPool(AtomicU64);
+
+    impl MemorySource for NoPool {
+        fn name(&self) -> &'static str {
+            "card"
+        }
+
+        fn used(&self) -> u64 {
+            self.0.load(Ordering::Relaxed)
+        }
+
+        fn total(&self) -> Option<u64> {
+            Some(16 * GIB)
+        }
+    }
+
     #[test]
     fn without_a_ceiling_there_is_no_limit() {
         assert_eq!(Memory::of_process(None).soft_limit(), u64::MAX);
@@ -210,6 +232,14 @@ mod tests {
         memory.look_for_others();
         assert_eq!((memory.used(), memory.ceiling()), (4 * GIB, 12 * GIB));
         assert_eq!((clone.used(), clone.ceiling()), (4 * GIB, 12 * GIB), "those who share it know");
+        let card = Arc::new(NoPool((10 * GIB).into()));
+        let memory = Memory::of_device(Arc::clone(&card) as _, MemoryCeiling::Max);
+        assert_eq!(memory.ceiling(), 7 * GIB, "9 of 16 GiB are of others");
+        for (used, left) in [(14 * GIB, 7 * GIB), (3 * GIB, 14 * GIB), (9 * GIB, 14 * GIB)] {
+            card.0.store(used, Ordering::Relaxed);
+            memory.look_for_others();
+            assert_eq!(memory.ceiling(), left, "{used} bytes in use");
+        }
         let process = Memory::of_process(Some(GIB));
         process.look_for_others();
         assert!(process.used() > 0, "a process has no others");

@@ -7,7 +7,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use nvml_wrapper::{Device, Nvml};
+use nvml_wrapper::{Device, Nvml, struct_wrappers::device::MemoryInfo};
 
 use super::{MemorySource, source::MOST_OPENED};
 
@@ -21,13 +21,17 @@ const KINDS: [&str; 2] = ["GPU", "MIG"];
 /// What libraries take of a device when they first need it, beyond what is in use once it is opened, in bytes.
 const LATER: u64 = 256 << 20;
 
+/// Less than a context takes of a device, in bytes. Where opening it seems to have taken no more, others have given memory
+/// back meanwhile.
+const NO_CONTEXT: u64 = 64 << 20;
+
 /// What NVML knows of a device that is not opened yet.
 #[derive(Debug)]
 pub struct Known {
     /// Its name as NVML writes it.
     name: String,
-    /// The device, and what was in use on it, in bytes; none where NVML does not say.
-    device: Option<(Device<'static>, u64)>,
+    /// The device, and its memory then; none where NVML does not say.
+    device: Option<(Device<'static>, MemoryInfo)>,
 }
 
 impl Known {
@@ -37,8 +41,8 @@ impl Known {
         for (nvml, name) in NVML.iter().flat_map(|nvml| names.iter().map(move |name| (nvml, name))) {
             match nvml.device_by_uuid(name.as_str()) {
                 Ok(device) => {
-                    let used = device.memory_info().map(|memory| memory.used);
-                    return Self { name: name.clone(), device: used.ok().map(|used| (device, used)) };
+                    let memory = device.memory_info();
+                    return Self { name: name.clone(), device: memory.ok().map(|memory| (device, memory)) };
                 }
                 Err(error) => tracing::debug!(name, "NVML does not know the device: {error}"),
             }
@@ -52,13 +56,20 @@ impl Known {
         &self.name
     }
 
+    /// What was free on it, in bytes; none where NVML does not say.
+    pub fn free(&self) -> Option<u64> {
+        self.device.as_ref().map(|(_, memory)| memory.free)
+    }
+
     /// Its memory, once it is opened: as NVML reports it where it can, else as `driver` does. What an allocator holds is
     /// known to the `driver` alone.
     pub fn memory(self, driver: Arc<dyn MemorySource>) -> Arc<dyn MemorySource> {
         let Some((device, before)) = self.device else { return driver };
         let mut memory = Reported { device, driver, opened: MOST_OPENED, silent: AtomicBool::new(false) };
-        let taken = memory.used().saturating_sub(before).saturating_sub(memory.held().unwrap_or(0));
-        memory.opened = (taken + LATER).min(MOST_OPENED);
+        let taken = memory.used().saturating_sub(before.used).saturating_sub(memory.held().unwrap_or(0));
+        if taken > NO_CONTEXT {
+            memory.opened = (taken + LATER).min(MOST_OPENED);
+        }
         tracing::debug!(device = self.name, bytes = memory.opened, "opened");
         Arc::new(memory)
     }

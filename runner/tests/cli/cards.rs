@@ -9,6 +9,7 @@ use std::{
 
 use arrow_array::{Array, ListArray, UInt32Array, cast::AsArray};
 use crds::contract::{ExitCode, FailureReason};
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{
@@ -250,6 +251,8 @@ fn cards_that_are_missing_or_fail_at_once_are_told_apart() {
     none.failed(ExitCode::BadConfiguration as i32, FailureReason::DeviceUnavailable);
     let fails = run(&world, &[("EMULATED_FAULT", "0:0:46")]);
     fails.failed(ExitCode::Transient as i32, FailureReason::DeviceLost);
+    let without_kernels = run(&world, &[("EMULATED_FAULT", "0:0:209")]);
+    without_kernels.failed(ExitCode::BadConfiguration as i32, FailureReason::DeviceUnavailable);
     let full = run(&world, &[("EMULATED_CARDS", "1000")]);
     full.failed(ExitCode::Transient as i32, FailureReason::DeviceBusy);
     let few = with("{count: 2}");
@@ -269,18 +272,19 @@ fn cards_that_are_missing_or_fail_at_once_are_told_apart() {
 #[test]
 #[ignore = "run by tests/gpu/emulated.sh"]
 fn a_card_with_little_memory_is_filled_and_no_text_is_lost() {
-    for blas_full in [None, Some(("EMULATED_BLAS_FULL", "1"))] {
+    let room = OPENED + WORKSPACE + (10 << 20);
+    let (little, others) = (room.to_string(), (16 * GIB - room).to_string());
+    let little = ("EMULATED_CARDS", little.as_str());
+    // A small card, one whose library does not say that it is full, and one that others fill.
+    for more in [&[little][..], &[little, ("EMULATED_BLAS_FULL", "1")], &[("EMULATED_OTHERS", others.as_str())]] {
         let world = with("{count: 1}");
         let lines: Vec<String> =
             (0..800).map(|n| format!(r#"{{"id": "n{n}", "text": "text {n} of many words here"}}"#)).collect();
         world.source("c.jsonl", &lines.join("\n"));
-        let size = (OPENED + WORKSPACE + (10 << 20)).to_string();
-        let mut variables = vec![("EMULATED_CARDS", size.as_str()), ("EMBEDRUN_BATCH_TOKENS", "16384")];
-        variables.extend(blas_full);
-        finalized(run(&world, &variables));
+        finalized(run(&world, &[&[("EMBEDRUN_BATCH_TOKENS", "16384")], more].concat()));
         let used = cards(&world);
         assert!(mitigations(&world) > 0, "{used:?}");
-        assert!(used[0].peak > WORKSPACE, "{used:?}");
+        assert!(used[0].peak > WORKSPACE + (6 << 20), "{used:?}");
         assert_eq!(all(&world, "tiny").len(), 810);
     }
 }
@@ -345,5 +349,15 @@ fn two_runs_take_turns_on_one_card() {
         assert!(child.wait().expect("it ends").success());
     }
     assert_alike(&worlds[0], &worlds[1]);
+    let leases = worlds.iter().flat_map(|world| {
+        let leases = summary(world)["telemetry"]["lease_events"].as_array().expect("leases").clone();
+        leases.into_iter().map(|lease| {
+            let at = |name: &str| lease[name].as_str().expect("a time").parse().expect("a time");
+            (at("acquired_at"), at("released_at"))
+        })
+    });
+    let mut leases: Vec<(Timestamp, Timestamp)> = leases.collect();
+    leases.sort();
+    assert!(leases.windows(2).all(|pair| pair[0].1 <= pair[1].0), "one at a time: {leases:?}");
     assert_eq!(fs::read_dir(Path::new(&locks)).expect("locks").count(), 1);
 }

@@ -48,9 +48,12 @@ extern "C" fn cuMemFreeAsync(address: u64, stream: *const Stream) -> c_int {
 
 fn give_back(card: &Card, address: u64) -> Done {
     // What a card that has failed held is given back all the same, and the answer is that of the card.
-    let given = card.look().memory.give_back(address);
-    let mut state = card.open()?;
-    given.map_err(|why| state.fail(Code::INVALID_VALUE, why))
+    let mut state = card.look();
+    if let Err(why) = state.memory.give_back(address) {
+        return Err(state.fail(Code::INVALID_VALUE, why));
+    }
+    drop(state);
+    card.open().map(|_| ())
 }
 
 #[unsafe(no_mangle)]

@@ -17,7 +17,6 @@ use kernels::cuda::{Argument, Element, Launch};
 mod buffer;
 #[cfg(feature = "card")]
 mod card;
-#[cfg(not(feature = "card"))]
 pub mod driver;
 #[cfg(not(feature = "card"))]
 mod host;
