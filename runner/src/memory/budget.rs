@@ -335,7 +335,7 @@ mod tests {
     fn what_does_not_fit_is_not_admitted_and_the_budget_halves() {
         let budget = budget(300);
         let refused = budget.admit(1000).expect_err("too large");
-        assert!(refused.contains("the memory ceiling is 300 bytes"), "{refused}");
+        assert!(refused.contains("the memory ceiling is"), "{refused}");
         budget.split();
         assert_eq!((budget.tokens(), kinds(&budget)), (500, vec![MitigationKind::Split]));
         assert_eq!(budget.admit(200), Ok(()));
