@@ -25,3 +25,15 @@ pub type Done<T = ()> = Result<T, Code>;
 pub fn code(done: Done) -> c_int {
     done.map_or_else(|code| code.0, |()| 0)
 }
+
+/// Symbols that the program has and does not call.
+macro_rules! not_supported {
+    ($code:expr => $($name:ident),*) => {$(
+        #[unsafe(no_mangle)]
+        extern "C" fn $name() -> c_int {
+            eprintln!("emulated driver: {} is called", stringify!($name));
+            $code
+        }
+    )*};
+}
+pub(crate) use not_supported;

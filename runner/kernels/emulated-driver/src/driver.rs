@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    answer::{Code, Done, code},
+    answer::{Code, Done, code, not_supported},
     card::{self, Card},
     launch::{self, Function},
 };
@@ -324,14 +324,4 @@ extern "C" fn cuGetErrorString(_: c_int, text: *mut *const c_char) -> c_int {
     describe(text)
 }
 
-/// Symbols that the program has and does not call.
-macro_rules! not_supported {
-    ($($name:ident),*) => {$(
-        #[unsafe(no_mangle)]
-        extern "C" fn $name() -> c_int {
-            eprintln!("emulated driver: {} is called", stringify!($name));
-            Code::NOT_SUPPORTED.0
-        }
-    )*};
-}
-not_supported!(cuCtxDestroy_v2, cuMemcpyPeerAsync, cuModuleLoad);
+not_supported!(Code::NOT_SUPPORTED.0 => cuCtxDestroy_v2, cuMemcpyPeerAsync, cuModuleLoad);

@@ -23,10 +23,11 @@
 #![allow(unsafe_code)]
 
 mod answer;
-mod blas;
 mod candle;
 mod card;
+mod cublaslt;
 mod driver;
+mod handles;
 mod launch;
 mod memory;
 mod nvml;

@@ -1,4 +1,4 @@
-//! cuBLASLt's interface as far as the program calls it, and of cuBLAS and cuRAND what candle opens a card with.
+//! cuBLASLt's interface, as far as the program calls it.
 
 use std::{
     env,
@@ -9,16 +9,17 @@ use std::{
 };
 
 use crate::{
+    answer::Code,
     card::{self, Card},
     driver::{Stream, stream_card},
     product::{self, Element, Product},
 };
 
-const SUCCESS: c_int = 0;
+pub const SUCCESS: c_int = 0;
 const INVALID_VALUE: c_int = 7;
 const EXECUTION_FAILED: c_int = 13;
 const INTERNAL_ERROR: c_int = 14;
-const NOT_SUPPORTED: c_int = 15;
+pub const NOT_SUPPORTED: c_int = 15;
 
 /// Attributes of a product's description, and the epilogue that adds a bias.
 const TRANSPOSE_A: c_int = 3;
@@ -26,6 +27,8 @@ const EPILOGUE: c_int = 7;
 const BIAS_POINTER: c_int = 8;
 const EPILOGUE_BIAS: c_uint = 4;
 
+/// What a product needs to be free on a card that says INTERNAL_ERROR when it is full, in bytes.
+const FULL_ROOM: u64 = 8 << 20;
 /// How many algorithms are proposed. The first splits its sums: it is two launches, with the workspace between them.
 const PROPOSED: usize = 2;
 /// The time between the two, in which work of other threads may come.
@@ -59,13 +62,13 @@ pub struct Proposal {
     reserved: [c_int; 4],
 }
 
-fn make<T>(to: *mut *mut T, value: T) -> c_int {
+pub fn make<T>(to: *mut *mut T, value: T) -> c_int {
     // SAFETY: there is room for a handle.
     unsafe { to.write(Box::into_raw(Box::new(value))) };
     SUCCESS
 }
 
-fn destroy<T>(handle: *mut T) -> c_int {
+pub fn destroy<T>(handle: *mut T) -> c_int {
     if handle.is_null() {
         return INVALID_VALUE;
     }
@@ -261,58 +264,8 @@ fn multiply(
     match done {
         Ok(()) => SUCCESS,
         Err(why) => {
-            state.fail(crate::answer::Code::ILLEGAL_ADDRESS, why);
+            state.fail(Code::ILLEGAL_ADDRESS, why);
             EXECUTION_FAILED
         }
     }
 }
-
-/// What a product needs to be free on a card that says INTERNAL_ERROR when it is full, in bytes.
-const FULL_ROOM: u64 = 8 << 20;
-
-#[unsafe(no_mangle)]
-extern "C" fn cublasCreate_v2(handle: *mut *mut u64) -> c_int {
-    make(handle, 2)
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn cublasDestroy_v2(handle: *mut u64) -> c_int {
-    destroy(handle)
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn cublasSetStream_v2(_: *mut u64, _: *const Stream) -> c_int {
-    SUCCESS
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn curandCreateGenerator(generator: *mut *mut u64, _: c_int) -> c_int {
-    make(generator, 3)
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn curandDestroyGenerator(generator: *mut u64) -> c_int {
-    destroy(generator)
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn curandSetStream(_: *mut u64, _: *const Stream) -> c_int {
-    SUCCESS
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn curandSetPseudoRandomGeneratorSeed(_: *mut u64, _: u64) -> c_int {
-    SUCCESS
-}
-
-/// candle's own products, which the program does not come to.
-macro_rules! not_supported {
-    ($($name:ident),*) => {$(
-        #[unsafe(no_mangle)]
-        extern "C" fn $name() -> c_int {
-            eprintln!("emulated driver: {} is called", stringify!($name));
-            NOT_SUPPORTED
-        }
-    )*};
-}
-not_supported!(cublasDgemmStridedBatched, cublasGemmStridedBatchedEx);

@@ -1,0 +1,46 @@
+//! What candle opens a card with: handles of cuBLAS and cuRAND, which the program then does not use.
+
+use std::ffi::c_int;
+
+use crate::{
+    answer::not_supported,
+    cublaslt::{NOT_SUPPORTED, SUCCESS, destroy, make},
+    driver::Stream,
+};
+
+#[unsafe(no_mangle)]
+extern "C" fn cublasCreate_v2(handle: *mut *mut u64) -> c_int {
+    make(handle, 2)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cublasDestroy_v2(handle: *mut u64) -> c_int {
+    destroy(handle)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cublasSetStream_v2(_: *mut u64, _: *const Stream) -> c_int {
+    SUCCESS
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn curandCreateGenerator(generator: *mut *mut u64, _: c_int) -> c_int {
+    make(generator, 3)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn curandDestroyGenerator(generator: *mut u64) -> c_int {
+    destroy(generator)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn curandSetStream(_: *mut u64, _: *const Stream) -> c_int {
+    SUCCESS
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn curandSetPseudoRandomGeneratorSeed(_: *mut u64, _: u64) -> c_int {
+    SUCCESS
+}
+
+not_supported!(NOT_SUPPORTED => cublasDgemmStridedBatched, cublasGemmStridedBatchedEx);
