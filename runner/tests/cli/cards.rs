@@ -271,6 +271,16 @@ fn cards_that_are_missing_or_fail_at_once_are_told_apart() {
 
 #[test]
 #[ignore = "run by tests/gpu/emulated.sh"]
+fn what_a_card_does_not_compute_is_refused() {
+    let (world, mut spec) = world();
+    spec.dense = spec.dense.replace("{name: tiny,", "{name: tiny, dtype: Int8,");
+    asks_for(&world, &spec, "{count: 1}");
+    let failure = run(&world, &[]).failed(ExitCode::BadConfiguration as i32, FailureReason::InvalidConfiguration);
+    assert!(failure.message.contains("model tiny: Int8 is a dtype for a CPU alone"), "{}", failure.message);
+}
+
+#[test]
+#[ignore = "run by tests/gpu/emulated.sh"]
 fn a_card_with_little_memory_is_filled_and_no_text_is_lost() {
     let room = OPENED + WORKSPACE + (10 << 20);
     let (little, others) = (room.to_string(), (16 * GIB - room).to_string());
