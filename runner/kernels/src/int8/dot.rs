@@ -1,35 +1,35 @@
-//! Sums of products of bytes, four at a time, in the instructions of each processor.
+//! Dot products of bytes, four at a time, with the instructions of each processor.
 //!
-//! The forms for AVX-512 VNNI and AVX-VNNI are compiled and have not been run: no processor at hand has either. Where
-//! there is one, the tests of this folder compare them with the portable form like the others.
+//! The forms for AVX-512 VNNI and AVX-VNNI are compiled but have never run: no processor at hand has either. On a
+//! processor that has one, the tests of this folder compare it with the portable form like the others.
 
 use pulp::{NullaryFnOnce, bytemuck::Pod};
 
-/// Activations or weights that are multiplied and summed up together.
+/// Activations or weights of one dot product.
 pub(super) const GROUP: usize = 4;
-/// The largest quantised activation. Seven bits: `vpmaddubsw` sums two products up in 16 bits, and 2⋅127⋅127 fits.
+/// The largest quantized activation. Seven bits, because `vpmaddubsw` sums two products in 16 bits: 2⋅127⋅127 fits.
 pub(super) const LARGEST: u8 = 127;
 
-/// What an instruction set does with four activations and four weights of each of some columns.
+/// An instruction set that multiplies four activations with four weights per column, for a vector of columns.
 pub(super) trait Dot: Copy {
     /// A sum for each column.
     type Sums: Pod;
     /// [`GROUP`] weights for each column.
     type Weights: Pod;
 
-    /// `sums` plus the products. No activation is above [`LARGEST`], no weight is -128.
+    /// `sums` plus the dot products. No activation is above [`LARGEST`], no weight is -128.
     fn add(self, sums: Self::Sums, activations: [u8; GROUP], weights: Self::Weights) -> Self::Sums;
 
-    /// Runs `f`, compiled for the instruction set where it is inlined.
+    /// Runs `f`, compiled for this instruction set as far as it is inlined.
     fn vectorize<F: NullaryFnOnce>(self, f: F) -> F::Output;
 }
 
-/// The columns that a vector of sums has.
+/// The columns of a vector of sums.
 pub(super) const fn lanes<D: Dot>() -> usize {
     size_of::<D::Sums>() / size_of::<i32>()
 }
 
-/// The instruction sets, each with the proof that the processor has it.
+/// The instruction sets. Each value proves that the processor has the set.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Instructions {
     #[cfg(target_arch = "x86_64")]
@@ -42,7 +42,7 @@ pub(super) enum Instructions {
 }
 
 impl Instructions {
-    /// Those that this processor has, the best first.
+    /// The sets that this processor has, the fastest first.
     pub(super) fn available() -> impl Iterator<Item = Self> {
         #[cfg(target_arch = "x86_64")]
         let found = [
@@ -56,7 +56,7 @@ impl Instructions {
     }
 }
 
-/// Arrays of eight columns, which the compiler makes vectors of where it can.
+/// Arrays of eight columns, which the compiler vectorizes where it can.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Portable;
 
