@@ -86,7 +86,7 @@ pub fn run() -> ProcessingSummary {
             samples: Vec::new(),
         },
         warnings: vec![
-            "collection guides: 2 file(s) that no format is known for were left out: logo.svg, video.mp4".into(),
+            "collection guides: skipped 2 files with unknown extensions: logo.svg, video.mp4".into(),
         ],
     }
 }
