@@ -6,7 +6,7 @@
 use pulp::{Simd, WithSimd};
 
 use crate::{
-    Activation,
+    activation::Activation,
     simd::{arch, keep_nan, map},
 };
 

@@ -7,7 +7,7 @@ use crds::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::Error;
+use crate::error::Error;
 
 /// Reads `processing_summary.json`. `name` is the name of the file in errors.
 ///

@@ -1,6 +1,6 @@
 //! Activations, gated activations and sums over rows.
 
-use crate::Activation;
+use crate::activation::Activation;
 
 use super::{
     element::Element,

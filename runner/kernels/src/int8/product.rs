@@ -98,7 +98,7 @@ impl Product<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Activation, random::random};
+    use crate::{activation::Activation, random::random};
 
     /// Rows, depth and columns: one of each, and whole and partial groups, chunks, tiles, blocks and panels.
     const SHAPES: [(usize, usize, usize); 14] = [

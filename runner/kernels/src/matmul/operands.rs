@@ -1,6 +1,6 @@
 //! The operands of a product beside its packed matrix: rows of activations, and the epilogue.
 
-use crate::Activation;
+use crate::activation::Activation;
 
 /// `count` rows of activations, `stride` values apart.
 #[derive(Clone, Copy, Debug)]

@@ -9,7 +9,7 @@ use plotters::{
 };
 
 use super::palette::{GRID, INK};
-use crate::Error;
+use crate::error::Error;
 
 pub type Canvas<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 pub type Drawn = Result<(), DrawingAreaErrorKind<io::Error>>;

@@ -1,7 +1,7 @@
 //! A chart with its captions.
 
 use super::series::LegendEntry;
-use crate::Error;
+use crate::error::Error;
 
 const WIDE: u32 = 920;
 const NARROW: u32 = 360;

@@ -8,7 +8,7 @@ use super::{
     palette::{INK, LIMIT, TRUNCATED},
     series::Series,
 };
-use crate::{Error, format::axis};
+use crate::{error::Error, format::axis};
 
 const SIZE: (u32, u32) = (360, 190);
 

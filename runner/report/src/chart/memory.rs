@@ -13,7 +13,7 @@ use super::{
     time::{TimeAxis, moment, unreadable_times},
 };
 use crate::{
-    Error,
+    error::Error,
     format::{axis, byte_unit, bytes, counted},
 };
 

@@ -10,7 +10,7 @@ use super::{
     series::Series,
     time::{TimeAxis, moment, unreadable_times},
 };
-use crate::{Error, format::axis};
+use crate::{error::Error, format::axis};
 
 const HEIGHT: u32 = 240;
 /// More bins would be narrower than a line.

@@ -11,7 +11,7 @@ use super::{
     series::Series,
     time::{TimeAxis, unreadable_times},
 };
-use crate::{Error, format::axis};
+use crate::{error::Error, format::axis};
 
 /// The height of a lane, in pixels.
 const LANE_HEIGHT: u32 = 26;

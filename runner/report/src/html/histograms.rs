@@ -3,7 +3,8 @@
 use crds::summary::{DensePass, ProcessingSummary};
 
 use crate::{
-    Error, chart,
+    chart,
+    error::Error,
     format::{count, part},
 };
 

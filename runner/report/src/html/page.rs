@@ -11,8 +11,8 @@ use super::{
     scope::scoped,
 };
 use crate::{
-    Error,
     chart::{self, Figure},
+    error::Error,
     facts::{self, Toggle},
     table::Table,
 };
