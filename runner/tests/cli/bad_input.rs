@@ -236,7 +236,7 @@ fn a_source_that_changed_after_the_plan_is_an_error_of_its_shards_alone() {
     assert!(message.contains("a file is missing in b.jsonl"), "{message}");
     world.source("b.jsonl", "{\"text\": \"one 0\", \"id\": \"line-0\"}\n");
     let message = world.embed(1).failed(3, FailureReason::SourceChanged).message;
-    assert!(message.contains("4 chunks were planned, 1 are"), "{message}");
+    assert!(message.contains("4 chunks were planned, 1 exist"), "{message}");
     assert_eq!(world.files(), before);
     world.source("b.jsonl", &text);
     world.embed(1).succeeded();
