@@ -56,9 +56,12 @@ fn output(spec: &EmbeddingRunSpec, paths: &mut Paths) {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, path::Path};
+
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::v1alpha1::EmbeddingRun;
 
     fn minimal() -> Value {
         json!({
@@ -115,5 +118,25 @@ mod tests {
         for (pointer, value, path) in cases {
             assert_eq!(paths_of(pointer, value), [path], "{pointer}");
         }
+    }
+
+    #[test]
+    fn the_examples_break_no_rule_and_ask_for_nothing_that_is_missing() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples");
+        let mut runs = 0;
+        for entry in fs::read_dir(folder).expect("the examples") {
+            let path = entry.expect("an example").path();
+            let name = path.display().to_string();
+            let text = fs::read_to_string(&path).expect(&name);
+            let object: Value = serde_yaml_ng::from_str(&text).expect(&name);
+            if object["kind"] != "EmbeddingRun" {
+                continue;
+            }
+            let run: EmbeddingRun = serde_json::from_value(object).expect(&name);
+            assert!(run.validate_cel().is_ok(), "{name}: {:?}", run.validate_cel());
+            assert_eq!(not_implemented(&run.spec), Vec::<String>::new(), "{name}");
+            runs += 1;
+        }
+        assert!(runs >= 11, "only {runs} examples");
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::Stage;
+use super::stage::Stage;
 
 /// The exit codes of the runner, wired to the Jobs' `podFailurePolicy`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::PvcVolume;
+use super::collection::PvcVolume;
 
 /// The accelerator of the embed pods.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]

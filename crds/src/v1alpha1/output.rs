@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{HostPathVolume, ObjectStoreVolume, PvcVolume};
+use super::collection::{HostPathVolume, ObjectStoreVolume, PvcVolume};
 
 /// Where the results go, and in which formats.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
