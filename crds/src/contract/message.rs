@@ -8,33 +8,33 @@ use super::{
 };
 use crate::identity::Revision;
 
-/// A termination message that is no result of this contract.
+/// A termination message that is not a result of this contract.
 #[derive(Debug, thiserror::Error)]
 pub enum MessageError {
-    /// Not JSON of this shape; a crash leaves the end of the log here.
-    #[error("the termination message is no result: {0}")]
+    /// The text is not a result as JSON. After a crash it is the end of the log.
+    #[error("the termination message is not a result: {0}")]
     Malformed(#[from] serde_json::Error),
-    /// Written by a runner of another version.
+    /// A runner with another contract version wrote the result.
     #[error(
-        "the result has contract version {found}, this operator reads version {CONTRACT_VERSION}: use the runner image of the operator's release"
+        "the result has contract version {found}, but this operator reads version {CONTRACT_VERSION}: use the runner image of the operator's release"
     )]
     Version {
-        /// The version that was found.
+        /// The version of the result.
         found: u32,
     },
 }
 
-/// The size that the kubelet cuts a termination message to, in bytes.
+/// The size to which the kubelet truncates a termination message, in bytes.
 pub const MESSAGE_LIMIT: usize = 4096;
 
 impl RunResult {
-    /// A result of this version.
+    /// A result with the current contract version.
     pub fn new(revision: Revision, outcome: StageOutcome) -> Self {
         Self { version: CONTRACT_VERSION, revision, outcome }
     }
 
-    /// The termination message, compact and under [`MESSAGE_LIMIT`] bytes: what does not fit of the
-    /// collections is left out and counted, a long failure message is cut.
+    /// The termination message: compact JSON of at most [`MESSAGE_LIMIT`] bytes. Collections that do not fit are omitted
+    /// and counted; a long failure message is truncated.
     pub fn to_message(&self) -> String {
         let mut result = self.clone();
         loop {
@@ -45,7 +45,7 @@ impl RunResult {
         }
     }
 
-    /// Reads a termination message.
+    /// Parses a termination message.
     pub fn from_message(text: &str) -> Result<Self, MessageError> {
         #[derive(Deserialize)]
         struct Versioned {
@@ -58,6 +58,7 @@ impl RunResult {
         Ok(serde_json::from_str(text)?)
     }
 
+    /// Removes the last collection or the end of the failure message. Returns whether there was anything to remove.
     fn shrink(&mut self) -> bool {
         match &mut self.outcome {
             StageOutcome::Planned(PlanResult { complete: Some(result), .. }) | StageOutcome::Finalized(result) => {
@@ -202,13 +203,13 @@ mod tests {
     }
 
     #[test]
-    fn a_result_survives_the_way_through_the_message() {
+    fn a_result_survives_the_round_trip_through_the_message() {
         let result = finalized(3);
         assert_eq!(RunResult::from_message(&result.to_message()).expect("a result"), result);
     }
 
     #[test]
-    fn a_result_of_64_collections_fits_and_counts_what_it_left_out() {
+    fn a_result_of_64_collections_fits_and_counts_those_omitted() {
         let message = finalized(64).to_message();
         assert!(message.len() <= MESSAGE_LIMIT, "{}", message.len());
         let StageOutcome::Finalized(result) = RunResult::from_message(&message).expect("a result").outcome else {
@@ -232,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_of_another_version_is_refused_by_name() {
+    fn a_message_of_another_version_is_rejected_with_its_version() {
         let error = RunResult::from_message(r#"{"version":9,"anything":1}"#).expect_err("another version");
         assert!(error.to_string().contains("version 9"), "{error}");
         assert!(RunResult::from_message("thread 'main' panicked").is_err());

@@ -1,4 +1,6 @@
-//! What the runner answers.
+//! The result of a stage, which the runner reports to the operator.
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -8,19 +10,19 @@ use crate::{
     v1alpha1::{FallbackReason, FallbackSource},
 };
 
-/// What a stage did, as the container's termination message.
+/// The result of a stage, sent as the container's termination message.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RunResult {
-    /// [`CONTRACT_VERSION`].
+    /// [`CONTRACT_VERSION`](super::interface::CONTRACT_VERSION).
     pub version: u32,
-    /// The revision that it belongs to.
+    /// The revision that the stage worked on.
     pub revision: Revision,
-    /// What happened.
+    /// How the stage ended.
     pub outcome: StageOutcome,
 }
 
-/// What happened in a stage.
+/// How a stage ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum StageOutcome {
@@ -34,7 +36,7 @@ pub enum StageOutcome {
     Failed(Failure),
 }
 
-/// What the plan stage found.
+/// The result of the plan stage.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PlanResult {
@@ -42,24 +44,24 @@ pub struct PlanResult {
     pub shards: u32,
     /// Chunks in the plan.
     pub chunks: u64,
-    /// The whole result, where the store already holds this revision complete.
+    /// The result of the run, if the store already holds this revision complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub complete: Option<FinalizeResult>,
 }
 
-/// What one shard gave.
+/// The result of one shard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ShardResult {
     /// The index of the shard in the plan.
     pub shard: u32,
-    /// Chunks committed.
+    /// Committed chunks.
     pub chunks: u64,
-    /// Whether an earlier attempt had committed it already.
+    /// Whether an earlier attempt already committed the shard.
     pub already_committed: bool,
 }
 
-/// What a run gave.
+/// The result of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FinalizeResult {
@@ -67,96 +69,128 @@ pub struct FinalizeResult {
     pub summary_sha256: String,
     /// The sums over all collections.
     pub totals: CollectionResult,
-    /// How often a pod computed on another device than asked for.
+    /// The number of shards and reranks that did not run on all the requested devices.
     #[serde(default)]
     pub device_fallbacks: u64,
-    /// How often a model of the ensemble was left out because it failed, and why; by shard.
+    /// Why and in how many shards an optional dense model was left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dense_fallback: Option<StageFallback>,
-    /// The collections in the order of the spec, as many as fit into the message.
+    /// The collections in the order of the spec, as many as fit into the termination message.
     pub collections: Vec<CollectionResult>,
-    /// How many collections did not fit; the summary has them all.
+    /// The number of collections that did not fit. The summary contains all of them.
     #[serde(default)]
     pub omitted: u32,
 }
 
-/// What one collection gave.
+/// The result of one collection.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CollectionResult {
     /// Chunks in the plan.
     pub chunks: u64,
-    /// Chunks embedded.
+    /// Embedded chunks.
     pub embedded: u64,
-    /// Chunks cut, the largest count among the models.
+    /// Truncated chunks; the largest count among the models.
     pub truncated: u64,
-    /// Chunks without text, left out.
+    /// Chunks without text, which are not embedded.
     pub skipped: u64,
     /// The sha256 of the collection's summary, in hexadecimal; empty in the totals.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub summary_sha256: String,
-    /// The dense passes, one per model in the order of the spec; that of a model that was left out is all zeros.
+    /// The dense passes, one per model in the order of the spec; all zeros for a model that was left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dense: Vec<DenseResult>,
-    /// The sparse stage; absent where it was not asked for.
+    /// The sparse stage; absent if it was not requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sparse: Option<StageResult>,
-    /// The rerank stage; absent where it was not asked for.
+    /// The rerank stage; absent if it was not requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rerank: Option<StageResult>,
-    /// The quality of the last list that was made: the name of the metric and its value in thousandths.
+    /// The quality of the reranked candidates, or of the retrieved ones if nothing was reranked: metric and value in
+    /// thousandths.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub quality: Vec<(String, u16)>,
 }
 
-/// What a stage that can fall back gave.
+/// The result of a stage that can fall back.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StageResult {
-    /// Whether it was asked for.
+    /// Whether the stage was requested.
     pub enabled: bool,
-    /// Whether it did anything of what was asked.
+    /// Whether the stage did at least part of its work.
     pub executed: bool,
-    /// Why it did less.
+    /// Why the stage fell back; `None` if it did not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<StageFallback>,
-    /// Of the sparse stage, the share of rows whose vector the model made, in thousandths.
+    /// Sparse stage only: the share of rows whose vector the model computed, in thousandths.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coverage: Option<u16>,
-    /// Of the rerank stage, the candidates that were scored.
+    /// Rerank stage only: the number of scored pairs of query and candidate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub candidates: Option<u64>,
-    /// Time of the stage, in milliseconds; shards that ran side by side are added up.
+    /// The time of the stage in milliseconds, summed over shards.
     #[serde(default)]
     pub millis: u64,
 }
 
-/// Why a stage did less than was asked.
+/// Why, where and how often a stage fell back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StageFallback {
     /// The reason.
     pub reason: FallbackReason,
-    /// Where it arose.
+    /// Where the cause is.
     pub source: FallbackSource,
-    /// How often.
+    /// The number of fallbacks.
     pub count: u64,
 }
 
-/// What one dense model gave for one collection.
+/// The pass of one dense model over one collection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DenseResult {
-    /// The width of the vectors.
+    /// The number of dimensions of the vectors.
     pub dimensions: u32,
-    /// Tokens embedded.
+    /// Embedded tokens.
     pub tokens: u64,
-    /// Time of the passes over all shards, in whole seconds.
+    /// The time of the passes over all shards, in whole seconds.
     pub seconds: u64,
+}
+
+impl fmt::Display for StageFallback {
+    /// For messages: `OutOfMemory at run time (3×)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} ({}×)", self.reason, self.source.phrase(), self.count)
+    }
 }
 
 impl FinalizeResult {
     /// The reason of the device fallback, if there was one.
     pub fn device_fallback(&self) -> Option<FallbackReason> {
         (self.device_fallbacks > 0).then_some(FallbackReason::DeviceFallback)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fallback_is_written_with_its_reason_its_source_and_its_count() {
+        let fallback = |reason, source| StageFallback { reason, source, count: 2 }.to_string();
+        assert_eq!(
+            [
+                fallback(FallbackReason::FeatureDisabled, FallbackSource::Toggle),
+                fallback(FallbackReason::NoQueries, FallbackSource::Input),
+                fallback(FallbackReason::ModelUnavailable, FallbackSource::Load),
+                fallback(FallbackReason::OutOfMemory, FallbackSource::Runtime),
+            ],
+            [
+                "FeatureDisabled by a toggle (2×)",
+                "NoQueries in the input (2×)",
+                "ModelUnavailable at load (2×)",
+                "OutOfMemory at run time (2×)",
+            ]
+        );
     }
 }

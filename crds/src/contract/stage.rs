@@ -12,12 +12,12 @@ pub enum Stage {
     Plan,
     /// Embeds one shard.
     Embed,
-    /// Merges, publishes, writes the summaries.
+    /// Merges candidates, reranks, writes the summaries and publishes.
     Finalize,
 }
 
 impl Stage {
-    /// The subcommand of the runner, the suffix of the Job and the value of the stage label.
+    /// The name of the stage: the subcommand of the runner, the suffix of the Job and the value of the stage label.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Plan => "plan",

@@ -12,68 +12,68 @@ use super::{dtype, fallback::ModelFallback};
 pub struct DenseRun {
     /// One record per model, in the order of the spec, summed over the shards.
     pub passes: Vec<DensePass>,
-    /// Optional models that were left out because they failed.
+    /// Optional models that were left out, summed over the shards.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fallbacks: Vec<ModelFallback>,
 }
 
-/// One model over the chunks of a collection.
+/// The passes of one dense model, summed over the shards.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DensePass {
     /// The model's name.
     pub model: String,
-    /// Where it was loaded from, as the spec names it; a model of a hub with the commit that its revision named.
+    /// The URI of the model in the spec; for a hub model with the commit that its revision resolved to.
     pub source: String,
-    /// The sha256 of its weights, in hexadecimal.
+    /// The sha256 of the weights, in hexadecimal.
     pub weights_sha256: String,
-    /// `Cls`, `Mean`, …
+    /// The pooling: `Cls`, `Mean`, …
     pub pooling: String,
     /// The longest sequence, in tokens.
     pub max_tokens: u32,
-    /// The width of the vectors.
+    /// The number of dimensions of the vectors.
     pub dimensions: u32,
-    /// The type of the arithmetic: `F32`, `F16`, `BF16` or `Int8`. On a CPU the weights are rounded to floats of 16 bits
-    /// and the arithmetic is that of F32. Several, where shards were computed on devices of different kinds.
+    /// The type of the arithmetic: `F32`, `F16`, `BF16` or `Int8`. On a CPU, a 16-bit type only rounds the weights; the
+    /// arithmetic is F32. Several types, joined by ", ", if shards ran on devices of different kinds.
     #[serde(default = "dtype::f32_name")]
     pub dtype: String,
-    /// The form in which the vectors are stored: `F32`, `F16`, `Int8` or `Binary`.
+    /// The type of the stored vectors: `F32`, `F16`, `Int8` or `Binary`.
     #[serde(default = "dtype::f32_name")]
     pub precision: String,
-    /// How numbers became those of the stored form, where it is not that of floats.
+    /// How the vectors were quantized; absent if they are stored as floats.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quantization: Option<String>,
-    /// The text that stood before every chunk.
+    /// The text that was put before every chunk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub document_prompt: Option<String>,
-    /// Chunks embedded.
+    /// Embedded chunks.
     pub chunks: u64,
-    /// Tokens embedded, special tokens included.
+    /// Embedded tokens, special tokens included.
     pub tokens: u64,
-    /// Chunks that were longer than `max_tokens`.
+    /// Chunks that were longer than `max_tokens` and were truncated.
     pub truncated_chunks: u64,
-    /// Tokens cut from them.
+    /// Tokens cut off by truncation.
     pub tokens_lost: u64,
-    /// Batches computed.
+    /// Computed batches.
     pub batches: u64,
-    /// Time of the passes, in seconds; shards that ran side by side are added up.
+    /// The time of the passes in seconds, summed over shards even if they ran in parallel.
     pub seconds: f64,
-    /// The largest memory of the process (on a GPU: of the device) in a pass, in bytes.
+    /// The peak memory during a pass in bytes: of the device on a GPU, of the process on a CPU.
     #[serde(default)]
     pub peak_bytes: u64,
-    /// How often something was done about pressure on memory.
+    /// The number of changes of the batch size because of memory pressure.
     #[serde(default)]
     pub mitigations: u64,
-    /// How many chunks had how many tokens, before any were cut.
+    /// The number of chunks by their length in tokens before truncation.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub token_lengths: Vec<LengthBucket>,
 }
 
-/// Chunks by their length.
+/// The number of chunks with a length in one range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LengthBucket {
-    /// The largest number of tokens in this bucket; it begins behind the bucket before.
+    /// The largest length in this bucket, in tokens; the bucket starts above the previous one.
     pub up_to: u32,
-    /// Chunks.
+    /// The number of chunks.
     pub chunks: u64,
 }
 

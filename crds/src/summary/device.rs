@@ -5,16 +5,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::v1alpha1::FallbackReason;
 
-/// The device that was asked for and the one that was used.
+/// The requested device and the devices that were used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DeviceRun {
-    /// `cuda` or `cpu`.
+    /// The requested device: `cuda` or `cpu`.
     pub requested: String,
     /// The devices that were used.
     pub used: Vec<String>,
-    /// Why it was another one, or why there were fewer.
+    /// Why another device was used than requested, or fewer devices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback_reason: Option<FallbackReason>,
-    /// In how many shards and reranks.
+    /// The number of shards and reranks with this fallback.
     pub fallback_count: u64,
 }

@@ -3,26 +3,26 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What was written.
+/// The exported files.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ExportRun {
-    /// The place of the files, as the spec names it.
+    /// The URI of the folder of the files.
     pub destination: String,
-    /// The files that count, in the order of the plan.
+    /// The committed files, in the order of the plan.
     pub files: Vec<ExportedFile>,
-    /// Their sizes added up, in bytes.
+    /// The sum of their sizes, in bytes.
     pub total_bytes: u64,
 }
 
-/// A file that was written.
+/// An exported file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ExportedFile {
-    /// Its path below the destination.
+    /// Its path, relative to the destination.
     pub path: String,
-    /// Its rows.
+    /// The number of its rows.
     pub rows: u64,
     /// Its size in bytes.
     pub bytes: u64,
-    /// The sha256 of its bytes, in hexadecimal.
+    /// The sha256 of the file, in hexadecimal.
     pub sha256: String,
 }

@@ -5,25 +5,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::v1alpha1::{FallbackReason, FallbackSource};
 
-/// A model that did less than was asked, summed over the shards.
+/// A model that fell back, summed over the shards.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ModelFallback {
     /// The model's name.
     pub model: String,
-    /// Why.
+    /// Why, where and how often it fell back.
     #[serde(flatten)]
     pub fallback: Fallback,
-    /// The first error, as a sentence.
+    /// The first error that caused the fallback.
     pub message: String,
 }
 
-/// Why a stage did less than was asked, and how often.
+/// Why, where and how often a stage fell back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Fallback {
     /// The reason.
     pub reason: FallbackReason,
-    /// Where it arose.
+    /// Where the cause is.
     pub source: FallbackSource,
-    /// How often.
+    /// The number of fallbacks.
     pub count: u64,
 }

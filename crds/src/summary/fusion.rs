@@ -6,23 +6,23 @@ use serde::{Deserialize, Serialize};
 /// The fused vector.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FusionRun {
-    /// The column.
+    /// The name of the column.
     pub column: String,
     /// `WeightedConcat` or `WeightedMean`.
     pub method: String,
-    /// The models that are in it with their share, which add up to 1.
+    /// The fused models and their shares; the shares add up to 1.
     pub models: Vec<FusedModel>,
-    /// The width of the vector.
+    /// The number of dimensions of the vector.
     pub dimensions: u32,
-    /// Time, in seconds.
+    /// The time of the fusion in seconds, summed over shards.
     pub seconds: f64,
 }
 
 /// A model in a fused vector.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FusedModel {
-    /// Its name.
+    /// The name of the model.
     pub model: String,
-    /// Its share.
+    /// The share of the model, 0 to 1.
     pub share: f64,
 }

@@ -22,48 +22,48 @@ pub const SCHEMA_VERSION: &str = "5.2";
 /// `processing_summary.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ProcessingSummary {
-    /// [`SCHEMA_VERSION`].
+    /// The version of this schema, [`SCHEMA_VERSION`].
     pub schema_version: String,
-    /// When it was written, RFC 3339, UTC.
+    /// The time at which the summary was written, RFC 3339, UTC.
     pub generated_at: String,
-    /// The run.
+    /// The run that the summary belongs to.
     pub run: RunInfo,
-    /// The collection; absent in the summary of the run.
+    /// The name of the collection; absent in the summary of the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub collection: Option<String>,
-    /// The collections; only in the summary of the run.
+    /// The collections and their summaries; only in the summary of the run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub collections: Vec<CollectionPointer>,
-    /// Chunks embedded.
+    /// Embedded chunks.
     pub chunk_count: u64,
-    /// Chunks without text, left out.
+    /// Chunks without text, which are not embedded.
     pub skipped_chunks: u64,
-    /// Which stages were asked for, and who said so.
+    /// The resolved toggles, and the layers that set them.
     pub feature_toggles: FeatureToggles,
-    /// The device that was asked for and the one that was used.
+    /// The requested device and the devices that were used.
     pub device_run: DeviceRun,
     /// The dense passes.
     pub dense_run: DenseRun,
     /// The sparse stage.
     pub sparse_run: SparseRun,
-    /// The fused vector.
+    /// The fused vector; absent if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fusion_run: Option<FusionRun>,
     /// The rerank stage; its counts are summed over the collections in the summary of the run.
     pub rerank_run: RerankRun,
-    /// The quality of every list of candidates that was made, where judgements are given.
+    /// The retrieval quality of every list of candidates; only if the queries have judgements.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality: Option<Quality>,
-    /// What the gate said.
+    /// The result of the quality gate; absent without a gate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gate: Option<GateOutcome>,
-    /// A few queries with what was found; only in the summary of a collection.
+    /// A few queries with their best chunks; only in the summary of a collection.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub examples: Vec<Example>,
-    /// What was written.
+    /// The exported files.
     pub export_run: ExportRun,
     /// Spans, metrics and events of the run.
     pub telemetry: Telemetry,
-    /// What a reader should know that no field says.
+    /// Warnings for people, one sentence each.
     pub warnings: Vec<String>,
 }

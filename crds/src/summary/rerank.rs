@@ -11,59 +11,59 @@ use crate::v1alpha1::{FallbackReason, FallbackSource};
 /// The rerank stage.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RerankRun {
-    /// Whether it was asked for.
+    /// Whether rerank was requested.
     pub enabled: bool,
     /// Whether the cross-encoder scored every pair.
     pub executed: bool,
-    /// Why it did not; of a stage that was not asked for, why not.
+    /// Why the stage fell back; also set if a toggle disabled the stage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Fallback>,
-    /// The error behind the fallback, as a sentence.
+    /// The error that caused the fallback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback_message: Option<String>,
     /// The cross-encoder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<RerankModel>,
-    /// The device that it ran on, `cuda` or `cpu`.
+    /// The device that scored the pairs, `cuda` or `cpu`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
-    /// Why that was another one than asked for, or why there were fewer.
+    /// Why the stage ran on another device than requested, or on fewer devices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_fallback: Option<FallbackReason>,
-    /// Where the queries come from.
+    /// The origin of the queries.
     pub queries_from: QueryOrigin,
-    /// Queries.
+    /// The number of queries.
     pub queries: u64,
-    /// How candidates of several retrievers became one list.
+    /// How the candidates of several retrievers were merged; absent with one retriever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub candidate_fusion: Option<String>,
-    /// The largest number of candidates of a query.
+    /// The largest number of candidates per query.
     pub candidates_per_query: u32,
-    /// How many of them are kept.
+    /// The number of candidates per query that are kept.
     pub top_k: u32,
-    /// Pairs of query and candidate that were scored.
+    /// Scored pairs of query and candidate.
     pub pairs: u64,
-    /// Tokens of the pairs.
+    /// Tokens of the pairs, special tokens included.
     pub tokens: u64,
-    /// Pairs that were longer than the model takes.
+    /// Pairs that were longer than the model supports and were truncated.
     pub truncated_pairs: u64,
-    /// Batches computed.
+    /// Computed batches.
     pub batches: u64,
-    /// Time of scoring, in seconds.
+    /// The time of scoring, in seconds.
     pub seconds: f64,
     /// The median time of a query, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub median_query_seconds: Option<f64>,
-    /// The mean score of the best candidate before, as its retriever has it.
+    /// The mean score of the best candidate before reranking, as scored by its retriever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mean_top_score_before: Option<f64>,
-    /// The mean score of the best candidate after, as the cross-encoder has it.
+    /// The mean score of the best candidate after reranking, as scored by the cross-encoder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mean_top_score_after: Option<f64>,
-    /// The share of queries whose best candidate is another one than before.
+    /// The share of queries whose best candidate changed, 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top_changed: Option<f64>,
-    /// The file with the candidates of every query, below the destination.
+    /// The path of the file with the candidates of every query, relative to the destination.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rankings: Option<String>,
 }
@@ -71,27 +71,27 @@ pub struct RerankRun {
 /// The cross-encoder of a rerank stage.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RerankModel {
-    /// Its name.
+    /// The name of the model.
     pub model: String,
-    /// Where it was loaded from, as the spec names it.
+    /// The URI of the model in the spec.
     pub source: String,
-    /// The sha256 of its weights, in hexadecimal.
+    /// The sha256 of the weights, in hexadecimal.
     pub weights_sha256: String,
-    /// The type of the arithmetic, as of a dense model.
+    /// The type of the arithmetic; same as for a dense model.
     #[serde(default = "dtype::f32_name")]
     pub dtype: String,
 }
 
-/// Where queries come from.
+/// The origin of queries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum QueryOrigin {
-    /// There are none.
+    /// There are no queries.
     #[default]
     None,
     /// The file that the spec names.
     Spec,
-    /// Headings of the collection, for want of a file; they have no judgements.
+    /// Headings of the collection, because the spec names no file; they have no judgements.
     Headings,
 }
 
@@ -158,8 +158,8 @@ impl AddAssign<&Self> for RerankRun {
 mod tests {
     use super::*;
 
-    fn fallback(reason: FallbackReason, source: FallbackSource, count: u64) -> Option<Fallback> {
-        Some(Fallback { reason, source, count })
+    fn fallback(reason: FallbackReason, source: FallbackSource, count: u64) -> Fallback {
+        Fallback { reason, source, count }
     }
 
     fn run(number: u64) -> RerankRun {
@@ -228,19 +228,20 @@ mod tests {
         use FallbackReason::{FeatureDisabled, NoQueries, OutOfMemory};
         use FallbackSource::{Input, Runtime, Toggle};
         let with = |fallback, message: &str| RerankRun {
-            fallback,
+            fallback: Some(fallback),
             fallback_message: Some(message.into()),
             ..RerankRun::default()
         };
         let mut sum = with(fallback(OutOfMemory, Runtime, 1), "first");
         sum += &with(fallback(NoQueries, Input, 2), "second");
-        assert_eq!(sum.fallback, fallback(OutOfMemory, Runtime, 3));
+        assert_eq!(sum.fallback, Some(fallback(OutOfMemory, Runtime, 3)));
         assert_eq!(sum.fallback_message.as_deref(), Some("first"));
         let mut sum = with(fallback(FeatureDisabled, Toggle, 1), "off");
         sum += &with(fallback(FeatureDisabled, Toggle, 1), "off");
-        assert_eq!(sum.fallback, fallback(FeatureDisabled, Toggle, 1));
+        assert_eq!(sum.fallback, Some(fallback(FeatureDisabled, Toggle, 1)));
         let mut sum = RerankRun::default();
         sum += &with(fallback(NoQueries, Input, 2), "second");
-        assert_eq!((sum.fallback, sum.fallback_message.as_deref()), (fallback(NoQueries, Input, 2), Some("second")));
+        assert_eq!(sum.fallback, Some(fallback(NoQueries, Input, 2)));
+        assert_eq!(sum.fallback_message.as_deref(), Some("second"));
     }
 }

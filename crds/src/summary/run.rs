@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// The run that a summary belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RunInfo {
-    /// Its namespace; empty on one machine.
+    /// Its namespace; empty outside a cluster.
     pub namespace: String,
     /// Its name.
     pub name: String,
@@ -16,15 +16,15 @@ pub struct RunInfo {
     pub runner_version: String,
 }
 
-/// Where the summary of a collection lies.
+/// A reference to the summary of a collection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CollectionPointer {
-    /// The collection.
+    /// The name of the collection.
     pub name: String,
-    /// Chunks embedded.
+    /// Embedded chunks.
     pub chunk_count: u64,
-    /// Where its summary lies.
+    /// The URI of its summary.
     pub summary: String,
-    /// The sha256 of the summary's bytes, in hexadecimal.
+    /// The sha256 of the summary file, in hexadecimal.
     pub sha256: String,
 }

@@ -10,70 +10,70 @@ use super::{dtype, fallback::Fallback};
 /// The sparse stage.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SparseRun {
-    /// Whether it was asked for.
+    /// Whether sparse vectors were requested.
     pub enabled: bool,
-    /// Whether a model made any vector.
+    /// Whether a model computed at least one vector.
     pub executed: bool,
-    /// Why it did less, the gravest first met; of a stage that was not asked for, why not.
+    /// Why the stage fell back; also set if a toggle disabled the stage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Fallback>,
-    /// The first error behind the fallback, as a sentence.
+    /// The first error that caused the fallback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback_message: Option<String>,
     /// One record per model, in the order of the spec, summed over the shards.
     #[serde(default)]
     pub passes: Vec<SparsePass>,
-    /// The share of rows whose vector a model made; those made of metadata do not count.
+    /// The share of rows whose vector a model computed, 0 to 1; vectors made from metadata terms do not count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coverage: Option<f64>,
-    /// Time of the passes, in seconds; shards that ran side by side are added up.
+    /// The time of the passes in seconds, summed over shards even if they ran in parallel.
     #[serde(default)]
     pub seconds: f64,
 }
 
-/// One sparse model over the chunks of a collection.
+/// The passes of one sparse model, summed over the shards.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SparsePass {
     /// The model's name.
     pub model: String,
-    /// Where it was loaded from, as the spec names it.
+    /// The URI of the model in the spec.
     pub source: String,
-    /// The sha256 of its weights, in hexadecimal; empty where they could not be loaded.
+    /// The sha256 of the weights, in hexadecimal; empty if they could not be loaded.
     pub weights_sha256: String,
     /// The size of the index space: the vocabulary of the model's tokenizer.
     pub vocabulary: u32,
     /// The longest sequence, in tokens.
     pub max_tokens: u32,
-    /// The type of the arithmetic, as of a dense model.
+    /// The type of the arithmetic; same as for a dense model.
     #[serde(default = "dtype::f32_name")]
     pub dtype: String,
-    /// The number of terms kept per chunk.
+    /// The largest number of terms kept per chunk; absent if there is no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top_k: Option<u32>,
-    /// The weight above which a term is kept.
+    /// Terms with a weight above this were kept.
     pub threshold: f64,
-    /// Chunks.
+    /// Chunks with a vector.
     pub chunks: u64,
-    /// Chunks whose vector the model made.
+    /// Chunks whose vector the model computed.
     pub model_chunks: u64,
-    /// Chunks whose vector was made of the terms of their metadata.
+    /// Chunks whose vector was made from the terms of their metadata.
     pub metadata_chunks: u64,
-    /// Terms kept, of all chunks.
+    /// Kept terms, over all chunks.
     pub entries: u64,
-    /// Tokens read, special tokens included.
+    /// Tokens computed, special tokens included.
     pub tokens: u64,
-    /// Chunks that were longer than `max_tokens`.
+    /// Chunks that were longer than `max_tokens` and were truncated.
     pub truncated_chunks: u64,
-    /// Tokens cut from them.
+    /// Tokens cut off by truncation.
     pub tokens_lost: u64,
-    /// Batches computed.
+    /// Computed batches.
     pub batches: u64,
-    /// Time of the passes, in seconds.
+    /// The time of the passes in seconds, summed over shards even if they ran in parallel.
     pub seconds: f64,
-    /// The largest memory of the process (on a GPU: of the device) in a pass, in bytes.
+    /// The peak memory during a pass in bytes: of the device on a GPU, of the process on a CPU.
     #[serde(default)]
     pub peak_bytes: u64,
-    /// How often something was done about pressure on memory.
+    /// The number of changes of the batch size because of memory pressure.
     #[serde(default)]
     pub mitigations: u64,
 }

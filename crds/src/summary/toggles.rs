@@ -5,32 +5,32 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Which stages were asked for, and who said so.
+/// The resolved toggles, and the layers that set them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FeatureToggles {
-    /// One model at a time holds the device.
+    /// Whether only one model at a time is loaded on the device.
     pub exclusive: bool,
-    /// Sparse vectors.
+    /// Whether sparse vectors are computed.
     pub sparse: bool,
-    /// Rerank.
+    /// Whether candidates are reranked.
     pub rerank: bool,
-    /// Metrics.
+    /// Whether the runner serves metrics.
     pub metrics: bool,
-    /// The layer that decided each toggle.
+    /// The layer that decided each toggle, by key.
     pub sources: BTreeMap<String, String>,
-    /// Every resolution, in order.
+    /// Every value of every layer, in the order of resolution.
     pub provenance: Vec<ToggleResolution>,
 }
 
-/// One layer's say about one toggle.
+/// The value of one toggle in one layer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ToggleResolution {
-    /// The toggle.
+    /// The key of the toggle.
     pub key: String,
-    /// Its value in this layer.
+    /// The value in this layer.
     pub value: String,
-    /// Where the value stands: a file, a variable, a flag, a field.
+    /// The origin of the value: a file, an environment variable, a flag or a field.
     pub source: String,
-    /// `default`, `file`, `env` or `spec`.
+    /// The layer: `default`, `file`, `env` or `spec`.
     pub layer: String,
 }

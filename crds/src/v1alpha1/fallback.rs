@@ -5,27 +5,27 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Why a stage did less than was asked. Anything else is not a state.
+/// Why the stage fell back: did less than its full work, or ran elsewhere than requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema)]
 pub enum FallbackReason {
-    /// A toggle switched it off.
+    /// A toggle disabled the stage.
     FeatureDisabled,
-    /// There was nothing to work on.
+    /// There were no candidates to work on.
     NoCandidates,
     /// The model could not be loaded.
     ModelUnavailable,
-    /// It ran on another device than asked for.
+    /// The stage ran on another device than requested, or on fewer.
     DeviceFallback,
-    /// The device had too little memory.
+    /// The device ran out of memory.
     OutOfMemory,
-    /// It failed while running.
+    /// The stage failed while it ran.
     ExecutionFailed,
     /// There were no queries.
     NoQueries,
 }
 
 impl FallbackReason {
-    /// Every reason.
+    /// All reasons.
     pub const ALL: [Self; 7] = [
         Self::FeatureDisabled,
         Self::NoCandidates,
@@ -43,23 +43,33 @@ impl fmt::Display for FallbackReason {
     }
 }
 
-/// Where a fallback arose.
+/// Where the cause of the fallback is: `toggle`, `input`, `load` (loading a model) or `runtime`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum FallbackSource {
-    /// In a toggle.
+    /// A toggle.
     Toggle,
-    /// In the input: the chunks or the queries.
+    /// The input: the chunks or the queries.
     Input,
-    /// While a model was loaded.
+    /// Loading a model.
     Load,
-    /// While a stage ran.
+    /// Running the stage.
     Runtime,
 }
 
 impl FallbackSource {
-    /// Every source.
+    /// All sources.
     pub const ALL: [Self; 4] = [Self::Toggle, Self::Input, Self::Load, Self::Runtime];
+
+    /// The source as a phrase after a reason, for messages: `OutOfMemory at run time`.
+    pub fn phrase(self) -> &'static str {
+        match self {
+            Self::Toggle => "by a toggle",
+            Self::Input => "in the input",
+            Self::Load => "at load",
+            Self::Runtime => "at run time",
+        }
+    }
 }
 
 impl fmt::Display for FallbackSource {

@@ -1,32 +1,32 @@
-//! The source of a model: its URI, parsed.
+//! The source of a model: a parsed URI.
 
 use std::{fmt, str::FromStr};
 
-/// Where a model is, parsed from its URI.
+/// The location of a model folder, parsed from a URI.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ModelSource {
     /// A repository of the Hugging Face hub at a revision.
     Hub {
-        /// `owner/name`, or the name alone of a repository without an owner.
+        /// `owner/name`, or `name` for a repository without an owner.
         repo: String,
         /// A commit, tag or branch.
         revision: String,
     },
     /// A folder of a persistent volume claim.
     Claim {
-        /// The claim, in the namespace of the run.
+        /// The name of the claim, in the namespace of the run.
         claim: String,
         /// The folder, relative to the root of the volume.
         path: String,
     },
-    /// A folder of the runner's own file system (in a cluster: of its image).
+    /// A folder of the runner's file system (in a cluster: of its image).
     File {
         /// The absolute path.
         path: String,
     },
 }
 
-/// A model URI that is none of the known forms.
+/// A model URI that has none of the known forms.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{uri:?} is not a model source: write hf://owner/name@revision, pvc://claim/path or file:///path{hint}")]
 pub struct ModelSourceError {
@@ -39,35 +39,36 @@ impl FromStr for ModelSource {
 
     fn from_str(uri: &str) -> Result<Self, Self::Err> {
         let error = |hint| ModelSourceError { uri: uri.to_owned(), hint };
-        let climbs = |path: &str| path.split('/').any(|segment| segment == "..");
+        let has_parent_segment = |path: &str| path.split('/').any(|segment| segment == "..");
         if let Some(rest) = uri.strip_prefix("hf://") {
-            let (repo, revision) = rest
-                .split_once('@')
-                .ok_or_else(|| error(" (a hub model needs @revision, so that a run is repeatable)"))?;
+            let (repo, revision) =
+                rest.split_once('@').ok_or_else(|| error(" (@revision is missing: a hub model must be pinned)"))?;
             if !is_repo(repo) {
-                return Err(error(" (a hub's names are made of letters, digits, '-', '_' and '.')"));
+                return Err(error(" (owner and name may contain letters, digits, '-', '_' and '.')"));
             }
-            // It is also a path in the cache: a branch may hold '/'.
+            // The revision is also a path in the cache; the name of a branch may contain '/'.
             if revision.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
-                return Err(error(" (the revision is a commit, a tag or a branch)"));
+                return Err(error(" (revision must be a commit, a tag or a branch)"));
             }
             return Ok(Self::Hub { repo: repo.to_owned(), revision: revision.to_owned() });
         }
         if let Some(rest) = uri.strip_prefix("pvc://") {
             let (claim, path) = rest.split_once('/').unwrap_or((rest, ""));
-            if claim.is_empty() || climbs(path) {
-                return Err(error(" (without '..')"));
+            if claim.is_empty() || has_parent_segment(path) {
+                return Err(error(" (the claim must not be empty and the path must not contain '..')"));
             }
             return Ok(Self::Claim { claim: claim.to_owned(), path: path.to_owned() });
         }
         match uri.strip_prefix("file://") {
-            Some(path) if path.starts_with('/') && !climbs(path) => Ok(Self::File { path: path.to_owned() }),
+            Some(path) if path.starts_with('/') && !has_parent_segment(path) => {
+                Ok(Self::File { path: path.to_owned() })
+            }
             _ => Err(error("")),
         }
     }
 }
 
-/// Whether `repo` is one or two names as hubs have them.
+/// Whether `repo` is `name` or `owner/name` with the characters that a hub allows.
 fn is_repo(repo: &str) -> bool {
     let is_name = |name: &str| {
         !matches!(name, "" | "." | "..")

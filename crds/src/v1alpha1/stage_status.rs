@@ -5,39 +5,39 @@ use serde::{Deserialize, Serialize};
 
 use super::fallback::{FallbackReason, FallbackSource};
 
-/// One stage that can fall back.
+/// The status of one stage that can fall back.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StageStatus {
-    /// For the printer column: `Disabled`, `Pending`, `Executed`, the reason of the fallback, or `Unfinished` where the
-    /// run failed before it said what the stage did.
+    /// For the printer column: `Disabled`, `Pending`, `Executed`, the reason of the fallback, or `Unfinished` if the run
+    /// failed before the stage reported.
     pub state: String,
-    /// Whether the stage was asked for.
+    /// Whether the stage was requested.
     pub enabled: bool,
-    /// Whether the stage did anything of what was asked.
+    /// Whether the stage did at least part of its work.
     pub executed: bool,
-    /// Why it did less.
+    /// Why the stage fell back; absent if it did not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback_reason: Option<FallbackReason>,
-    /// Where that arose.
+    /// Where the cause of the fallback is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback_source: Option<FallbackSource>,
-    /// How often it did less.
+    /// The number of fallbacks.
     #[serde(default)]
     pub fallback_count: u64,
-    /// Time of the stage, in seconds; shards that ran side by side are added up.
+    /// The time of the stage in seconds, summed over shards.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_seconds: Option<String>,
-    /// Of the sparse stage, the share of rows whose vector the model made.
+    /// Sparse stage only: the share of rows whose vector the model computed, 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coverage: Option<String>,
-    /// Of the rerank stage, the candidates that were scored.
+    /// Rerank stage only: the number of scored pairs of query and candidate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub candidates: Option<u64>,
 }
 
 impl StageStatus {
-    /// A stage that was not asked for.
+    /// A stage that was not requested.
     pub fn disabled() -> Self {
         Self {
             state: "Disabled".into(),
@@ -52,22 +52,22 @@ impl StageStatus {
         }
     }
 
-    /// A stage that was asked for and has not run yet.
+    /// A requested stage that has not run yet.
     pub fn pending() -> Self {
         Self { state: "Pending".into(), enabled: true, ..Self::disabled() }
     }
 
-    /// A stage that was asked for in a run that failed before it said what the stage did.
+    /// A requested stage of a run that failed before the stage reported.
     pub fn unfinished() -> Self {
         Self { state: "Unfinished".into(), ..Self::pending() }
     }
 
-    /// A stage that did what was asked.
+    /// A stage that did its full work.
     pub fn executed() -> Self {
         Self { state: "Executed".into(), executed: true, ..Self::pending() }
     }
 
-    /// A stage that was asked for and did less.
+    /// A requested stage that fell back.
     pub fn fell_back(reason: FallbackReason, source: FallbackSource, count: u64) -> Self {
         Self {
             state: reason.to_string(),

@@ -1,4 +1,4 @@
-//! What happened, as the operator reports it. The output store is the truth; this is its index.
+//! The status of a run, as the operator reports it. The output store is the truth; the status is its index.
 
 use std::fmt;
 
@@ -12,46 +12,46 @@ use super::{collection_status::CollectionStatus, stage_status::StageStatus, summ
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EmbeddingRunStatus {
-    /// The generation of the spec that this status is about.
+    /// The generation of the spec that this status describes; -1 until the operator has seen the object.
     #[serde(default)]
     pub observed_generation: i64,
-    /// Derived from the conditions, for people.
+    /// A summary of the conditions, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
-    /// The revision that this status is about.
+    /// The revision that this status describes: a hash of the identity fields of the spec.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
-    /// How the revision ended, once it has.
+    /// How the revision ended; absent until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
-    /// When the revision was started.
+    /// The time at which the revision started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Time>,
-    /// When the revision ended.
+    /// The time at which the revision ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completion_time: Option<Time>,
-    /// How far the revision is.
+    /// The progress of the revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
-    /// The rerank stage of the run.
+    /// The rerank stage, over all collections.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rerank: Option<StageStatus>,
-    /// The sparse stage of the run.
+    /// The sparse stage, over all collections.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sparse: Option<StageStatus>,
-    /// The device stage of the run: whether the accelerator that was asked for was used.
+    /// Whether the requested accelerators were used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<StageStatus>,
-    /// The ensemble: present where an optional model was left out.
+    /// The dense stage; present only if an optional model was left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dense: Option<StageStatus>,
-    /// The summary of the run.
+    /// The summary of the run in the output store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<SummaryRef>,
     /// The collections, in the order of the spec.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub collections: Vec<CollectionStatus>,
-    /// Finished revisions, the latest first.
+    /// Finished revisions, the latest first; at most `spec.historyLimit`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<HistoryEntry>,
     /// The conditions, one of each type.
@@ -60,27 +60,27 @@ pub struct EmbeddingRunStatus {
     pub conditions: Vec<Condition>,
 }
 
-/// Where a run is.
+/// The phase of the run, derived from the conditions, for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum Phase {
-    /// Nothing runs yet.
+    /// No Job is active yet.
     Pending,
-    /// The plan Job is at work.
+    /// The plan Job is active.
     Planning,
-    /// The embed Job is at work.
+    /// The embed Job is active.
     Embedding,
-    /// The finalize Job is at work.
+    /// The finalize Job is active.
     Finalizing,
     /// The revision is complete.
     Succeeded,
-    /// The revision has failed.
+    /// The revision failed, or the spec was rejected.
     Failed,
     /// The run is suspended.
     Suspended,
 }
 
 impl Phase {
-    /// Every phase, in the order of a run.
+    /// All phases, in the order of a run.
     pub const ALL: [Self; 7] = [
         Self::Pending,
         Self::Planning,
@@ -98,31 +98,31 @@ impl fmt::Display for Phase {
     }
 }
 
-/// How a revision ended.
+/// How the revision ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum Outcome {
     /// Every shard is committed and the summary is written.
     Succeeded,
-    /// It ended without a result; what was committed stays.
+    /// The revision ended without a result; committed shards are kept.
     Failed,
 }
 
-/// How far a revision is.
+/// The progress of a revision.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Progress {
-    /// For the printer column: `3/12 shards`.
+    /// For the printer column, for example `3/12 shards`.
     pub display: String,
-    /// Share of the shards that are done, 0 to 100.
+    /// The share of committed shards, 0 to 100.
     pub percent: u32,
-    /// Shards committed.
+    /// The number of committed shards.
     pub shards_done: u32,
-    /// Shards planned.
+    /// The number of shards in the plan.
     pub shards_total: u32,
-    /// Shards given up.
+    /// The number of shards that failed for good.
     #[serde(default)]
     pub shards_failed: u32,
-    /// Chunks planned.
+    /// The number of chunks in the plan.
     pub chunks_total: u64,
 }
 
@@ -130,19 +130,19 @@ pub struct Progress {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HistoryEntry {
-    /// The revision.
+    /// The revision that ended.
     pub revision: String,
-    /// How it ended.
+    /// How the revision ended.
     pub outcome: Outcome,
-    /// Why it ended so.
+    /// The reason of the outcome.
     pub reason: String,
-    /// When it was started.
+    /// The time at which the revision started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Time>,
-    /// When it ended.
+    /// The time at which the revision ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completion_time: Option<Time>,
-    /// Its summary.
+    /// The summary of the run in the output store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<SummaryRef>,
 }

@@ -3,12 +3,12 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Where a summary lies.
+/// A reference to a summary in the output store.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SummaryRef {
-    /// Where it lies, as users name the place.
+    /// The URI of the summary, for example `pvc://vectors/handbook/runs/7f3a91c04d/processing_summary.json`.
     pub uri: String,
-    /// The sha256 of its bytes, in hexadecimal.
+    /// The sha256 of the file, in hexadecimal.
     pub sha256: String,
 }
