@@ -1,6 +1,6 @@
 //! The metrics of the operator. Labels are bounded: never the name of an object.
 //!
-//! Batch pods are gone between two scrapes, so the final figures of every run are counted here.
+//! Batch pods end between two scrapes, so the operator exports the final figures of every run.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -17,7 +17,7 @@ use prometheus::{
     Registry, TextEncoder, core::Collector,
 };
 
-/// From a glance to a day, in seconds.
+/// The histogram buckets of stage times, from a tenth of a second to a day, in seconds.
 const STAGE_BUCKETS: [f64; 12] = [0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0];
 
 /// Every metric of the operator.
@@ -28,11 +28,11 @@ pub struct Metrics {
     runs: IntGaugeVec,
     leader: IntGauge,
     results: Results,
-    /// The last revision whose figures were counted, by the unique id of the run.
-    counted: Mutex<HashMap<String, String>>,
+    /// The last revision whose figures were counted, by the uid of the run.
+    counted_revisions: Mutex<HashMap<String, String>>,
 }
 
-/// The final figures of runs.
+/// The final figures of finished runs, summed.
 struct Results {
     chunks: IntCounter,
     tokens: IntCounter,
@@ -52,55 +52,62 @@ impl Metrics {
     /// Registers every metric.
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
-        let duration = HistogramOpts::new("embedrun_reconcile_duration_seconds", "Time of one reconciliation.")
-            .buckets(vec![0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]);
+        let duration =
+            HistogramOpts::new("embedrun_reconcile_duration_seconds", "Time of one reconciliation, in seconds.")
+                .buckets(vec![0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]);
         let runs = Opts::new("embedrun_runs", "EmbeddingRuns by phase.");
         Ok(Self {
             reconciliations: counters(
                 &registry,
                 "embedrun_reconciliations_total",
-                "Reconciliations by result.",
+                "Reconciliations by result: ok or the class of the error.",
                 &["result"],
             )?,
             duration: registered(&registry, Histogram::with_opts(duration)?)?,
             runs: registered(&registry, IntGaugeVec::new(runs, &["phase"])?)?,
-            leader: registered(&registry, IntGauge::new("embedrun_leader", "1 while this process holds the lease.")?)?,
+            leader: registered(
+                &registry,
+                IntGauge::new("embedrun_leader", "1 while this process holds the leader lease, else 0.")?,
+            )?,
             results: Results::new(&registry)?,
-            counted: Mutex::default(),
+            counted_revisions: Mutex::default(),
             registry,
         })
     }
 
-    /// One reconciliation ended; `result` is `ok` or the class of the error.
-    pub fn reconciled(&self, result: &str, took: Duration) {
+    /// Counts a reconciliation; `result` is `ok` or the class of the error.
+    pub fn record_reconciliation(&self, result: &str, duration: Duration) {
         self.reconciliations.with_label_values(&[result]).inc();
-        self.duration.observe(took.as_secs_f64());
+        self.duration.observe(duration.as_secs_f64());
     }
 
-    /// This process has, or has not, the lease.
-    pub fn set_leader(&self, leads: bool) {
-        self.leader.set(i64::from(leads));
+    /// Sets whether this process holds the lease.
+    pub fn set_leader(&self, is_leader: bool) {
+        self.leader.set(i64::from(is_leader));
     }
 
-    /// Counts the runs by phase; `runs` are all that there are.
+    /// Sets the number of runs by phase; `runs` are all existing runs.
     pub fn set_runs<'a>(&self, runs: impl Iterator<Item = &'a EmbeddingRun>) {
         let mut by_phase: BTreeMap<String, i64> = Phase::ALL.iter().map(|phase| (phase.to_string(), 0)).collect();
-        let mut there = HashSet::new();
+        let mut existing = HashSet::new();
         for run in runs {
             let phase = run.status.as_ref().and_then(|status| status.phase).unwrap_or(Phase::Pending);
             *by_phase.entry(phase.to_string()).or_default() += 1;
-            there.extend(run.metadata.uid.as_deref());
+            existing.extend(run.metadata.uid.as_deref());
         }
         for (phase, count) in by_phase {
             self.runs.with_label_values(&[&phase]).set(count);
         }
-        self.counted.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| there.contains(uid.as_str()));
+        self.counted_revisions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|uid, _| existing.contains(uid.as_str()));
     }
 
-    /// Counts the final figures of a revision, once: a reconciliation that still sees the run as it was before its end
-    /// comes here again.
+    /// Counts the final figures of a revision once. A reconciliation that reads the run from before the status was written
+    /// reports the same revision again.
     pub fn record_result(&self, uid: &str, revision: &str, result: &FinalizeResult) {
-        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counted = self.counted_revisions.lock().unwrap_or_else(PoisonError::into_inner);
         if counted.insert(uid.to_owned(), revision.to_owned()).as_deref() != Some(revision) {
             self.results.add(result);
         }
@@ -124,25 +131,37 @@ impl Results {
         };
         let coverage = Opts::new(
             "rag_sparse_coverage_ratio",
-            "The share of rows whose sparse vector the model made, in the run that finished last.",
+            "The share of rows whose sparse vector the model computed, in the run that finished last.",
         );
         Ok(Self {
             chunks: counter("rag_chunks_total", "Chunks embedded by finished runs.")?,
             tokens: counter("rag_tokens_total", "Tokens embedded by finished runs, over all dense models.")?,
-            truncated: counter("rag_truncated_chunks_total", "Chunks cut by finished runs.")?,
+            truncated: counter("rag_truncated_chunks_total", "Chunks truncated by finished runs.")?,
             skipped: counter("rag_skipped_chunks_total", "Chunks without text in finished runs.")?,
-            dense_fallbacks: fallbacks("dense_fallback_total", "Times that an optional dense model was left out.")?,
-            sparse_fallbacks: fallbacks("sparse_fallback_total", "Times that the sparse stage did less than asked.")?,
-            rerank_fallbacks: fallbacks("rerank_fallback_total", "Times that the rerank stage did less than asked.")?,
+            dense_fallbacks: fallbacks(
+                "dense_fallback_total",
+                "Fallbacks of the dense stage: shards without an optional model.",
+            )?,
+            sparse_fallbacks: fallbacks("sparse_fallback_total", "Fallbacks of the sparse stage of finished runs.")?,
+            rerank_fallbacks: fallbacks("rerank_fallback_total", "Fallbacks of the rerank stage of finished runs.")?,
             device_fallbacks: fallbacks(
                 "device_fallback_total",
-                "Shards and reranks computed on another device than asked for.",
+                "Shards and reranks that did not run on all requested devices.",
             )?,
-            // Without labels, and yet not there before a run has had sparse vectors: a zero would be an alarm.
+            // A vector without labels, so that it is absent before the first sparse stage: a zero would raise an alarm.
             sparse_coverage: registered(registry, GaugeVec::new(coverage, &[])?)?,
-            dense_latency: latency("rag_dense_latency_seconds", "Time of the dense passes of a finished run.")?,
-            sparse_latency: latency("rag_sparse_latency_seconds", "Time of the sparse passes of a finished run.")?,
-            rerank_latency: latency("rag_rerank_latency_seconds", "Time of the rerank stage of a finished run.")?,
+            dense_latency: latency(
+                "rag_dense_latency_seconds",
+                "Time of the dense passes of a finished run, in seconds.",
+            )?,
+            sparse_latency: latency(
+                "rag_sparse_latency_seconds",
+                "Time of the sparse passes of a finished run, in seconds.",
+            )?,
+            rerank_latency: latency(
+                "rag_rerank_latency_seconds",
+                "Time of the rerank stage of a finished run, in seconds.",
+            )?,
         })
     }
 
@@ -175,7 +194,7 @@ impl Results {
     }
 }
 
-/// The time of a stage that did anything.
+/// Counts the time of a stage that was executed.
 fn add_stage(latency: &HistogramVec, name: &str, stage: &StageResult) {
     if stage.executed {
         latency.with_label_values(&[name]).observe(Duration::from_millis(stage.millis).as_secs_f64());
@@ -280,10 +299,10 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_is_gone_is_forgotten() {
+    fn a_deleted_run_is_forgotten() {
         let metrics = Metrics::new().expect("metrics");
         metrics.record_result("uid-1", "r1", &result());
         metrics.set_runs([].into_iter());
-        assert!(metrics.counted.lock().expect("the counted revisions").is_empty());
+        assert!(metrics.counted_revisions.lock().expect("the counted revisions").is_empty());
     }
 }
