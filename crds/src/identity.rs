@@ -1,8 +1,8 @@
 //! The identity of a run: the fields of the spec that determine the output, and the revision that is their hash.
 //!
 //! Two specs with the same revision give the same output, so a complete revision is never computed again. Every field
-//! of the spec is either in [`Identity`] or belongs to the execution or lifecycle class; a test ensures that a new field
-//! has exactly one class.
+//! of the spec is either in [`Identity`] or belongs to the execution or lifecycle class; a test ensures that a new
+//! field has exactly one class.
 
 use std::fmt;
 

@@ -10,7 +10,8 @@
 //! - [`layout`]: the paths in the output store
 //! - [`memory`]: the memory ceiling of a device
 //! - [`summary`]: the schema of `processing_summary.json`
-//! - [`generated`], [`reference`](mod@reference): the CRD, the JSON Schema and the API reference, generated from the types
+//! - [`generated`], [`reference`](mod@reference): the CRD, the JSON Schema and the API reference, generated from the
+//!   types
 
 pub mod contract;
 pub mod generated;

@@ -8,8 +8,8 @@ use crate::{
     v1alpha1::{DeletionPolicy, EmbeddingRunSpec, Format, OutputFormat, Processing, UpdatePolicy},
 };
 
-/// Why the memory ceiling of a spec is invalid, with the path of the field; `None` if it is valid. Unlike the pattern of
-/// the schema, this detects a number that is too large.
+/// Why the memory ceiling of a spec is invalid, with the path of the field; `None` if it is valid. Unlike the pattern
+/// of the schema, this detects a number that is too large.
 pub fn memory_ceiling(spec: &EmbeddingRunSpec) -> Option<String> {
     let ceiling = spec.gpu.memory_ceiling.as_ref()?;
     let error = ceiling.parse::<MemoryCeiling>().err()?;

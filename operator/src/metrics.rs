@@ -104,8 +104,8 @@ impl Metrics {
             .retain(|uid, _| existing.contains(uid.as_str()));
     }
 
-    /// Counts the final figures of a revision once. A reconciliation that reads the run from before the status was written
-    /// reports the same revision again.
+    /// Counts the final figures of a revision once. A reconciliation that reads the run from before the status was
+    /// written reports the same revision again.
     pub fn record_result(&self, uid: &str, revision: &str, result: &FinalizeResult) {
         let mut counted = self.counted_revisions.lock().unwrap_or_else(PoisonError::into_inner);
         if counted.insert(uid.to_owned(), revision.to_owned()).as_deref() != Some(revision) {

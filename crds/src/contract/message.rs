@@ -33,8 +33,8 @@ impl RunResult {
         Self { version: CONTRACT_VERSION, revision, outcome }
     }
 
-    /// The termination message: compact JSON of at most [`MESSAGE_LIMIT`] bytes. Collections that do not fit are omitted
-    /// and counted; a long failure message is truncated.
+    /// The termination message: compact JSON of at most [`MESSAGE_LIMIT`] bytes. Collections that do not fit are
+    /// omitted and counted; a long failure message is truncated.
     pub fn to_message(&self) -> String {
         let mut result = self.clone();
         loop {

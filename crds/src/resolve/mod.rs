@@ -1,6 +1,6 @@
 //! From a spec to the [`RunnerConfig`] that the runner executes: volumes become paths.
 //!
-//! A pod has its volumes under fixed mount paths, one machine has them where the user says. The operator and the
+//! In a pod, volumes have fixed mount paths; on one machine, the user maps them to folders. The operator and the
 //! command line call the same [`resolve`] with different [`Volumes`], so that a manifest means the same to both.
 
 mod error;

@@ -37,7 +37,8 @@ pub struct DenseModelSpec {
     #[schemars(length(min = 1, max = 63), regex(pattern = NAME))]
     #[x_kube(validation = Rule::new("!(self in ['id', 'text', 'text_hash', 'metadata', 'ordinal', 'fused'])").message("this name is a column of the output: choose another name for the model"))]
     pub name: String,
-    /// The folder of the model: `hf://owner/name@revision`, `pvc://claim/path` or `file:///path` (of the runner's image).
+    /// The folder of the model: `hf://owner/name@revision`, `pvc://claim/path` or `file:///path` (of the runner's
+    /// image).
     #[schemars(
         length(min = 1, max = 1024),
         regex(pattern = SOURCE)
@@ -47,14 +48,14 @@ pub struct DenseModelSpec {
     #[serde(default = "default_weight")]
     #[x_kube(validation = Rule::new("self > 0.0").message("weight must be greater than 0"))]
     pub weight: f64,
-    /// How token vectors become one vector. Default: as the model folder says.
+    /// How token vectors become one vector. Default: from the model folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pooling: Option<Pooling>,
-    /// Texts put before every query or document. Default: as the model folder says.
+    /// Texts put before every query or document. Default: from the model folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompts: Option<Prompts>,
-    /// The longest sequence in tokens, special tokens included; longer chunks are truncated. Default: as the model folder
-    /// says. At most what the model supports.
+    /// The longest sequence in tokens, special tokens included; longer chunks are truncated. Default: from the model
+    /// folder. At most what the model supports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 3, max = 131_072))]
     pub max_tokens: Option<u32>,
@@ -82,14 +83,15 @@ pub struct SparseModelSpec {
     /// The name of the model and the prefix of its columns `NAME_indices`, `NAME_values` and `NAME_source`.
     #[schemars(length(min = 1, max = 63), regex(pattern = NAME))]
     pub name: String,
-    /// The folder of the model: `hf://owner/name@revision`, `pvc://claim/path` or `file:///path` (of the runner's image).
+    /// The folder of the model: `hf://owner/name@revision`, `pvc://claim/path` or `file:///path` (of the runner's
+    /// image).
     #[schemars(
         length(min = 1, max = 1024),
         regex(pattern = SOURCE)
     )]
     pub source: String,
-    /// The longest sequence in tokens, special tokens included; longer chunks are truncated. Default: as the model folder
-    /// says.
+    /// The longest sequence in tokens, special tokens included; longer chunks are truncated. Default: from the model
+    /// folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 3, max = 131_072))]
     pub max_tokens: Option<u32>,
@@ -114,13 +116,14 @@ pub struct RerankerSpec {
     /// The name of the model.
     #[schemars(length(min = 1, max = 63), regex(pattern = NAME))]
     pub name: String,
-    /// The folder of the model: `hf://owner/name@revision`, `pvc://claim/path` or `file:///path` (of the runner's image).
+    /// The folder of the model: `hf://owner/name@revision`, `pvc://claim/path` or `file:///path` (of the runner's
+    /// image).
     #[schemars(
         length(min = 1, max = 1024),
         regex(pattern = SOURCE)
     )]
     pub source: String,
-    /// The longest pair of query and chunk in tokens; longer pairs are truncated. Default: as the model folder says.
+    /// The longest pair of query and chunk in tokens; longer pairs are truncated. Default: from the model folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 3, max = 131_072))]
     pub max_tokens: Option<u32>,
@@ -130,7 +133,7 @@ pub struct RerankerSpec {
     pub optional: bool,
 }
 
-/// How token vectors become one vector. Default: as the model folder says.
+/// How token vectors become one vector. Default: from the model folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum Pooling {
     /// The vector of the first token.
@@ -156,9 +159,9 @@ pub enum Dtype {
     /// 16-bit brain floats.
     #[serde(rename = "BF16")]
     Bf16,
-    /// 8-bit integers for the weights of linear layers, with a scale per output. Their input is quantized row by row while
-    /// computing, and their sums are 32-bit integers. Embeddings, norms, attention and softmax stay 32-bit floats. On a
-    /// CPU only. The benchmarks in the documentation report the loss of quality.
+    /// 8-bit integers for the weights of linear layers, with a scale per output. Their input is quantized row by row
+    /// while computing, and their sums are 32-bit integers. Embeddings, norms, attention and softmax stay 32-bit
+    /// floats. On a CPU only. The benchmarks in the documentation report the loss of quality.
     Int8,
 }
 

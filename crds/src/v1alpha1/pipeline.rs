@@ -97,8 +97,8 @@ pub struct RerankSpec {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct QueriesSpec {
-    /// The key of a ConfigMap that holds JSON lines of `{id, text, relevant?}`. `relevant` is a list of chunk ids, or an
-    /// object from chunk id to grade.
+    /// The key of a ConfigMap that holds JSON lines of `{id, text, relevant?}`. `relevant` is a list of chunk ids, or
+    /// an object from chunk id to grade.
     pub config_map: KeyRef,
 }
 

@@ -15,8 +15,8 @@ use super::{
 
 /// Turns collections of text into search-ready vectors.
 ///
-/// Every field belongs to one class. *Identity* fields determine the output: a change starts a new revision. *Execution*
-/// fields apply to Jobs not yet started. *Lifecycle* fields apply in place.
+/// Every field belongs to one class. *Identity* fields determine the output: a change starts a new revision.
+/// *Execution* fields apply to Jobs not yet started. *Lifecycle* fields apply in place.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[kube(
     group = "embedrun.dev",
@@ -82,8 +82,8 @@ pub struct EmbeddingRunSpec {
     /// unchanged chunks.
     #[serde(default)]
     pub processing: Processing,
-    /// Execution. A new revision stops one that is still running (`Replace`, the default) or waits for it (`Finish`, not
-    /// implemented yet).
+    /// Execution. A new revision stops one that is still running (`Replace`, the default) or waits for it (`Finish`,
+    /// not implemented yet).
     #[serde(default)]
     pub update_policy: UpdatePolicy,
     /// Identity. A name for the state of the sources. Change it when their content changes.
@@ -97,8 +97,8 @@ pub struct EmbeddingRunSpec {
     /// Lifecycle. True stops the pods and keeps committed shards; false resumes. Default false.
     #[serde(default)]
     pub suspend: bool,
-    /// Lifecycle. The time in seconds after which finished Jobs are deleted, once their result is in the status. Default:
-    /// they are kept.
+    /// Lifecycle. The time in seconds after which finished Jobs are deleted, once their result is in the status.
+    /// Default: they are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub ttl_seconds_after_finished: Option<i32>,

@@ -9,8 +9,8 @@ use super::fallback::{FallbackReason, FallbackSource};
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StageStatus {
-    /// For the printer column: `Disabled`, `Pending`, `Executed`, the reason of the fallback, or `Unfinished` if the run
-    /// failed before the stage reported.
+    /// For the printer column: `Disabled`, `Pending`, `Executed`, the reason of the fallback, or `Unfinished` if the
+    /// run failed before the stage reported.
     pub state: String,
     /// Whether the stage was requested.
     pub enabled: bool,

@@ -134,8 +134,8 @@ fn advance(run: &EmbeddingRun, revision: &Revision, world: &World, now: Timestam
     }
 }
 
-/// A complete Job without a usable result. If its pod was deleted, the stage runs again and finds its work in the store.
-/// If the result cannot be used, a repetition would not help.
+/// A complete Job without a usable result. If its pod was deleted, the stage runs again and finds its work in the
+/// store. If the result cannot be used, a repetition would not help.
 fn without_result(job: &JobState) -> Decision {
     match &job.result {
         JobResult::Missing => Decision::Redo(job.stage, vec![job.name.clone()]),

@@ -33,7 +33,8 @@ use decision::Decision;
 ///
 /// # Errors
 ///
-/// [`Error::Api`] if the API server rejects a request or does not answer, [`Error::Spec`] if the spec cannot be resolved.
+/// [`Error::Api`] if the API server rejects a request or does not answer, [`Error::Spec`] if the spec cannot be
+/// resolved.
 pub async fn reconcile(run: &EmbeddingRun, context: &Context) -> Result<Action, Error> {
     if run.metadata.deletion_timestamp.is_some() {
         // Garbage collection deletes the children; the output is kept.

@@ -82,7 +82,7 @@ impl Draft {
         self.condition(ConditionType::Admitted, true, reason::NO_QUEUE, "no queue is configured");
     }
 
-    /// Records an unfinished revision in the history, which a new one replaces.
+    /// Adds an unfinished revision to the history, because a new one replaces it.
     fn record_replaced(&mut self) {
         if let (Some(revision), None, Some(started)) =
             (self.status.revision.clone(), self.status.outcome, self.status.start_time.clone())
