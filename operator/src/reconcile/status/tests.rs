@@ -1,15 +1,19 @@
 //! Statuses that follow from decisions.
 
 use crds::{
-    contract::{DenseResult, MESSAGE_LIMIT, RunResult, StageFallback, StageResult},
-    v1alpha1::{FallbackReason, FallbackSource, StageStatus},
+    contract::{
+        CollectionResult, DenseResult, FinalizeResult, MESSAGE_LIMIT, RunResult, Stage, StageFallback, StageOutcome,
+        StageResult,
+    },
+    v1alpha1::{FallbackReason, FallbackSource, Outcome, StageStatus, SummaryRef},
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::{
     super::{
-        decide::{Leftovers, Step},
+        decision::{Blocked, Leftovers, RunFailure, Step, Success},
         fixtures::{finalized, job, now, planned, revision, run, world},
         world::{JobPhase, JobState},
     },
@@ -43,7 +47,7 @@ fn result() -> FinalizeResult {
     }
 }
 
-/// A run that asks for every stage.
+/// A run that requests every stage.
 fn retrieval(change: serde_json::Value) -> EmbeddingRun {
     let mut spec = json!({
         "models": {
@@ -70,7 +74,7 @@ fn rerank() -> StageResult {
     StageResult { enabled: true, executed: true, candidates: Some(20), millis: 12_007, ..StageResult::default() }
 }
 
-/// What the stages of a run gave, in the totals and in its first collection.
+/// A result with these stages, in the totals and in its first collection.
 fn staged(sparse: Option<StageResult>, rerank: Option<StageResult>) -> FinalizeResult {
     let mut result = result();
     for counts in [&mut result.totals, &mut result.collections[0]] {
@@ -94,7 +98,7 @@ fn after(run: &EmbeddingRun, world: &World, decision: &Decision) -> EmbeddingRun
 }
 
 #[test]
-fn a_stage_at_work_is_reconciling_with_its_progress() {
+fn an_active_stage_is_reconciling_with_its_progress() {
     let run = run(json!({}));
     let embed = JobState { succeeded: 1, failed_indexes: "2".into(), ..job(&run, Stage::Embed, JobPhase::Live) };
     let status = after(&run, &world(vec![planned(&run), embed]), &Decision::Track(Stage::Embed));
@@ -106,15 +110,15 @@ fn a_stage_at_work_is_reconciling_with_its_progress() {
 }
 
 #[test]
-fn a_pod_that_waits_is_told_in_the_message() {
+fn the_message_says_why_a_pod_is_pending() {
     let run = run(json!({}));
-    let embed = JobState { waiting: Some("pod x: no GPU".into()), ..job(&run, Stage::Embed, JobPhase::Live) };
+    let embed = JobState { pending: Some("pod x: no GPU".into()), ..job(&run, Stage::Embed, JobPhase::Live) };
     let status = after(&run, &world(vec![planned(&run), embed]), &Decision::Track(Stage::Embed));
     assert_eq!(condition(&status, "Ready").message, "0/3 shards embedded; pod x: no GPU");
 }
 
 #[test]
-fn success_carries_the_figures_and_where_the_summaries_lie() {
+fn success_carries_the_figures_and_the_summaries() {
     let run = run(json!({"gpu": {"count": 0}}));
     let jobs = world(vec![planned(&run), finalized(&run, result())]);
     let status = after(&run, &jobs, &Decision::Succeed(Box::new(result()), Success::Computed));
@@ -140,16 +144,16 @@ fn a_device_fallback_is_degraded_and_not_silent() {
 }
 
 #[test]
-fn a_stage_is_pending_where_its_model_is_given_and_no_toggle_says_no() {
-    let at_work = |run: &EmbeddingRun| after(run, &world(vec![]), &Decision::Track(Stage::Embed));
-    assert_eq!(states(&at_work(&run(json!({})))), ["Disabled", "Disabled"]);
-    assert_eq!(states(&at_work(&retrieval(json!({})))), ["Pending", "Pending"]);
+fn a_stage_is_pending_if_its_model_is_given_and_no_toggle_disables_it() {
+    let active = |run: &EmbeddingRun| after(run, &world(vec![]), &Decision::Track(Stage::Embed));
+    assert_eq!(states(&active(&run(json!({})))), ["Disabled", "Disabled"]);
+    assert_eq!(states(&active(&retrieval(json!({})))), ["Pending", "Pending"]);
     let off = retrieval(json!({"toggles": {"sparse": false, "rerank": true}}));
-    assert_eq!(states(&at_work(&off)), ["Disabled", "Pending"]);
+    assert_eq!(states(&active(&off)), ["Disabled", "Pending"]);
 }
 
 #[test]
-fn stages_that_did_what_was_asked_carry_their_figures() {
+fn stages_without_a_fallback_carry_their_figures() {
     let run = retrieval(json!({"gpu": {"count": 0}}));
     let status = succeeded(&run, staged(Some(sparse()), Some(rerank())));
     assert_eq!(condition(&status, "Degraded").status, "False");
@@ -170,7 +174,7 @@ fn stages_that_did_what_was_asked_carry_their_figures() {
 }
 
 #[test]
-fn every_fallback_is_told_and_the_first_one_is_the_reason() {
+fn every_fallback_is_reported_and_the_first_one_is_the_reason() {
     use FallbackReason::{ExecutionFailed, ModelUnavailable, OutOfMemory};
     use FallbackSource::{Load, Runtime};
     let partly = StageResult { coverage: Some(975), fallback: Some(fallback(OutOfMemory, Runtime, 4)), ..sparse() };
@@ -190,8 +194,9 @@ fn every_fallback_is_told_and_the_first_one_is_the_reason() {
     assert_eq!((degraded.status.as_str(), degraded.reason.as_str()), ("True", "ModelUnavailable"));
     assert_eq!(
         degraded.message,
-        "dense ModelUnavailable (load) ×2; sparse OutOfMemory (runtime) ×4; rerank ExecutionFailed (runtime) ×1; \
-         device DeviceFallback (runtime) ×3: computed on the CPU, spec.gpu asks for nvidia.com/gpu"
+        "dense degraded: ModelUnavailable at load (2×); sparse degraded: OutOfMemory at run time (4×); \
+         rerank degraded: ExecutionFailed at run time (1×); device degraded: DeviceFallback at run time (3×), \
+         computed on the CPU (spec.gpu requests nvidia.com/gpu)"
     );
     let stage = |stage: &Option<StageStatus>| {
         let stage = stage.as_ref().expect("a stage");
@@ -205,7 +210,7 @@ fn every_fallback_is_told_and_the_first_one_is_the_reason() {
 }
 
 #[test]
-fn a_stage_that_a_toggle_outside_of_the_spec_switched_off_is_degraded() {
+fn a_stage_that_a_toggle_outside_the_spec_disabled_is_degraded() {
     let off = StageResult {
         fallback: Some(fallback(FallbackReason::FeatureDisabled, FallbackSource::Toggle, 1)),
         ..StageResult::default()
@@ -215,11 +220,11 @@ fn a_stage_that_a_toggle_outside_of_the_spec_switched_off_is_degraded() {
     assert_eq!(status.rerank.as_ref().map(|rerank| (rerank.enabled, rerank.executed)), Some((false, false)));
     let degraded = condition(&status, "Degraded");
     assert_eq!((degraded.status.as_str(), degraded.reason.as_str()), ("True", "FeatureDisabled"));
-    assert_eq!(degraded.message, "rerank FeatureDisabled (toggle) ×1");
+    assert_eq!(degraded.message, "rerank degraded: FeatureDisabled by a toggle (1×)");
 }
 
 #[test]
-fn a_model_that_was_left_out_has_no_figures_and_lends_its_name_to_no_other() {
+fn a_model_that_was_left_out_has_no_figures_and_shifts_no_other() {
     let mut result = result();
     result.collections[0].dense[0] = DenseResult::default();
     let status = succeeded(&run(json!({})), result);
@@ -228,7 +233,7 @@ fn a_model_that_was_left_out_has_no_figures_and_lends_its_name_to_no_other() {
 }
 
 #[test]
-fn an_operator_that_starts_anew_keeps_what_the_stages_did() {
+fn a_restarted_operator_keeps_the_status_of_the_stages() {
     let mut run = retrieval(json!({}));
     let off = StageResult {
         fallback: Some(fallback(FallbackReason::NoQueries, FallbackSource::Input, 1)),
@@ -256,8 +261,8 @@ fn a_result_of_64_collections_fits_into_the_message_and_loses_no_fallback() {
     let message = RunResult::new(revision(&run), StageOutcome::Finalized(result)).to_message();
     assert!(message.len() < MESSAGE_LIMIT, "{}", message.len());
     let outcome = RunResult::from_message(&message).expect("a result").outcome;
-    let StageOutcome::Finalized(told) = outcome else { panic!("{message}") };
-    let status = succeeded(&run, told);
+    let StageOutcome::Finalized(result) = outcome else { panic!("{message}") };
+    let status = succeeded(&run, result);
     assert_eq!(states(&status), ["OutOfMemory", "Executed"]);
     assert_eq!(condition(&status, "Degraded").reason, "OutOfMemory");
     assert!(!status.collections.is_empty() && status.collections.len() < 64, "{}", status.collections.len());
@@ -265,8 +270,8 @@ fn a_result_of_64_collections_fits_into_the_message_and_loses_no_fallback() {
 }
 
 #[test]
-fn a_gate_that_is_not_met_is_a_failure_with_its_own_reason_and_message() {
-    let message = "collection handbook: ndcg@10 is 0.312, spec.rerank.gate.minimum asks for 0.35";
+fn a_failed_gate_is_a_failure_with_its_own_reason_and_message() {
+    let message = "collection handbook: ndcg@10 is 0.312, below spec.rerank.gate.minimum 0.35";
     let failure = RunFailure { stage: Stage::Finalize, reason: "QualityGate".into(), message: message.into() };
     let status = after(&retrieval(json!({})), &world(vec![]), &Decision::Fail(failure));
     assert_eq!((status.phase, status.outcome), (Some(Phase::Failed), Some(Outcome::Failed)));
@@ -316,7 +321,7 @@ fn a_rejected_spec_keeps_the_results_of_the_revision_before() {
 }
 
 #[test]
-fn a_spec_put_back_to_a_finished_revision_is_ready_again() {
+fn a_spec_reverted_to_a_finished_revision_is_ready_again() {
     let mut run = run(json!({}));
     run.status = Some(after(&run, &world(vec![]), &Decision::Succeed(Box::new(result()), Success::Computed)));
     let blocked = Blocked { reason: reason::NOT_IMPLEMENTED, message: "…".into() };
@@ -326,7 +331,7 @@ fn a_spec_put_back_to_a_finished_revision_is_ready_again() {
 }
 
 #[test]
-fn a_revision_that_was_replaced_is_remembered() {
+fn a_replaced_revision_is_in_the_history() {
     let mut old = run(json!({"rerunToken": "1"}));
     old.status =
         Some(after(&old, &world(vec![]), &Decision::Create(Step { stage: Stage::Plan, completions: 1, chunks: 0 })));
@@ -342,18 +347,13 @@ fn a_revision_that_was_replaced_is_remembered() {
 }
 
 #[test]
-fn a_transition_time_moves_only_with_its_status() {
+fn a_transition_time_changes_only_with_its_status() {
     let mut run = run(json!({}));
     run.status = Some(after(&run, &world(vec![]), &Decision::Track(Stage::Plan)));
     let later = Timestamp::from_second(super::super::fixtures::NOW + 50).expect("a time");
     let next = status(&run, &world(vec![]), &Decision::Track(Stage::Embed), later);
     assert_eq!(condition(&next, "Reconciling").last_transition_time.0, now());
     assert_eq!(condition(&next, "Reconciling").reason, "Embedding");
-}
-
-#[test]
-fn lists_of_indexes_are_counted() {
-    assert_eq!(["", "4", "1,3-5", "0-9,11", "x", "5-3"].map(count_indexes), [0, 1, 4, 11, 0, 0]);
 }
 
 proptest! {

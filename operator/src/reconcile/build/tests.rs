@@ -1,4 +1,4 @@
-//! What the children look like: names, owners, pins, limits, rights.
+//! The built children: names, owners, accelerators, limits, permissions.
 
 use crds::contract::{RunnerConfig, Stage};
 use k8s_openapi::api::core::v1::{Container, PodSpec};
@@ -56,7 +56,7 @@ fn the_longest_run_name_leaves_room_for_pod_names() {
 }
 
 #[test]
-fn the_configuration_is_immutable_and_what_the_runner_reads() {
+fn the_configuration_is_immutable_and_the_runner_can_read_it() {
     let config = built(&run(json!({})), Stage::Plan).config;
     assert_eq!(config.immutable, Some(true));
     let text = &config.data.expect("data")["run.json"];
@@ -90,13 +90,17 @@ fn the_memory_ceiling_is_an_argument_of_the_pods_that_run_a_model() {
         let found = [Stage::Plan, Stage::Embed, Stage::Finalize].map(|stage| ceiling(run, stage));
         assert_eq!(found, [None, Some("20Gi".into()), finalize.map(Into::into)]);
     }
-    assert_eq!(ceiling(&run(json!({})), Stage::Embed), None, "the runner knows the default");
-    assert_eq!(built(&plain, Stage::Embed).config, built(&run(json!({})), Stage::Embed).config, "it is no identity");
+    assert_eq!(ceiling(&run(json!({})), Stage::Embed), None, "the runner applies the default");
+    assert_eq!(
+        built(&plain, Stage::Embed).config,
+        built(&run(json!({})), Stage::Embed).config,
+        "it is not an identity field"
+    );
 }
 
 #[test]
-fn the_finalize_pod_gets_one_accelerator_where_it_reranks() {
-    let asked = |gpu: serde_json::Value, toggle: serde_json::Value| {
+fn the_finalize_pod_gets_one_accelerator_if_it_reranks() {
+    let gpus_of = |gpu: serde_json::Value, toggle: serde_json::Value| {
         let run = run(json!({
             "models": {"reranker": {"name": "ce", "source": "pvc://models/ce"}},
             "toggles": {"rerank": toggle}, "gpu": gpu
@@ -107,18 +111,18 @@ fn the_finalize_pod_gets_one_accelerator_where_it_reranks() {
         let count = limits.map(|limits| limits["nvidia.com/gpu"].0.clone());
         assert_eq!(count.is_some(), pod.tolerations.is_some(), "a pod with a GPU tolerates its taint");
         let arguments = container.args.clone().expect("arguments");
-        let said = arguments.iter().position(|argument| argument == "--gpu-count").map(|at| arguments[at + 1].clone());
-        (count, said)
+        let at = arguments.iter().position(|argument| argument == "--gpu-count");
+        (count, at.map(|at| arguments[at + 1].clone()))
     };
     let one = || Some("1".to_owned());
-    assert_eq!(asked(json!({"count": 4}), json!(null)), (one(), one()));
-    assert_eq!(asked(json!({"count": 1}), json!(true)), (one(), one()));
-    assert_eq!(asked(json!({"count": 0}), json!(true)), (None, Some("0".into())));
-    assert_eq!(asked(json!({"count": 4}), json!(false)), (None, None));
+    assert_eq!(gpus_of(json!({"count": 4}), json!(null)), (one(), one()));
+    assert_eq!(gpus_of(json!({"count": 1}), json!(true)), (one(), one()));
+    assert_eq!(gpus_of(json!({"count": 0}), json!(true)), (None, Some("0".into())));
+    assert_eq!(gpus_of(json!({"count": 4}), json!(false)), (None, None));
 }
 
 #[test]
-fn pods_that_run_no_model_are_pinned_to_no_accelerator() {
+fn pods_without_a_model_get_no_accelerator() {
     let run = run(json!({"gpu": {
         "resourceName": "amd.com/gpu", "count": 2, "nodeSelector": {"card": "mi300"},
         "tolerations": [{"key": "batch", "operator": "Exists"}]
@@ -139,12 +143,12 @@ fn pods_that_run_no_model_are_pinned_to_no_accelerator() {
 }
 
 #[test]
-fn a_run_on_the_cpu_asks_for_no_accelerator() {
+fn a_run_on_the_cpu_requests_no_accelerator() {
     assert_eq!(container(&run(json!({"gpu": {"count": 0}})), Stage::Embed).resources, None);
 }
 
 #[test]
-fn only_pods_that_hold_an_accelerator_get_the_image_with_cuda() {
+fn only_pods_with_an_accelerator_get_the_image_with_cuda() {
     let (cpu, cuda) = ("registry.test/runner:1", "registry.test/runner-cuda:1");
     let image = |run: &EmbeddingRun, stage, settings: &Settings| {
         let job = build(run, Step { stage, completions: 3, chunks: 25 }, settings).expect("children").job;
@@ -154,10 +158,10 @@ fn only_pods_that_hold_an_accelerator_get_the_image_with_cuda() {
     assert_eq!(image(&on_gpus, Stage::Plan, &settings()), cpu);
     assert_eq!(image(&on_gpus, Stage::Embed, &settings()), cuda);
     for stage in [Stage::Plan, Stage::Embed, Stage::Finalize] {
-        // What holds for every stage, also for one that comes to hold an accelerator.
-        let holds =
+        // Derived from the limits, so that it also covers a stage that gets an accelerator later.
+        let has_accelerator =
             container(&on_gpus, stage).resources.and_then(|all| all.limits).is_some_and(|limits| !limits.is_empty());
-        assert_eq!(image(&on_gpus, stage, &settings()), if holds { cuda } else { cpu }, "{stage}");
+        assert_eq!(image(&on_gpus, stage, &settings()), if has_accelerator { cuda } else { cpu }, "{stage}");
         let without = run(json!({"gpu": {"count": 0}}));
         assert_eq!(image(&without, stage, &settings()), cpu, "{stage}");
         let one_image = Settings { runner_cuda_image: None, ..settings() };
@@ -183,7 +187,7 @@ fn pods_meet_the_restricted_standard_and_hold_no_credentials() {
 }
 
 #[test]
-fn a_stage_sees_no_volume_that_it_does_not_use() {
+fn a_stage_gets_only_the_volumes_that_it_uses() {
     let names = |stage| -> Vec<String> {
         pod(&run(json!({})), stage).volumes.expect("volumes").into_iter().map(|volume| volume.name).collect()
     };
@@ -212,7 +216,7 @@ fn retrieval() -> EmbeddingRun {
 }
 
 #[test]
-fn sparse_models_reranker_and_queries_are_mounted_where_they_are_used() {
+fn sparse_models_reranker_and_queries_are_mounted_in_the_stages_that_use_them() {
     let run = retrieval();
     let names = |stage| -> Vec<String> {
         pod(&run, stage).volumes.expect("volumes").into_iter().map(|volume| volume.name).collect()
@@ -226,7 +230,7 @@ fn sparse_models_reranker_and_queries_are_mounted_where_they_are_used() {
 }
 
 #[test]
-fn queries_are_files_that_pods_only_read() {
+fn queries_are_mounted_read_only() {
     let run = retrieval();
     let volumes = pod(&run, Stage::Finalize).volumes.expect("volumes");
     let queries = volumes.into_iter().find(|volume| volume.name == "queries").expect("a volume");
@@ -245,7 +249,7 @@ fn queries_are_files_that_pods_only_read() {
 }
 
 #[test]
-fn a_reranker_of_a_hub_is_fetched_by_the_finalize_pod_alone() {
+fn a_hub_reranker_is_fetched_by_the_finalize_pod_only() {
     let reranker = json!({"reranker": {"name": "ce", "source": "hf://cross-encoder/ms-marco-MiniLM-L12-v2@main"}});
     let run = run(json!({"models": reranker}));
     let has_home = |stage| {
@@ -256,7 +260,7 @@ fn a_reranker_of_a_hub_is_fetched_by_the_finalize_pod_alone() {
 }
 
 #[test]
-fn a_model_of_a_hub_is_fetched_to_a_volume_of_the_embed_pods() {
+fn a_hub_model_is_fetched_to_a_volume_of_the_embed_pods() {
     let models = json!({"dense": [{"name": "minilm", "source": "hf://sentence-transformers/all-MiniLM-L6-v2@main"}]});
     let run = run(json!({"models": models, "template": {"spec": {"containers": [{
         "name": "runner",
@@ -311,7 +315,7 @@ fn exit_codes_are_wired_to_the_failure_policy() {
 }
 
 #[test]
-fn an_override_is_merged_by_container_name_and_cannot_take_back_promises() {
+fn an_override_is_merged_by_container_name_and_cannot_change_invariants() {
     let run = run(json!({"template": {
         "metadata": {"labels": {"team": "search", "embedrun.dev/revision": "forged"}},
         "spec": {
