@@ -1,4 +1,4 @@
-"""The project and what a user would run instead, on the same texts in one run; writes docs/benchmarks.md.
+"""The project and what a user would run instead, on the same texts in one run; writes docs/reference/benchmarks.md.
 
     run.py [CASE…]        all cases, or only these: floors minilm bge splade rerank end-to-end known-items
 
@@ -23,7 +23,7 @@ from contestants import HERE, ROOT, Encode, EndToEnd, Failed, output, paced
 from flop import flop_per_token
 
 MAX_TOKENS = 256
-DOCUMENT = ROOT / "docs/benchmarks.md"
+DOCUMENT = ROOT / "docs/reference/benchmarks.md"
 WORK = ROOT / "target/bench"
 
 
