@@ -1,4 +1,4 @@
-"""The tables of docs/reference/benchmarks.md: one between the markers of each case, with what is needed to repeat it."""
+"""The tables of docs/benchmarks.md: one between the markers of each case, with what it takes to judge and repeat it."""
 
 import os
 import platform

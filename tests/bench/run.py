@@ -1,4 +1,4 @@
-"""The project and what a user would run instead, on the same texts in one run; writes docs/reference/benchmarks.md.
+"""The project and what a user would run instead, on the same texts in one run; writes docs/benchmarks.md.
 
     run.py [CASE…]        all cases, or only these: floors minilm bge splade rerank end-to-end known-items
 

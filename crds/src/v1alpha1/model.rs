@@ -154,7 +154,7 @@ pub enum Dtype {
     Bf16,
     /// The weights of linear layers are 8-bit integers with a scale per output; their input is quantised row by row while
     /// computing, their sums are 32-bit integers. Embeddings, norms, attention and softmax stay 32-bit floats. On a CPU
-    /// only; what it loses in quality is in docs/reference/benchmarks.md.
+    /// only; what it loses in quality is in docs/benchmarks.md.
     Int8,
 }
 
