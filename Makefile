@@ -19,7 +19,7 @@ parity: ## Make the fixtures of tests/parity again with the reference implementa
 	@$$(scripts/python-env.sh parity) tests/parity/check.py
 
 .PHONY: bench
-bench: ## This runner beside its peers on the same texts, into docs/benchmarks.md (CASES="minilm splade", REPEAT=3)
+bench: ## This runner beside its peers on the same texts, into docs/reference/benchmarks.md (CASES="minilm splade", REPEAT=3)
 	@$$(scripts/python-env.sh parity) tests/bench/run.py $(CASES) --repeat $(or $(REPEAT),3)
 
 .PHONY: cuda

@@ -2,7 +2,7 @@
 # The main job, from nothing: builds, starts a control plane, installs the chart, runs the whole pipeline over docs/,
 # shows the quality of every stage, asks two questions.
 #
-#   CLUSTER=existing scripts/quickstart.sh    uses the cluster of KUBECONFIG; see docs/guide.md
+#   CLUSTER=existing scripts/quickstart.sh    uses the cluster of KUBECONFIG; see docs/guides/quickstart.md
 #
 # OPERATOR_ROOT and RUNNER_ROOT name folders that images were unpacked into, to be used in place of what is built here.
 set -euo pipefail
@@ -135,7 +135,7 @@ YAML
 else
     for claim in docs models vectors; do
         kubectl -n "$namespace" get pvc "$claim" >/dev/null 2>&1 ||
-            fail "no claim $claim in namespace $namespace: it must hold what docs/guide.md says"
+            fail "no claim $claim in namespace $namespace: it must hold what docs/guides/quickstart.md says"
     done
 fi
 

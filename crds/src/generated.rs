@@ -13,7 +13,7 @@ pub fn files() -> [(&'static str, String); 4] {
         ("charts/embedrun/files/embeddingruns.embedrun.dev.yaml", crd_yaml()),
         // Not in docs/: a folder of documents is a collection, and JSON in it would be read as chunks.
         ("crds/generated/processing_summary.schema.json", summary_schema()),
-        ("docs/reference.md", reference::markdown()),
+        ("docs/reference/api.md", reference::markdown()),
     ]
 }
 

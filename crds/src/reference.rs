@@ -17,8 +17,8 @@ pub fn markdown() -> String {
         "# API reference\n\n\
          `embedrun.dev/v1alpha1`, kind `EmbeddingRun`, short name `erun`. Generated from the types by `make generate`.\n\n\
          A change of an *identity* field is a new revision; an *execution* field applies to Jobs not yet started; a\n\
-         *lifecycle* field applies in place. Required fields are in bold. Fields that are refused until they are implemented are listed in the\n\
-         [guide](guide.md#not-acted-on-yet).\n",
+         *lifecycle* field applies in place. Required fields are in bold. Fields that are rejected until they are implemented are listed in\n\
+         [Write a manifest](../guides/write-a-manifest.md#fields-without-an-implementation).\n",
     );
     for (class, fields) in FIELD_CLASSES {
         for field in fields {
