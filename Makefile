@@ -35,13 +35,16 @@ cuda-test: ## The program for NVIDIA cards over an emulated driver (no GPU is ne
 	@tests/gpu/emulated.sh
 
 .PHONY: lint
-lint: ## Format, clippy, shell and chart checks
+lint: ## Format, clippy, circles between modules, links
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	scripts/module-graph.py
+	scripts/check-links.py
 
 .PHONY: generate
-generate: ## Write the files that are generated from the types
+generate: ## Write the files that are generated from the types and modules
 	cargo run -q -p embedrun-crds --bin crdgen .
+	scripts/module-graph.py --write docs/contributing/architecture.md
 
 .PHONY: deny
 deny: ## Licences and sources of the dependencies (ADVISORIES=1: advisories too)

@@ -44,8 +44,6 @@ class Module:
         for public, paths in use_statements(self.text):
             for name, target in paths:
                 (self.passes_on if public else self.imports)[name] = target
-        if self.path and self.file.name != "mod.rs" or not self.path:
-            return
 
 
 def code(text):
@@ -144,8 +142,9 @@ def resolve(modules, at, path, seen=()):
     module = modules[at]
     if head in module.imports or head in module.passes_on:
         target = module.imports.get(head) or module.passes_on[head]
-        if target[0] == head and len(target) == 1:
-            return None
+        if target[0] == head:
+            # `use plan::plan`: the first is the module beside, or another crate.
+            return below(modules, (*at, head), target[1:] + rest, seen) if (*at, head) in modules else None
         return resolve(modules, at, target + rest, seen)
     if (*at, head) in modules and rest:
         return below(modules, (*at, head), rest, seen)
