@@ -19,7 +19,7 @@ parity: ## Recompute the fixtures of tests/parity with the reference implementat
 	@$$(scripts/python-env.sh parity) tests/parity/check.py
 
 .PHONY: bench
-bench: ## Benchmark this runner and its peers, and write docs/benchmarks.md (CASES="minilm splade", REPEAT=3)
+bench: ## Benchmark this runner and its peers into docs/reference/benchmarks.md (CASES="minilm splade", REPEAT=3)
 	@$$(scripts/python-env.sh parity) tests/bench/run.py $(CASES) --repeat $(or $(REPEAT),3)
 
 .PHONY: cuda
@@ -35,13 +35,16 @@ cuda-test: ## Test the CUDA build of the runner on an emulated driver (needs no 
 	@tests/gpu/emulated.sh
 
 .PHONY: lint
-lint: ## Check the format and the lints
+lint: ## Check formatting, lints, circles between modules, and links
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	scripts/module-graph.py
+	scripts/check-links.py
 
 .PHONY: generate
-generate: ## Regenerate the CRD, the schemas and the reference from the types
+generate: ## Regenerate the CRD, the schemas, the reference and the module graph
 	cargo run -q -p embedrun-crds --bin crdgen .
+	scripts/module-graph.py --write docs/contributing/architecture.md
 
 .PHONY: deny
 deny: ## Check licences and sources of the dependencies (ADVISORIES=1: also security advisories)

@@ -2,7 +2,7 @@
 # The whole pipeline from scratch: builds everything, starts a control plane, installs the chart, embeds docs/, shows
 # the retrieval quality of every stage, and runs two searches.
 #
-#   CLUSTER=existing scripts/quickstart.sh    uses the cluster of KUBECONFIG; see docs/guide.md
+#   CLUSTER=existing scripts/quickstart.sh    uses the cluster of KUBECONFIG; see docs/guides/quickstart.md
 #
 # OPERATOR_ROOT and RUNNER_ROOT name folders with unpacked images, which replace the programs that are built here.
 set -euo pipefail
@@ -135,7 +135,7 @@ YAML
 else
     for claim in docs models vectors; do
         kubectl -n "$namespace" get pvc "$claim" >/dev/null 2>&1 ||
-            fail "namespace $namespace has no claim $claim; create and fill it as docs/guide.md describes"
+            fail "namespace $namespace has no claim $claim; create and fill it as docs/guides/quickstart.md describes"
     done
 fi
 

@@ -5,22 +5,22 @@ use serde_json::{Value, json};
 
 use crate::{reference, summary::ProcessingSummary, v1alpha1::EmbeddingRun};
 
-/// The generated files: path below the repository's root, and text.
+/// The generated files: the path below the root of the repository, and the text.
 pub fn files() -> [(&'static str, String); 4] {
     [
         ("crds/generated/embeddingruns.embedrun.dev.yaml", crd_yaml()),
-        // Helm reads no file outside of the chart.
+        // Helm reads no file outside the chart.
         ("charts/embedrun/files/embeddingruns.embedrun.dev.yaml", crd_yaml()),
         // Not in docs/: a folder of documents is a collection, and JSON in it would be read as chunks.
         ("crds/generated/processing_summary.schema.json", summary_schema()),
-        ("docs/reference.md", reference::markdown()),
+        ("docs/reference/api.md", reference::markdown()),
     ]
 }
 
 /// The CustomResourceDefinition as YAML.
 pub fn crd_yaml() -> String {
     let mut crd = serde_json::to_value(EmbeddingRun::crd()).expect("a CRD has string keys");
-    // Until the operator has seen an object its status says so: kstatus reads a lower observedGeneration as
+    // Until the operator has seen an object, observedGeneration is lower than its generation: kstatus reads that as
     // "in progress", never as "ready".
     if let Some(status) = crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema/properties/status") {
         status["default"] = json!({"observedGeneration": -1});
@@ -28,15 +28,15 @@ pub fn crd_yaml() -> String {
     for list in ["collections", "models/properties/dense", "models/properties/sparse"] {
         let pointer = format!("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/{list}");
         if let Some(list) = crd.pointer_mut(&pointer) {
-            list_by_name(list);
+            merge_by_name(list);
         }
     }
-    known_formats(&mut crd);
+    replace_unsigned_formats(&mut crd);
     serde_yaml_ng::to_string(&crd).expect("JSON is YAML")
 }
 
-/// The API server warns of the unsigned integer formats; bounds say what they mean to say.
-fn known_formats(schema: &mut Value) {
+/// Replaces the unsigned integer formats, which the API server warns about; the minimum of a field says the same.
+fn replace_unsigned_formats(schema: &mut Value) {
     match schema {
         Value::Object(map) => {
             if let Some(Value::String(format)) = map.get_mut("format")
@@ -44,15 +44,15 @@ fn known_formats(schema: &mut Value) {
             {
                 *format = "int64".into();
             }
-            map.values_mut().for_each(known_formats);
+            map.values_mut().for_each(replace_unsigned_formats);
         }
-        Value::Array(items) => items.iter_mut().for_each(known_formats),
+        Value::Array(items) => items.iter_mut().for_each(replace_unsigned_formats),
         _ => {}
     }
 }
 
-/// Lets server-side apply merge a list by name instead of replacing it.
-fn list_by_name(list: &mut Value) {
+/// Lets server-side apply merge a list by the name of its elements instead of replacing it.
+fn merge_by_name(list: &mut Value) {
     list["x-kubernetes-list-type"] = json!("map");
     list["x-kubernetes-list-map-keys"] = json!(["name"]);
 }
@@ -72,11 +72,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_committed_files_are_those_that_the_types_generate() {
+    fn the_committed_files_match_the_types() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         for (path, text) in files() {
             let committed = fs::read_to_string(root.join(path)).unwrap_or_default();
-            assert!(committed == text, "{path} is not what the types say: run `make generate`");
+            assert!(committed == text, "{path} differs from the types: run `make generate`");
         }
     }
 

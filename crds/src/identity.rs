@@ -1,8 +1,8 @@
-//! The identity of a run: which fields of the spec determine the output, and the revision made of them.
+//! The identity of a run: the fields of the spec that determine the output, and the revision that is their hash.
 //!
-//! Two specs with the same revision give the same output, so a revision that is complete is never computed
-//! again. Every field of the spec is either named in [`Identity`] or belongs to the execution or lifecycle
-//! class; a test makes sure that a new field is put into one of them.
+//! Two specs with the same revision give the same output, so a complete revision is never computed again. Every field
+//! of the spec is either in [`Identity`] or belongs to the execution or lifecycle class; a test ensures that a new
+//! field has exactly one class.
 
 use std::fmt;
 
@@ -34,7 +34,7 @@ struct Identity<'a> {
     rerun_token: Option<&'a str>,
 }
 
-/// The fields of the spec that are identity, execution and lifecycle, for the documentation and the tests.
+/// The fields of the spec by class, for the API reference and the tests.
 pub const FIELD_CLASSES: [(&str, &[&str]); 3] = [
     (
         "identity",
@@ -66,7 +66,7 @@ impl Revision {
         Self(hex::encode(&digest[..5]))
     }
 
-    /// A revision read back from a label or a status.
+    /// A revision that was read from a label, a status or a file.
     pub fn from_recorded(text: impl Into<String>) -> Self {
         Self(text.into())
     }
@@ -91,7 +91,7 @@ impl fmt::Display for Revision {
 /// The identity of a spec as canonical JSON: sorted keys, no white space, unset fields left out.
 pub fn canonical_identity(spec: &EmbeddingRunSpec) -> String {
     let mut output = spec.output.clone();
-    // How a store is opened does not change what is written.
+    // Credentials do not change the output.
     if let Some(bucket) = &mut output.object_store {
         bucket.credentials_secret = None;
     }
@@ -113,7 +113,7 @@ pub fn canonical_identity(spec: &EmbeddingRunSpec) -> String {
     canonical_json(&value)
 }
 
-/// JSON with sorted keys and no white space, whatever map type `serde_json` was built with.
+/// JSON with sorted keys and no white space, for any map type that `serde_json` was built with.
 pub fn canonical_json(value: &Value) -> String {
     let mut out = String::new();
     write_canonical(value, &mut out);
@@ -188,8 +188,8 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_read_as_it_is_written() {
-        // Without its feature float_roundtrip serde_json reads this one as its neighbour.
+    fn a_number_is_read_exactly_as_it_is_written() {
+        // Without its feature float_roundtrip, serde_json reads this number as the next smaller or larger one.
         let mut other = handbook();
         other["models"]["dense"][0]["weight"] = json!(0.907_303_832_202_868_9);
         let read = serde_json::from_str(&other.to_string()).expect("a spec");

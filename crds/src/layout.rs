@@ -1,15 +1,15 @@
-//! Where things lie in the output store, relative to the place that `spec.output` names.
+//! The paths in the output store, relative to the location that `spec.output` names.
 //!
 //! ```text
 //! runs/<revision>/plan.json
 //! runs/<revision>/<collection>/shard-00042/<attempt>.parquet
 //! runs/<revision>/<collection>/shard-00042/<attempt>.candidates.parquet
-//! runs/<revision>/<collection>/shard-00042/_COMMITTED.json     last: it names the attempt that counts
+//! runs/<revision>/<collection>/shard-00042/_COMMITTED.json     written last: names the attempt that counts
 //! runs/<revision>/<collection>/rankings.jsonl
 //! runs/<revision>/<collection>/processing_summary.json
-//! runs/<revision>/report.html                                  the summaries for people
-//! runs/<revision>/processing_summary.json                      last: the revision is complete
-//! current/<collection>                                         the revision that readers should use
+//! runs/<revision>/report.html                                  the summaries, for people
+//! runs/<revision>/processing_summary.json                      written last: the revision is complete
+//! current/<collection>                                         names the revision that readers should use
 //! ```
 
 use crate::identity::Revision;
@@ -47,12 +47,12 @@ pub fn shard_commit(revision: &Revision, collection: &str, shard: u32) -> String
     format!("runs/{revision}/{collection}/shard-{shard:05}/_COMMITTED.json")
 }
 
-/// The candidates that one attempt found in a shard for every query.
+/// The candidates of every query that one attempt found in a shard.
 pub fn shard_candidates(revision: &Revision, collection: &str, shard: u32, attempt: &str) -> String {
     format!("runs/{revision}/{collection}/shard-{shard:05}/{attempt}.candidates.parquet")
 }
 
-/// The candidates of every query of a collection, merged and, where a reranker ran, reranked.
+/// The candidates of every query of a collection: merged, and reranked if a reranker ran.
 pub fn rankings(revision: &Revision, collection: &str) -> String {
     format!("runs/{revision}/{collection}/rankings.jsonl")
 }
@@ -62,7 +62,7 @@ pub fn collection_summary(revision: &Revision, collection: &str) -> String {
     format!("runs/{revision}/{collection}/{SUMMARY}")
 }
 
-/// The summary of a run; its presence says that the revision is complete.
+/// The summary of a run. If it exists, the revision is complete.
 pub fn run_summary(revision: &Revision) -> String {
     format!("runs/{revision}/{SUMMARY}")
 }
@@ -72,7 +72,7 @@ pub fn report(revision: &Revision) -> String {
     format!("runs/{revision}/report.html")
 }
 
-/// The pointer that names the revision which readers should use.
+/// The pointer of a collection: the file that names the revision that readers should use.
 pub fn current(collection: &str) -> String {
     format!("current/{collection}")
 }

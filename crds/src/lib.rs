@@ -3,14 +3,15 @@
 //! Pure data and pure functions: nothing here reads a file, a clock or a network.
 //!
 //! - [`v1alpha1`]: the custom resource, one file per noun
-//! - [`identity`]: which fields determine the output, and the revision made of them
-//! - [`resolve`]: where the volumes of a run are, in a pod and on one machine
-//! - [`contract`]: what the two binaries say to each other
-//! - [`layout`]: where things lie in the output store
+//! - [`identity`]: the fields that determine the output, and the revision that is their hash
+//! - [`validation`]: the checks that the schema cannot express
+//! - [`contract`]: the configuration, the result and the exit codes of the runner
+//! - [`resolve`]: from a spec to the configuration of the runner, in a pod and on one machine
+//! - [`layout`]: the paths in the output store
 //! - [`memory`]: the memory ceiling of a device
-//! - [`generated`]: the CRD and the JSON Schema made of the types
-//! - [`validation`]: what the schema cannot say
 //! - [`summary`]: the schema of `processing_summary.json`
+//! - [`generated`], [`reference`](mod@reference): the CRD, the JSON Schema and the API reference, generated from the
+//!   types
 
 pub mod contract;
 pub mod generated;

@@ -1,33 +1,33 @@
-//! The memory ceiling: an amount of bytes as Kubernetes writes it, or all that the device has.
+//! The memory ceiling of a device: a quantity of bytes as Kubernetes writes it, or all of the device's memory.
 
 use std::{fmt, str::FromStr};
 
-/// How much memory may be in use.
+/// The memory of a device that may be in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemoryCeiling {
-    /// So many bytes.
+    /// At most this number of bytes.
     Bytes(u64),
-    /// All that there is.
+    /// All of the memory.
     Max,
 }
 
 impl MemoryCeiling {
-    /// The ceiling of a device where nobody says otherwise: 12Gi.
+    /// The default ceiling of a GPU: 12Gi.
     pub const OF_DEVICE: Self = Self::Bytes(12 << 30);
 }
 
-/// A text that is no memory ceiling.
+/// A text that is not a memory ceiling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("write a number of bytes such as 12Gi or 800M, or max")]
-pub struct NoCeiling;
+pub struct ParseCeilingError;
 
 impl FromStr for MemoryCeiling {
-    type Err = NoCeiling;
+    type Err = ParseCeilingError;
 
-    fn from_str(text: &str) -> Result<Self, NoCeiling> {
+    fn from_str(text: &str) -> Result<Self, ParseCeilingError> {
         match text.trim() {
             "max" => Ok(Self::Max),
-            text => bytes(text).filter(|bytes| *bytes > 0).map(Self::Bytes).ok_or(NoCeiling),
+            text => bytes(text).filter(|bytes| *bytes > 0).map(Self::Bytes).ok_or(ParseCeilingError),
         }
     }
 }
@@ -41,8 +41,8 @@ impl fmt::Display for MemoryCeiling {
     }
 }
 
-/// The bytes of a quantity: a number, which may have a fraction, and one of the suffixes of Kubernetes, or none. Part
-/// of a byte is left out; what is more than can be counted is no number of bytes.
+/// The bytes of a quantity: a decimal number and an optional suffix of Kubernetes (`k`, `Ki`, …, `P`, `Pi`). A fraction
+/// of a byte is dropped. `None` for any other text and for more than `u64::MAX` bytes.
 fn bytes(text: &str) -> Option<u64> {
     const UNITS: [(&str, u128); 10] = [
         ("Ki", 1 << 10),
@@ -95,11 +95,11 @@ mod tests {
         {
             assert_eq!(read(text), None, "{text:?}");
         }
-        assert_eq!("99999999999999999999999999999999999999999".parse::<MemoryCeiling>(), Err(NoCeiling));
+        assert_eq!("99999999999999999999999999999999999999999".parse::<MemoryCeiling>(), Err(ParseCeilingError));
     }
 
     #[test]
-    fn what_the_api_takes_is_a_ceiling_and_what_it_refuses_is_none() {
+    fn the_pattern_of_the_api_and_the_parser_accept_the_same_texts() {
         let crd: serde_json::Value = serde_yaml_ng::from_str(&generated::crd_yaml()).expect("YAML");
         let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
         let pattern = spec["gpu"]["properties"]["memoryCeiling"]["pattern"].as_str().expect("a pattern");

@@ -1,4 +1,4 @@
-//! The API reference, made of the CRD's schema: a row per field with its type, default, bounds and class.
+//! The API reference, generated from the schema of the CRD: one row per field with its type, default and bounds.
 
 use std::fmt::Write as _;
 
@@ -17,8 +17,8 @@ pub fn markdown() -> String {
         "# API reference\n\n\
          `embedrun.dev/v1alpha1`, kind `EmbeddingRun`, short name `erun`. Generated from the types by `make generate`.\n\n\
          A change of an *identity* field is a new revision; an *execution* field applies to Jobs not yet started; a\n\
-         *lifecycle* field applies in place. Required fields are in bold. Fields that are refused until they are implemented are listed in the\n\
-         [guide](guide.md#not-acted-on-yet).\n",
+         *lifecycle* field applies in place. Required fields are in bold. Fields that are rejected until they are implemented are listed in\n\
+         [Write a manifest](../guides/write-a-manifest.md#fields-without-an-implementation).\n",
     );
     for (class, fields) in FIELD_CLASSES {
         for field in fields {
@@ -32,7 +32,7 @@ pub fn markdown() -> String {
     text
 }
 
-/// The table of a field and everything below it.
+/// Appends the table of a field and all fields below it.
 fn table(path: &str, node: &Value, text: &mut String) {
     let mut rows = Vec::new();
     collect(path, node, false, &mut rows);
@@ -45,10 +45,10 @@ fn table(path: &str, node: &Value, text: &mut String) {
 fn collect(path: &str, node: &Value, required: bool, rows: &mut Vec<String>) {
     let default = node.get("default").map_or_else(String::new, |value| format!("`{value}`"));
     let name = if required { format!("**`{path}`**") } else { format!("`{path}`") };
-    rows.push(format!("| {name} | {} | {default} | {} |\n", kind(node), description(node, None)));
+    rows.push(format!("| {name} | {} | {default} | {} |\n", type_of(node), description(node, None)));
     let item = node.get("items").filter(|items| items.get("properties").is_some());
     let (object, path) = match item {
-        // Elements of a foreign type have documentation of their own.
+        // Kubernetes documents its own types.
         Some(_) if path.ends_with("tolerations") || path.ends_with("conditions") => return,
         Some(item) => (item, format!("{path}[]")),
         None => (node, path.to_owned()),
@@ -62,7 +62,7 @@ fn collect(path: &str, node: &Value, required: bool, rows: &mut Vec<String>) {
     }
 }
 
-fn kind(node: &Value) -> String {
+fn type_of(node: &Value) -> String {
     if let Some(values) = node["enum"].as_array() {
         let names: Vec<String> = values.iter().filter_map(Value::as_str).map(|name| format!("`{name}`")).collect();
         return names.join(", ");
@@ -78,7 +78,7 @@ fn kind(node: &Value) -> String {
     format!("{name}{range}")
 }
 
-/// The description on one line, without the class that the heading has.
+/// The description on one line, without its leading class.
 fn description(node: &Value, class: Option<&str>) -> String {
     let text = node["description"].as_str().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
     let text = text.replace('|', "\\|");

@@ -1,4 +1,4 @@
-//! The watches, and what they call.
+//! The watches of the operator, and the retries of failed reconciliations.
 
 use std::{
     sync::Arc,
@@ -19,18 +19,18 @@ use kube::{
 
 use crate::{
     context::Context,
-    error::Error,
+    error::{Error, sentence},
     reconcile::{self, names::LABEL_MANAGED_BY},
     settings::FIELD_MANAGER,
 };
 
-/// The first delay after an error, doubled with every further one.
+/// The delay after the first error; every consecutive error doubles it.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// The longest delay after an error.
 const LAST_RETRY: Duration = Duration::from_mins(2);
 
-/// Reconciles the runs of `namespace` (of all namespaces without one) until `stop` ends; reconciliations under
-/// way are finished first.
+/// Reconciles the runs of `namespace` (`None`: of all namespaces) until `stop` completes. Active reconciliations finish
+/// first.
 pub async fn run(
     context: Arc<Context>,
     namespace: Option<&str>,
@@ -41,18 +41,18 @@ pub async fn run(
         Some(namespace) => (Api::namespaced(client.clone(), namespace), Api::namespaced(client, namespace)),
         None => (Api::all(client.clone()), Api::all(client)),
     };
-    let ours = watcher::Config::default().labels(&format!("{LABEL_MANAGED_BY}={FIELD_MANAGER}"));
+    let own_jobs = watcher::Config::default().labels(&format!("{LABEL_MANAGED_BY}={FIELD_MANAGER}"));
     let controller = Controller::<EmbeddingRun>::new(runs, watcher::Config::default());
     let store = controller.store();
     controller
-        .owns::<Job>(jobs, ours)
+        .owns::<Job>(jobs, own_jobs)
         .with_config(Config::default().concurrency(8))
         .graceful_shutdown_on(stop)
         .run(reconcile, on_error, context.clone())
         .for_each(|outcome| {
             context.metrics.set_runs(store.state().iter().map(AsRef::as_ref));
             if let Err(error) = outcome {
-                tracing::debug!(%error, "reconciliation ended with an error");
+                tracing::debug!(%error, "a reconciliation was not completed");
             }
             std::future::ready(())
         })
@@ -68,7 +68,7 @@ async fn reconcile(run: Arc<EmbeddingRun>, context: Arc<Context>) -> Result<Acti
     let started = Instant::now();
     let outcome = reconcile::reconcile(&run, &context).await;
     let result = outcome.as_ref().map_or_else(Error::class, |_| "ok");
-    context.metrics.reconciled(result, started.elapsed());
+    context.metrics.record_reconciliation(result, started.elapsed());
     if outcome.is_ok() {
         context.forget_errors(&run);
     }
@@ -80,29 +80,16 @@ fn on_error(run: Arc<EmbeddingRun>, error: &Error, context: Arc<Context>) -> Act
     tracing::warn!(
         namespace = run.metadata.namespace.as_deref().unwrap_or_default(),
         name = run.metadata.name.as_deref().unwrap_or_default(),
-        error = %chain(error),
+        error = %sentence(error),
         retry_seconds = delay.as_secs(),
-        "reconciliation failed"
+        "reconciliation failed, retrying"
     );
     Action::requeue(delay)
 }
 
-/// The delay after the n-th error in a row.
+/// The delay after a number of consecutive errors.
 fn retry_delay(errors: u32) -> Duration {
     FIRST_RETRY.saturating_mul(2_u32.saturating_pow(errors.saturating_sub(1))).min(LAST_RETRY)
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

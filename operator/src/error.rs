@@ -1,20 +1,20 @@
-//! What can go wrong in a reconciliation, apart from what a run itself reports.
+//! Errors of a reconciliation. The failure of a run is part of its status and not an error here.
 
 use kube::runtime::reflector::ObjectRef;
 
-/// An error of a reconciliation; it is tried again with a growing delay.
+/// An error of a reconciliation; the controller retries with a growing delay.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The API server refused or did not answer.
+    /// The API server rejected a request or did not answer.
     #[error("cannot {action}: {source}")]
     Api {
-        /// What was tried, on which object.
+        /// The failed action and its object, for example `create Job search/handbook-7f3a9-plan`.
         action: String,
-        /// What the client said.
+        /// The error of the client.
         #[source]
         source: Box<kube::Error>,
     },
-    /// A spec passed every check and could not be resolved all the same.
+    /// A spec passed every check and still cannot be resolved.
     #[error("{run}: {source}")]
     Spec {
         /// The run.
@@ -26,7 +26,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The class of the error, a bounded label.
+    /// The class of the error, for a metric label: one of a bounded set.
     pub fn class(&self) -> &'static str {
         match self {
             Self::Api { source, .. } => match source.as_ref() {
@@ -38,14 +38,41 @@ impl Error {
     }
 }
 
-/// Adds what was tried to an error of the client.
-pub trait Tried<T> {
-    /// Names the action, for example `create Job search/handbook-7f3a9-plan`.
-    fn tried(self, action: impl FnOnce() -> String) -> Result<T, Error>;
+/// Adds the failed action to an error of the client.
+pub trait WithAction<T> {
+    /// Names the action and its object, for example `create Job search/handbook-7f3a9-plan`.
+    fn with_action(self, action: impl FnOnce() -> String) -> Result<T, Error>;
 }
 
-impl<T> Tried<T> for Result<T, kube::Error> {
-    fn tried(self, action: impl FnOnce() -> String) -> Result<T, Error> {
+impl<T> WithAction<T> for Result<T, kube::Error> {
+    fn with_action(self, action: impl FnOnce() -> String) -> Result<T, Error> {
         self.map_err(|source| Error::Api { action: action(), source: Box::new(source) })
+    }
+}
+
+/// An error and its causes as one sentence, without causes that the sentence already contains.
+pub fn sentence(error: &dyn std::error::Error) -> String {
+    let mut sentence = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        if !sentence.contains(&text) {
+            sentence = format!("{sentence}: {text}");
+        }
+        source = cause.source();
+    }
+    sentence
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sentence_contains_every_cause_once() {
+        let error = anyhow::anyhow!("no such file").context("no token (no such file)").context("no credentials");
+        assert_eq!(sentence(error.as_ref()), "no credentials: no token (no such file)");
+        let error = anyhow::anyhow!("refused").context("the API server does not answer");
+        assert_eq!(sentence(error.as_ref()), "the API server does not answer: refused");
     }
 }

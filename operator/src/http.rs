@@ -1,4 +1,4 @@
-//! `/healthz`, `/readyz` and `/metrics`.
+//! The HTTP server of `/healthz`, `/readyz` and `/metrics`.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ struct Shared {
     ready: watch::Receiver<bool>,
 }
 
-/// Serves until `stop` ends.
+/// Serves until `stop` completes.
 pub async fn serve(
     listener: TcpListener,
     metrics: Arc<Metrics>,
@@ -34,12 +34,12 @@ pub async fn serve(
     axum::serve(listener, app).with_graceful_shutdown(stop).await
 }
 
-/// Ready once the API server has answered and the lease is watched; a standby is ready too.
+/// Ready once the API server has answered and the lease is watched. A standby replica is ready too.
 async fn readyz(State(shared): State<Shared>) -> Response {
     if *shared.ready.borrow() {
         "ok".into_response()
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the API server has not answered yet").into_response()
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready: the API server has not answered yet").into_response()
     }
 }
 

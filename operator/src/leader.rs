@@ -1,23 +1,23 @@
-//! Leader election through a Lease: only one operator acts at a time.
+//! Leader election through a Lease: only one operator reconciles at a time.
 
 use anyhow::Context as _;
 use kube::Client;
 use kube_lease_manager::{DurationSeconds, LeaseManager, LeaseManagerBuilder};
 use tokio::{sync::watch, task::JoinHandle};
 
-/// How long a lease is valid after its last renewal, in seconds.
+/// The validity of the lease after a renewal, in seconds.
 const DURATION: DurationSeconds = 15;
-/// How long before the end it is renewed, in seconds.
+/// The time before the expiry at which the lease is renewed, in seconds.
 const GRACE: DurationSeconds = 5;
 
-/// The state of the lease: `true` while this process holds it.
+/// The participation of this process in the election.
 pub struct Leadership {
-    /// Follows the lease.
-    pub holds: watch::Receiver<bool>,
+    /// Whether this process holds the lease.
+    pub is_leader: watch::Receiver<bool>,
     watcher: JoinHandle<Result<LeaseManager, kube_lease_manager::LeaseManagerError>>,
 }
 
-/// Takes part in the election of `name` in `namespace` as `identity`.
+/// Joins the election through the Lease `name` in `namespace` as `identity`.
 pub async fn campaign(client: Client, namespace: &str, name: &str, identity: &str) -> anyhow::Result<Leadership> {
     let manager = LeaseManagerBuilder::new(client, name)
         .with_namespace(namespace)
@@ -26,19 +26,19 @@ pub async fn campaign(client: Client, namespace: &str, name: &str, identity: &st
         .with_grace(GRACE)
         .build()
         .await
-        .with_context(|| format!("cannot take part in the election of Lease {namespace}/{name}"))?;
-    let (holds, watcher) = manager.watch().await;
-    Ok(Leadership { holds, watcher })
+        .with_context(|| format!("cannot join the leader election of Lease {namespace}/{name}"))?;
+    let (is_leader, watcher) = manager.watch().await;
+    Ok(Leadership { is_leader, watcher })
 }
 
 impl Leadership {
-    /// Gives the lease back, so that a successor need not wait for its end.
+    /// Releases the lease, so that a successor need not wait for its expiry.
     pub async fn resign(self) {
-        drop(self.holds);
+        drop(self.is_leader);
         match self.watcher.await {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "the lease was not given back; it ends by itself"),
-            Err(error) => tracing::warn!(%error, "the lease watcher ended early"),
+            Ok(Err(error)) => tracing::warn!(%error, "cannot release the lease; it expires by itself"),
+            Err(error) => tracing::warn!(%error, "the lease watcher stopped unexpectedly; the lease expires by itself"),
         }
     }
 }

@@ -1,11 +1,10 @@
 //! The Embedrun operator: reconciles `EmbeddingRun`s into plan, embed and finalize Jobs.
 //!
-//! Start with [`reconcile`]: it reads as the story of the operator.
+//! Start with [`reconcile`]: it tells the story of one reconciliation.
 
 pub mod context;
 pub mod controller;
 pub mod error;
-pub mod events;
 pub mod http;
 pub mod leader;
 pub mod metrics;

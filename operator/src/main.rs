@@ -5,7 +5,7 @@ use std::{net::SocketAddr, process::ExitCode, sync::Arc};
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
 use kube::Client;
-use operator::{context::Context, controller, events, http, leader, metrics::Metrics, settings::Settings};
+use operator::{context::Context, controller, error::sentence, http, leader, metrics::Metrics, settings::Settings};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -17,34 +17,34 @@ use tracing_subscriber::EnvFilter;
 #[derive(Parser)]
 #[command(version)]
 struct Flags {
-    /// The image of the runner, unless a run names another.
+    /// The image of the runner; spec.execution.runnerImage of a run overrides it.
     #[arg(long, env = "EMBEDRUN_RUNNER_IMAGE")]
     runner_image: String,
-    /// The image of pods that hold an accelerator; that of --runner-image without it.
+    /// The image of runner pods with an accelerator [default: the image of --runner-image].
     #[arg(long, env = "EMBEDRUN_RUNNER_CUDA_IMAGE")]
     runner_cuda_image: Option<String>,
-    /// When nodes pull the images.
+    /// The pull policy of the runner's images.
     #[arg(long, env = "EMBEDRUN_IMAGE_PULL_POLICY", default_value = "IfNotPresent")]
     image_pull_policy: PullPolicy,
-    /// A Secret that nodes pull them with; repeatable.
+    /// A Secret, in the namespace of the pods, to pull the runner's images with; repeatable.
     #[arg(long = "image-pull-secret", env = "EMBEDRUN_IMAGE_PULL_SECRETS", value_delimiter = ',')]
     image_pull_secrets: Vec<String>,
-    /// Watch this namespace only; all of them without it.
+    /// The only namespace to watch [default: all namespaces].
     #[arg(long, env = "EMBEDRUN_WATCH_NAMESPACE")]
     watch_namespace: Option<String>,
-    /// Where /healthz, /readyz and /metrics are served.
+    /// The address of /healthz, /readyz and /metrics.
     #[arg(long, env = "EMBEDRUN_HTTP_ADDRESS", default_value = "0.0.0.0:8080")]
     http_address: SocketAddr,
-    /// The namespace of the Lease; that of the pod.
+    /// The namespace of the Lease for the leader election; in a cluster the namespace of the pod.
     #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
     lease_namespace: String,
-    /// The name of the Lease.
+    /// The name of the Lease for the leader election.
     #[arg(long, env = "EMBEDRUN_LEASE_NAME", default_value = "embedrun-operator")]
     lease_name: String,
-    /// Who holds the Lease; the name of the pod.
+    /// The identity of this process in the Lease and in events; in a cluster the name of the pod.
     #[arg(long, env = "POD_NAME", default_value = "embedrun-operator")]
     identity: String,
-    /// The form of the log lines.
+    /// The format of the log lines.
     #[arg(long, env = "EMBEDRUN_LOG_FORMAT", default_value = "json")]
     log_format: LogFormat,
 }
@@ -67,40 +67,27 @@ enum LogFormat {
 async fn main() -> ExitCode {
     let flags = Flags::parse();
     start_log(flags.log_format);
-    match operate(flags).await {
+    match run_operator(flags).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{}", sentence(&error));
+            tracing::error!("{}", sentence(error.as_ref()));
             ExitCode::FAILURE
         }
     }
 }
 
-/// The error and its causes, but for those that the one before has told.
-fn sentence(error: &anyhow::Error) -> String {
-    let mut told = error.to_string();
-    let mut sentence = told.clone();
-    for cause in error.chain().skip(1).map(ToString::to_string) {
-        if !told.contains(&cause) {
-            sentence = format!("{sentence}: {cause}");
-            told = cause;
-        }
-    }
-    sentence
-}
-
-/// Works until it is told to stop.
-async fn operate(flags: Flags) -> anyhow::Result<()> {
+/// Reconciles until a signal stops the process or another operator takes the lease.
+async fn run_operator(flags: Flags) -> anyhow::Result<()> {
     let client = Client::try_default()
         .await
-        .context("cannot find the API server (a pod knows it by its service account, other processes by KUBECONFIG)")?;
+        .context("cannot find the API server: run in a pod with a service account, or set KUBECONFIG")?;
     let metrics = Arc::new(Metrics::new().context("cannot register the metrics")?);
     let listener = TcpListener::bind(flags.http_address)
         .await
         .with_context(|| format!("cannot listen on {}", flags.http_address))?;
     let (ready, is_ready) = watch::channel(false);
     let mut stop = stop_signal()?;
-    let server = tokio::spawn(http::serve(listener, metrics.clone(), is_ready, ended(stop.clone())));
+    let server = tokio::spawn(http::serve(listener, metrics.clone(), is_ready, stopped(stop.clone())));
 
     let version = client.apiserver_version().await.context("the API server does not answer")?;
     tracing::info!(api_server = version.git_version, identity = flags.identity, "started");
@@ -109,24 +96,19 @@ async fn operate(flags: Flags) -> anyhow::Result<()> {
     ready.send_replace(true);
 
     let elected = tokio::select! {
-        elected = leadership.holds.wait_for(|holds| *holds) => elected.is_ok(),
-        () = ended(stop.clone()) => false,
+        elected = leadership.is_leader.wait_for(|is_leader| *is_leader) => elected.is_ok(),
+        () = stopped(stop.clone()) => false,
     };
     if elected {
-        tracing::info!("elected");
+        tracing::info!("elected as leader");
         metrics.set_leader(true);
-        let context = Arc::new(Context::new(
-            client.clone(),
-            flags.settings(),
-            events::recorder(client, flags.identity.clone()),
-            metrics.clone(),
-        ));
-        let mut holds = leadership.holds.clone();
-        let mut told = stop.clone();
+        let context = Arc::new(Context::new(client, flags.settings(), flags.identity.clone(), metrics.clone()));
+        let mut is_leader = leadership.is_leader.clone();
+        let stop = stop.clone();
         controller::run(context, flags.watch_namespace.as_deref(), async move {
             tokio::select! {
-                _ = holds.wait_for(|holds| !*holds) => tracing::warn!("the lease is lost"),
-                _ = told.wait_for(|stop| *stop) => tracing::info!("told to stop"),
+                _ = is_leader.wait_for(|is_leader| !*is_leader) => tracing::warn!("lost the lease, stopping"),
+                () = stopped(stop) => tracing::info!("received a stop signal, stopping"),
             }
         })
         .await;
@@ -135,7 +117,11 @@ async fn operate(flags: Flags) -> anyhow::Result<()> {
     let lost = elected && !*stop.borrow_and_update();
     leadership.resign().await;
     if lost {
-        anyhow::bail!("the lease is lost: another operator acts now");
+        anyhow::bail!(
+            "lost the Lease {}/{}: another operator is the leader now",
+            flags.lease_namespace,
+            flags.lease_name
+        );
     }
     server.await.context("the HTTP server panicked")?.context("the HTTP server failed")?;
     tracing::info!("stopped");
@@ -179,20 +165,7 @@ fn stop_signal() -> anyhow::Result<watch::Receiver<bool>> {
     Ok(receiver)
 }
 
-async fn ended(mut stop: watch::Receiver<bool>) {
-    // An error means that the sender is gone, which is an end too.
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    // An error means that the sender was dropped, which is a stop too.
     let _ = stop.wait_for(|stop| *stop).await;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cause_is_told_once() {
-        let error = anyhow::anyhow!("no such file").context("no token (no such file)").context("no credentials");
-        assert_eq!(sentence(&error), "no credentials: no token (no such file)");
-        let error = anyhow::anyhow!("refused").context("the API server does not answer");
-        assert_eq!(sentence(&error), "the API server does not answer: refused");
-    }
 }

@@ -18,12 +18,11 @@ use candle_core::Device;
 use clap::{Parser, ValueEnum};
 use crds::v1alpha1::Dtype;
 use runner::{
-    batch::TokenBudget,
-    batched::{PassOptions, Replica, RowModel, run},
     cli::DeviceKind,
-    gpu::driver,
-    memory::Memory,
-    model::{DenseModel, DenseOptions, Pair, Reranker, SparseModel, SparseOptions},
+    device::{driver, memory::Memory},
+    model::{CrossEncoder, DenseEncoder, DenseOptions, SparseOptions, SpladeModel},
+    ops,
+    pass::{Pair, PassOptions, Replica, RowModel, batching::TokenBudget, run},
 };
 use serde::Deserialize;
 
@@ -92,9 +91,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let lines = fs::read_to_string(&args.texts)?;
     let records = lines.lines().map(serde_json::from_str).collect::<Result<Vec<Record>, _>>()?;
     let cores = thread::available_parallelism()?;
-    let card = if args.device == DeviceKind::Cpu { None } else { driver::open(1).devices.pop() };
+    let card = if args.device == DeviceKind::Cpu { None } else { driver::open(1, ops::device::prepare).devices.pop() };
     if args.device == DeviceKind::Cuda && card.is_none() {
-        return Err(driver::open(1).why.into());
+        return Err(driver::open(1, ops::device::prepare).reason.into());
     }
     let device = card.map_or(Device::Cpu, |opened| opened.device);
     let on_card = !device.is_cpu();
@@ -120,7 +119,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 Arithmetic::Int8 => Dtype::Int8,
             };
             let of_model = DenseOptions { max_tokens: Some(args.max_tokens), dtype, ..DenseOptions::default() };
-            let model = DenseModel::load("model", &args.model, &of_model, &device)?;
+            let model = DenseEncoder::load("model", &args.model, &of_model, &device)?;
             let (records, file) = (&records, &args.vectors);
             Box::new(move || {
                 let mut bytes = Vec::new();
@@ -138,12 +137,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         Task::Sparse => {
             let of_model = SparseOptions { max_tokens: Some(args.max_tokens), ..SparseOptions::default() };
-            let model = SparseModel::load("model", &args.model, of_model, &device)?;
+            let model = SpladeModel::load("model", &args.model, of_model, &device)?;
             let records = &records;
             Box::new(move || whole_pass(&model, records.iter().map(|record| &record.text), &options, |_| ()))
         }
         Task::Rerank => {
-            let model = Reranker::load("model", &args.model, Some(args.max_tokens), &device)?;
+            let model = CrossEncoder::load("model", &args.model, Some(args.max_tokens), &device)?;
             let records = &records;
             let pair =
                 |record: &Record| Pair { query: record.query.clone().into(), document: record.text.clone().into() };

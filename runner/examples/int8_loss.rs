@@ -12,10 +12,10 @@ use candle_core::Device;
 use clap::Parser;
 use crds::v1alpha1::Dtype;
 use runner::{
-    batch::{Rows, TokenBudget},
-    batched::{PassOptions, Replica, run},
-    memory::Memory,
-    model::{DenseModel, DenseOptions},
+    device::memory::Memory,
+    model::{DenseEncoder, DenseOptions},
+    pass::{PassOptions, Replica, batching::TokenBudget, run},
+    vectors::Rows,
 };
 use serde::{Deserialize, de::DeserializeOwned};
 
@@ -68,7 +68,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let query_texts: Vec<&str> = queries.iter().map(|query| &query.text[..]).collect();
     let vectors = |dtype| -> Result<[Rows; 2], Box<dyn Error>> {
         let options = DenseOptions { dtype, ..DenseOptions::default() };
-        let model = DenseModel::load("model", &args.model, &options, &Device::Cpu)?;
+        let model = DenseEncoder::load("model", &args.model, &options, &Device::Cpu)?;
         Ok([embedded(&model, &document_texts)?, embedded(&model, &query_texts)?])
     };
     let (floats, int8) = (vectors(Dtype::F32)?, vectors(Dtype::Int8)?);
@@ -115,7 +115,7 @@ fn lines<T: DeserializeOwned>(path: &PathBuf) -> Result<Vec<T>, Box<dyn Error>> 
 }
 
 /// A vector of length 1 for each text.
-fn embedded(model: &DenseModel, texts: &[&str]) -> Result<Rows, Box<dyn Error>> {
+fn embedded(model: &DenseEncoder, texts: &[&str]) -> Result<Rows, Box<dyn Error>> {
     let options = PassOptions {
         window: NonZeroUsize::new(512).unwrap_or(NonZeroUsize::MIN),
         batch: TokenBudget(1024),

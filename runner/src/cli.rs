@@ -6,10 +6,9 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use crds::contract::{CONFIG_DIR, CONFIG_KEY};
 
 use crate::{
-    config::VolumeMapping,
-    gpu::{Asked, DeviceRequest, LockOptions},
-    log::LogFormat,
-    toggles::Flag,
+    config::{VolumeMapping, toggles::Flag},
+    device::{DeviceOptions, DeviceRequest, LockOptions},
+    process::log::LogFormat,
 };
 
 /// Turns collections of text into search-ready vectors.
@@ -237,9 +236,9 @@ impl RunArgs {
 
 impl DeviceArgs {
     /// What the arguments ask for.
-    pub fn asked(&self) -> Asked {
+    pub fn options(&self) -> DeviceOptions {
         let count = self.gpu_count.map(|count| DeviceRequest::of_spec(count, self.gpu_required));
-        Asked {
+        DeviceOptions {
             request: self.device.or(count.unwrap_or(DeviceRequest::Any)),
             ceiling: self.gpu_memory_ceiling.clone(),
             locks: self.locks.options(),
@@ -267,10 +266,10 @@ mod tests {
 
     use super::*;
 
-    fn asked(arguments: &str) -> Asked {
+    fn asked(arguments: &str) -> DeviceOptions {
         let cli = Cli::try_parse_from(format!("embedrun embed --shard 0 {arguments}").split_whitespace());
         let Command::Embed(embed) = cli.expect(arguments).command else { panic!("not embed") };
-        embed.devices.asked()
+        embed.devices.options()
     }
 
     #[test]

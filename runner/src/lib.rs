@@ -1,36 +1,41 @@
 //! The Embedrun runner: turns collections of text into vectors.
 //!
-//! [`pipeline`] tells the story, [`stage`] has its parts.
+//! [`run`] tells the story. A module uses only those below it in this list:
+//!
+//! | module | subject |
+//! |---|---|
+//! | [`cli`] | the command line |
+//! | [`run`] | the stages: plan → embed → finalize |
+//! | [`retrieval`] | queries, candidates, rankings, quality, search |
+//! | [`export`] | how the rows of a shard are written |
+//! | [`pass`] | one model over many texts |
+//! | [`model`] | a model folder to an encoder and its head |
+//! | [`tokenizer`] | text to token ids |
+//! | [`ops`] | the arithmetic over packed batches |
+//! | [`device`] | cards, leases, locks, memory |
+//! | [`plan`] | how sources are cut into shards |
+//! | [`hub`] | models of a hub |
+//! | [`spill`] | temporary files of a shard |
+//! | [`source`] | the input formats |
+//! | [`store`] | where input and output lie |
+//! | [`vectors`] | vectors as plain data |
+//! | [`config`] | the configuration, the manifest and the toggles |
+//! | [`process`] | errors, logs, metrics, progress, interrupts |
 
-pub mod batch;
-pub mod batched;
 pub mod cli;
 pub mod config;
-pub mod error;
-pub mod fusion;
-pub mod gpu;
+pub mod device;
+pub mod export;
 pub mod hub;
-pub mod interrupt;
-pub mod log;
-pub mod memory;
-pub mod metrics;
 pub mod model;
 pub mod ops;
-pub mod pipeline;
+pub mod pass;
 pub mod plan;
-pub mod precision;
-pub mod progress;
-pub mod quality;
-pub mod queries;
-pub mod resident;
-pub mod result;
-pub mod retrieve;
-pub mod scratch;
-pub mod search;
+pub mod process;
+pub mod retrieval;
+pub mod run;
 pub mod source;
-pub mod stage;
+pub mod spill;
 pub mod store;
-pub mod summary;
-pub mod telemetry;
-pub mod text;
-pub mod toggles;
+pub mod tokenizer;
+pub mod vectors;

@@ -13,18 +13,20 @@ use crds::{
 };
 use runner::{
     cli::{Cli, Command, RunArgs, SearchArgs, SummaryCommand},
-    config::{self, ConfigError, LocalVolumes, Manifest},
-    error::{Result, StageError},
-    gpu::{Asked, DeviceRequest},
-    interrupt::Interrupt,
-    log::{self, LogFormat},
-    metrics,
-    pipeline::{self, Failed},
-    result,
-    search::{self, Query},
-    stage::{self, Run},
-    telemetry::{self, Collector},
-    toggles::{Flag, Toggles},
+    config::{
+        self, ConfigError, LocalVolumes, Manifest,
+        toggles::{Flag, Toggles},
+    },
+    device::{DeviceOptions, DeviceRequest},
+    process::{
+        error::{Result, StageError},
+        interrupt::Interrupt,
+        log::{self, LogFormat},
+        metrics,
+        telemetry::{self, Collector},
+    },
+    retrieval::search::{self, Query},
+    run::{self, Run, RunFailure, outcome},
 };
 
 fn main() -> ExitCode {
@@ -44,21 +46,23 @@ fn main() -> ExitCode {
     let process = Process { format, quiet: cli.quiet, result_file: cli.result_file, metrics: cli.metrics_listen };
     let ended = match cli.command {
         Command::Run(args) => process.run(&args),
-        Command::Plan(args) => process.stage(&args.config.config, Stage::Plan, None, &Asked::default(), |run| {
-            stage::plan(run, args.shard_size).map(StageOutcome::Planned)
-        }),
+        Command::Plan(args) => {
+            process.stage(&args.config.config, Stage::Plan, None, &DeviceOptions::default(), |run| {
+                run::plan(run, args.shard_size).map(StageOutcome::Planned)
+            })
+        }
         Command::Embed(args) => {
-            process.stage(&args.config.config, Stage::Embed, Some(args.shard), &args.devices.asked(), |run| {
-                stage::embed(run, args.shard).map(StageOutcome::Embedded)
+            process.stage(&args.config.config, Stage::Embed, Some(args.shard), &args.devices.options(), |run| {
+                run::embed(run, args.shard).map(StageOutcome::Embedded)
             })
         }
         Command::Finalize(args) => {
-            process.stage(&args.config.config, Stage::Finalize, None, &args.devices.asked(), |run| {
-                stage::finalize(run).map(StageOutcome::Finalized)
+            process.stage(&args.config.config, Stage::Finalize, None, &args.devices.options(), |run| {
+                run::finalize(run).map(StageOutcome::Finalized)
             })
         }
-        Command::Summary(SummaryCommand::Show { path }) => show(&path).map_err(|error| process.complain(&error)),
-        Command::Search(args) => find(&args).map_err(|error| process.complain(&error)),
+        Command::Summary(SummaryCommand::Show { path }) => show(&path).map_err(|error| process.report(&error)),
+        Command::Search(args) => find(&args).map_err(|error| process.report(&error)),
     };
     if let Some(collector) = collector {
         collector.finish();
@@ -81,19 +85,19 @@ impl Process {
         config: &Path,
         stage: Stage,
         shard: Option<u32>,
-        asked: &Asked,
+        devices: &DeviceOptions,
         work: impl FnOnce(&Run) -> Result<StageOutcome>,
     ) -> Result<(), contract::ExitCode> {
         let config = config::load(config)
-            .map_err(|ConfigError { error, revision }| self.fail(&revision, &Failed { stage, shard, error }))?;
+            .map_err(|ConfigError { error, revision }| self.fail(&revision, &RunFailure { stage, shard, error }))?;
         let revision = config.revision.clone();
-        result::report_panics(self.result_file.clone(), revision.clone(), stage, shard);
+        outcome::report_panics(self.result_file.clone(), revision.clone(), stage, shard);
         let outcome = self
-            .open(config, asked, &[])
+            .open(config, devices, &[])
             .and_then(|run| Ok((run_span(&run, stage).in_scope(|| work(&run))?, run)))
-            .map_err(|error| self.fail(&revision, &Failed { stage, shard, error }))?;
+            .map_err(|error| self.fail(&revision, &RunFailure { stage, shard, error }))?;
         let (outcome, run) = outcome;
-        let sentence = result::sentence(&run.config, &outcome);
+        let sentence = outcome::sentence(&run.config, &outcome);
         self.succeed(&RunResult::new(revision, outcome), &sentence);
         Ok(())
     }
@@ -101,53 +105,52 @@ impl Process {
     /// All stages with a manifest.
     fn run(&self, args: &RunArgs) -> Result<(), contract::ExitCode> {
         let unread = Revision::from_recorded("");
-        let early = |error| self.fail(&unread, &Failed { stage: Stage::Plan, shard: None, error });
+        let early = |error| self.fail(&unread, &RunFailure { stage: Stage::Plan, shard: None, error });
         let manifest = Manifest::load(&args.manifest.file).map_err(early)?;
         let volumes = args.manifest.volumes.iter().cloned().collect();
         let config = manifest.resolve(&volumes).map_err(early)?;
         let revision = config.revision.clone();
-        result::report_panics(self.result_file.clone(), revision.clone(), Stage::Embed, None);
+        outcome::report_panics(self.result_file.clone(), revision.clone(), Stage::Embed, None);
         let spec = &manifest.run.spec;
         let of_spec = DeviceRequest::of_spec(spec.gpu.count, spec.gpu.required);
-        let asked = Asked {
+        let devices = DeviceOptions {
             request: args.request(of_spec),
             ceiling: spec.gpu.memory_ceiling.clone(),
             locks: args.locks.options(),
         };
         let shard_size = args.shard_size.unwrap_or(spec.execution.shard_size);
         let run = self
-            .open(config, &asked, &args.toggles)
-            .map_err(|error| self.fail(&revision, &Failed { stage: Stage::Plan, shard: None, error }))?;
+            .open(config, &devices, &args.toggles)
+            .map_err(|error| self.fail(&revision, &RunFailure { stage: Stage::Plan, shard: None, error }))?;
         let span = tracing::debug_span!(telemetry::RUN, revision = %revision);
-        let outcome =
-            span.in_scope(|| pipeline::run(&run, shard_size)).map_err(|failed| self.fail(&revision, &failed))?;
-        let sentence = result::complete(&run.config, &outcome.result, outcome.already_complete);
-        self.succeed(&RunResult::new(revision, StageOutcome::Finalized(outcome.result)), &sentence);
+        let done = span.in_scope(|| run::run(&run, shard_size)).map_err(|failed| self.fail(&revision, &failed))?;
+        let sentence = outcome::complete(&run.config, &done.result, done.already_complete);
+        self.succeed(&RunResult::new(revision, StageOutcome::Finalized(done.result)), &sentence);
         Ok(())
     }
 
-    fn open(&self, config: RunnerConfig, asked: &Asked, flags: &[Flag]) -> Result<Run> {
-        let toggles = Toggles::of_process(&config, asked.ceiling.as_deref(), flags)?;
+    fn open(&self, config: RunnerConfig, devices: &DeviceOptions, flags: &[Flag]) -> Result<Run> {
+        let toggles = Toggles::of_process(&config, devices.ceiling.as_deref(), flags)?;
         let interrupt = Interrupt::on_signals()
             .map_err(|error| StageError::new(FailureReason::Internal, "cannot listen for signals").caused_by(error))?;
         if let Some(address) = self.metrics.filter(|_| toggles.features.metrics) {
             metrics::serve(address)?;
         }
-        Run::open(config, toggles, asked, interrupt, !self.quiet && self.format == LogFormat::Text)
+        Run::open(config, toggles, devices, interrupt, !self.quiet && self.format == LogFormat::Text)
     }
 
     fn succeed(&self, result: &RunResult, sentence: &str) {
-        result::write(self.result_file.as_deref(), result);
-        result::say(result, sentence);
+        outcome::write(self.result_file.as_deref(), result);
+        outcome::say(result, sentence);
     }
 
-    fn fail(&self, revision: &Revision, failed: &Failed) -> contract::ExitCode {
-        let outcome = StageOutcome::Failed(result::failure(failed));
-        result::write(self.result_file.as_deref(), &RunResult::new(revision.clone(), outcome));
-        self.complain(&failed.error)
+    fn fail(&self, revision: &Revision, failed: &RunFailure) -> contract::ExitCode {
+        let outcome = StageOutcome::Failed(outcome::failure(failed));
+        outcome::write(self.result_file.as_deref(), &RunResult::new(revision.clone(), outcome));
+        self.report(&failed.error)
     }
 
-    fn complain(&self, error: &StageError) -> contract::ExitCode {
+    fn report(&self, error: &StageError) -> contract::ExitCode {
         let code = error.reason.exit_code();
         match self.format {
             LogFormat::Text => eprintln!("error ({}): {}", error.reason, error.sentence()),
@@ -166,7 +169,7 @@ fn show(path: &Path) -> Result<()> {
     let name = path.display().to_string();
     let bytes = std::fs::read(path).map_err(|error| invalid(format!("cannot read {name}")).caused_by(error))?;
     let summary = report::read(&bytes, &name).map_err(|error| invalid(error.to_string()))?;
-    result::print(&report::text(&summary));
+    outcome::print(&report::text(&summary));
     Ok(())
 }
 
@@ -187,9 +190,9 @@ fn find(args: &SearchArgs) -> Result<()> {
     };
     for (rank, hit) in (1..).zip(search::search(&config, query)?) {
         if args.json {
-            result::print(&serde_json::to_string(&hit).expect("a hit has string keys"));
+            outcome::print(&serde_json::to_string(&hit).expect("a hit has string keys"));
         } else {
-            result::print(&search::show(rank, &hit));
+            outcome::print(&search::show(rank, &hit));
         }
     }
     Ok(())

@@ -11,8 +11,8 @@ use std::{
 use candle_core::Device;
 use crds::v1alpha1::Dtype;
 use runner::{
-    model::{DenseModel, DenseOptions, Reranker, Side, SparseModel, SparseOptions},
-    text::Tokens,
+    model::{CrossEncoder, DenseEncoder, DenseOptions, Side, SparseOptions, SpladeModel},
+    tokenizer::Tokens,
 };
 
 fn folder(name: &str) -> Option<PathBuf> {
@@ -32,7 +32,7 @@ fn close(found: f32, published: f32, tolerance: f32) {
 #[test]
 fn minilm_has_the_published_similarities() {
     let Some(folder) = folder("all-MiniLM-L6-v2") else { return };
-    let model = DenseModel::load("minilm", &folder, &DenseOptions::default(), &Device::Cpu).expect("the model loads");
+    let model = DenseEncoder::load("minilm", &folder, &DenseOptions::default(), &Device::Cpu).expect("the model loads");
     let texts = [
         "How many people live in Berlin?",
         "What is the number of inhabitants of the German capital?",
@@ -79,7 +79,7 @@ fn minilm_with_8_bit_weights_is_near_that_of_floats_and_finds_the_same() {
     let texts: Vec<&str> = PAIRS.iter().flat_map(|(question, answer)| [*question, *answer]).collect();
     let vectors = [Dtype::F32, Dtype::Int8].map(|dtype| {
         let options = DenseOptions { dtype, ..DenseOptions::default() };
-        let model = DenseModel::load("minilm", &folder, &options, &Device::Cpu).expect("the model loads");
+        let model = DenseEncoder::load("minilm", &folder, &options, &Device::Cpu).expect("the model loads");
         let tokens: Vec<Tokens> =
             texts.iter().map(|text| model.encode(text, Side::Document).expect("tokens")).collect();
         model.embed(&tokens.iter().collect::<Vec<&Tokens>>()).expect("vectors")
@@ -104,7 +104,7 @@ fn minilm_with_8_bit_weights_is_near_that_of_floats_and_finds_the_same() {
 #[test]
 fn splade_has_the_published_dot_products() {
     let Some(folder) = folder("splade-tiny") else { return };
-    let model = SparseModel::load("splade", &folder, SparseOptions::default(), &Device::Cpu).expect("the model loads");
+    let model = SpladeModel::load("splade", &folder, SparseOptions::default(), &Device::Cpu).expect("the model loads");
     let texts = ["The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium."];
     let tokens = texts.map(|text| model.encode(text).expect("tokens"));
     let vectors = model.embed(&tokens.iter().collect::<Vec<&Tokens>>()).expect("vectors");
@@ -118,7 +118,7 @@ fn splade_has_the_published_dot_products() {
 #[test]
 fn the_cross_encoder_has_the_published_scores() {
     let Some(folder) = folder("ms-marco-MiniLM-L12-v2-dq") else { return };
-    let model = Reranker::load("ce", &folder, None, &Device::Cpu).expect("the model loads");
+    let model = CrossEncoder::load("ce", &folder, None, &Device::Cpu).expect("the model loads");
     let query = "How many people live in Berlin?";
     let documents = [
         "Berlin has a population of 3,520,031 registered inhabitants in an area of 891.82 square kilometers.",

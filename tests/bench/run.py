@@ -23,7 +23,7 @@ from contestants import HERE, ROOT, Encode, EndToEnd, Failed, output, paced
 from flop import flop_per_token
 
 MAX_TOKENS = 256
-DOCUMENT = ROOT / "docs/benchmarks.md"
+DOCUMENT = ROOT / "docs/reference/benchmarks.md"
 WORK = ROOT / "target/bench"
 
 

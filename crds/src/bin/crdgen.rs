@@ -1,12 +1,12 @@
-//! Writes the files that are generated from the types, each to its place below the repository's root.
+//! Writes the files that are generated from the types to their paths below the root of the repository: `crdgen ROOT`.
 //!
-//! `crdgen ROOT`; a test compares what is committed with what the types say.
+//! A test compares the committed files with the types.
 
 use std::{env, fs, path::PathBuf, process::ExitCode};
 
 fn main() -> ExitCode {
     let Some(root) = env::args_os().nth(1).map(PathBuf::from) else {
-        eprintln!("usage: crdgen ROOT");
+        eprintln!("usage: crdgen ROOT (the root of the repository)");
         return ExitCode::from(2);
     };
     for (path, text) in crds::generated::files() {

@@ -1,4 +1,4 @@
-//! What the operator gives to the runner.
+//! The configuration that the operator gives to the runner.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,19 +8,19 @@ use crate::{
     v1alpha1::{Dtype, FieldMapping, Format, FusionSpec, GateSpec, Pooling, Precision, Prompts, TogglesSpec},
 };
 
-/// What a runner executes: the identity of a run, with every place resolved to a path.
+/// The configuration of a runner: the identity fields of a run, with every location resolved to a path.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RunnerConfig {
-    /// [`CONTRACT_VERSION`].
+    /// [`CONTRACT_VERSION`](super::interface::CONTRACT_VERSION).
     pub version: u32,
     /// The run.
     pub run: RunRef,
-    /// The revision that is computed.
+    /// The revision to compute.
     pub revision: Revision,
-    /// What to embed.
+    /// The collections to embed.
     pub collections: Vec<CollectionConfig>,
-    /// The ensemble, in order.
+    /// The dense encoders (the ensemble), in order.
     pub dense: Vec<DenseConfig>,
     /// The sparse encoders, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -28,16 +28,16 @@ pub struct RunnerConfig {
     /// The cross-encoder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reranker: Option<RerankerConfig>,
-    /// How vectors and candidates become one.
+    /// The fusion of vectors and of candidates.
     #[serde(default, skip_serializing_if = "FusionSpec::is_unset")]
     pub fusion: FusionSpec,
     /// Queries, candidates and the quality gate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rerank: Option<RerankConfig>,
-    /// The switches that the spec sets; what it leaves open, the runner decides and records.
+    /// The toggles that the spec sets. The runner resolves and records the others.
     #[serde(default, skip_serializing_if = "TogglesSpec::is_unset")]
     pub toggles: TogglesSpec,
-    /// Where the results go.
+    /// The location of the results.
     pub output: Place,
 }
 
@@ -45,24 +45,24 @@ pub struct RunnerConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RunRef {
-    /// Its namespace; empty on one machine.
+    /// Its namespace; empty outside a cluster.
     pub namespace: String,
     /// Its name.
     pub name: String,
 }
 
-/// A place as the process sees it and as users name it.
+/// A location: the path for the process and the URI for the user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Place {
-    /// The absolute path for the process; empty where the process finds the place by the name.
+    /// The absolute path; empty for a hub model, which the runner fetches by its URI.
     pub path: String,
-    /// The name for users and messages, for example `pvc://vectors/handbook`.
+    /// The URI for users and messages, for example `pvc://vectors/handbook`.
     pub uri: String,
 }
 
 impl Place {
-    /// The user's name of something below this place.
+    /// The URI of `relative` below this location.
     pub fn uri_of(&self, relative: &str) -> String {
         format!("{}/{relative}", self.uri.trim_end_matches('/'))
     }
@@ -76,64 +76,64 @@ pub struct CollectionConfig {
     pub name: String,
     /// Its files.
     pub source: Place,
-    /// How they are read.
+    /// The format of its files.
     pub format: Format,
-    /// Which fields of a record hold what.
+    /// The record fields that hold the id, the text and the metadata.
     pub fields: FieldMapping,
 }
 
-/// A dense model to embed with.
+/// A dense model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DenseConfig {
-    /// Its name, and that of its vector column.
+    /// Its name, which is also the name of its vector column.
     pub name: String,
-    /// Its folder. The path of a model of a hub (`hf://repo@revision`) is empty: the runner fetches it.
+    /// Its folder. The path of a hub model (`hf://repo@revision`) is empty: the runner fetches it.
     pub source: Place,
-    /// Pooling, where the spec overrides the folder.
+    /// The pooling, if the spec overrides the model folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pooling: Option<Pooling>,
-    /// The longest sequence, where the spec overrides the folder.
+    /// The longest sequence in tokens, if the spec overrides the model folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<u32>,
-    /// Texts before a query or a document, where the spec overrides the folder.
+    /// The texts before queries and documents, if the spec overrides the model folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompts: Option<Prompts>,
-    /// The width that vectors are cut to.
+    /// The number of dimensions that vectors are truncated to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dimensions: Option<u32>,
-    /// The type of the arithmetic, where it is not F32.
+    /// The type of the arithmetic; `None` means the default of the device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dtype: Option<Dtype>,
-    /// The form in which the vectors are stored, where it is not F32.
+    /// The type of the stored vectors; `None` means F32.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precision: Option<Precision>,
-    /// The share of the model in the fused vector, relative to the others.
+    /// The weight of the model in the fused vector, relative to the other models.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub weight: f64,
-    /// Whether the run goes on without the model when it fails.
+    /// Whether the run continues without the model if the model cannot be used.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub optional: bool,
 }
 
-/// A sparse model to embed with.
+/// A sparse model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SparseConfig {
-    /// Its name, and the beginning of the names of its columns.
+    /// Its name, which is also the prefix of its column names.
     pub name: String,
-    /// Its folder; the path of a model of a hub is empty.
+    /// Its folder; the path of a hub model is empty.
     pub source: Place,
-    /// The longest sequence, where the spec overrides the folder.
+    /// The longest sequence in tokens, if the spec overrides the model folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<u32>,
     /// The number of terms kept per chunk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top_k: Option<u32>,
-    /// The weight above which a term is kept.
+    /// Terms with a weight above this are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threshold: Option<f64>,
-    /// Whether the run goes on without the model when it fails.
+    /// Whether the run continues without the model if the model cannot be used.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub optional: bool,
 }
@@ -144,12 +144,12 @@ pub struct SparseConfig {
 pub struct RerankerConfig {
     /// Its name.
     pub name: String,
-    /// Its folder; the path of a model of a hub is empty.
+    /// Its folder; the path of a hub model is empty.
     pub source: Place,
-    /// The longest pair, where the spec overrides the folder.
+    /// The longest pair in tokens, if the spec overrides the model folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<u32>,
-    /// Whether the run goes on without the model when it cannot be loaded.
+    /// Whether the run continues without the model if the model cannot be used.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub optional: bool,
 }
@@ -158,22 +158,22 @@ pub struct RerankerConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RerankConfig {
-    /// The file of the queries; without one, collections are probed with their own headings.
+    /// The file of the queries; `None` probes each collection with its own headings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queries: Option<Place>,
-    /// How many candidates per query the cross-encoder scores.
+    /// The number of candidates per query that the cross-encoder scores.
     pub candidates: u32,
-    /// How many candidates per query are kept.
+    /// The number of candidates per query that are kept.
     pub top_k: u32,
-    /// The quality below which readers stay on the previous revision.
+    /// The quality gate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gate: Option<GateSpec>,
 }
 
 impl RerankConfig {
-    /// How many candidates per query are scored where the spec does not say.
+    /// The default of [`candidates`](Self::candidates).
     pub const CANDIDATES: u32 = 100;
-    /// How many candidates per query are kept where the spec does not say.
+    /// The default of [`top_k`](Self::top_k).
     pub const TOP_K: u32 = 10;
 }
 
@@ -187,101 +187,25 @@ fn one() -> f64 {
     1.0
 }
 
-// A reference is what serde asks for; the weight of a model that names none is exactly 1.
+// serde passes a reference; the default weight is exactly 1.
 #[allow(clippy::trivially_copy_pass_by_ref, clippy::float_cmp)]
 fn is_one(weight: &f64) -> bool {
     *weight == 1.0
 }
 
 impl RunnerConfig {
-    /// The configuration as the bytes of its file.
+    /// The content of the configuration file.
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).expect("a configuration has string keys and finite numbers")
     }
 
-    /// The user's name of the run's summary.
+    /// The URI of the run's summary.
     pub fn run_summary_uri(&self) -> String {
         self.output.uri_of(&layout::run_summary(&self.revision))
     }
 
-    /// The user's name of a collection's summary.
+    /// The URI of a collection's summary.
     pub fn collection_summary_uri(&self, collection: &str) -> String {
         self.output.uri_of(&layout::collection_summary(&self.revision, collection))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::{
-        contract::CONTRACT_VERSION,
-        resolve::{self, PodVolumes},
-    };
-
-    #[test]
-    fn the_bytes_of_a_configuration_are_pinned() {
-        let spec = serde_json::from_value(json!({
-            "collections": [{"name": "handbook", "source": {"pvc": {"claimName": "chunks", "path": "handbook/"}}}],
-            "models": {"dense": [{"name": "bge", "source": "pvc://models/bge", "pooling": "Cls", "maxTokens": 128}]},
-            "output": {"pvc": {"claimName": "vectors", "path": "out"}}
-        }))
-        .expect("a spec");
-        let run = RunRef { namespace: "search".into(), name: "handbook".into() };
-        let config = resolve::resolve(run, &spec, &PodVolumes).expect("a configuration");
-        let compact = serde_json::to_string(&config).expect("JSON");
-        assert_eq!(
-            compact,
-            concat!(
-                r#"{"version":1,"run":{"namespace":"search","name":"handbook"},"revision":"REVISION","#,
-                r#""collections":[{"name":"handbook","source":{"path":"/embedrun/volumes/source-0/handbook","#,
-                r#""uri":"pvc://chunks/handbook"},"format":"Auto","fields":{"id":"id","text":"text","metadata":"metadata"}}],"#,
-                r#""dense":[{"name":"bge","source":{"path":"/embedrun/volumes/dense-0/bge","uri":"pvc://models/bge"},"#,
-                r#""pooling":"Cls","maxTokens":128}],"output":{"path":"/embedrun/volumes/output/out","uri":"pvc://vectors/out"}}"#
-            )
-            .replace("REVISION", config.revision.as_str())
-        );
-        assert_eq!(config.version, CONTRACT_VERSION);
-        assert_eq!(serde_json::from_str::<RunnerConfig>(&config.to_json()).expect("a configuration"), config);
-    }
-
-    #[test]
-    fn the_bytes_of_the_stages_after_the_dense_passes_are_pinned() {
-        let spec = serde_json::from_value(json!({
-            "collections": [{"name": "handbook", "source": {"hostPath": {"path": "/srv/handbook"}}}],
-            "models": {
-                "dense": [{"name": "bge", "source": "file:///m/bge", "weight": 0.5, "optional": true}],
-                "sparse": [{"name": "splade", "source": "pvc://models/splade", "topK": 64, "threshold": 0.5}],
-                "reranker": {"name": "ce", "source": "pvc://models/ce", "maxTokens": 256, "optional": true}
-            },
-            "toggles": {"rerank": true},
-            "fusion": {"method": "WeightedMean"},
-            "rerank": {
-                "queries": {"configMap": {"name": "queries", "key": "q.jsonl"}},
-                "topK": 5,
-                "gate": {"metric": "ndcg@10", "minimum": 0.35}
-            },
-            "output": {"hostPath": {"path": "/srv/vectors"}}
-        }))
-        .expect("a spec");
-        let run = RunRef { namespace: String::new(), name: "handbook".into() };
-        let config = resolve::resolve(run, &spec, &PodVolumes).expect("a configuration");
-        let compact = serde_json::to_string(&config).expect("JSON");
-        let (_, stages) = compact.split_once(r#""dense":"#).expect("the models");
-        assert_eq!(
-            stages,
-            concat!(
-                r#"[{"name":"bge","source":{"path":"/m/bge","uri":"file:///m/bge"},"weight":0.5,"optional":true}],"#,
-                r#""sparse":[{"name":"splade","source":{"path":"/embedrun/volumes/sparse-0/splade","#,
-                r#""uri":"pvc://models/splade"},"topK":64,"threshold":0.5}],"#,
-                r#""reranker":{"name":"ce","source":{"path":"/embedrun/volumes/reranker/ce","uri":"pvc://models/ce"},"#,
-                r#""maxTokens":256,"optional":true},"fusion":{"method":"WeightedMean"},"#,
-                r#""rerank":{"queries":{"path":"/embedrun/volumes/queries/q.jsonl","uri":"configmap://queries/q.jsonl"},"#,
-                r#""candidates":100,"topK":5,"gate":{"metric":"ndcg@10","minimum":0.35}},"toggles":{"rerank":true},"#,
-                r#""output":{"path":"/embedrun/volumes/output","uri":"file:///srv/vectors"}}"#
-            )
-        );
-        assert_eq!(serde_json::from_str::<RunnerConfig>(&config.to_json()).expect("a configuration"), config);
     }
 }

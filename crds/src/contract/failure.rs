@@ -1,35 +1,35 @@
-//! The failure vocabulary: a reason, its exit code, and where it happened.
+//! Failures of a stage: the reason, the exit code, the stage and the shard.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::Stage;
+use super::stage::Stage;
 
 /// The exit codes of the runner, wired to the Jobs' `podFailurePolicy`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ExitCode {
-    /// Done.
+    /// The stage succeeded.
     Done = 0,
-    /// The configuration is wrong: trying again cannot help any shard.
+    /// The configuration is wrong: a retry cannot help any shard.
     BadConfiguration = 2,
-    /// The input of this shard is wrong: trying this shard again cannot help.
+    /// The input of this shard is wrong: a retry of this shard cannot help.
     BadInput = 3,
     /// Out of memory even at the smallest batch.
     OutOfMemory = 4,
-    /// It may pass: try again.
+    /// A transient failure: a retry may succeed.
     Transient = 75,
 }
 
 impl ExitCode {
-    /// The number that the process exits with.
+    /// The exit code of the process.
     pub fn code(self) -> u8 {
         self as u8
     }
 }
 
-/// Why a stage failed. The name is the reason in the condition, the event and the history.
+/// Why a stage failed. The name of the variant is the reason in the condition, the event and the history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FailureReason {
     /// The configuration cannot be read or contradicts itself.
@@ -38,50 +38,50 @@ pub enum FailureReason {
     SourceNotFound,
     /// A collection has no chunks.
     EmptyCollection,
-    /// A source file is not of its format.
+    /// A source file does not have its format.
     InvalidFile,
     /// A record lacks its text, or a field has the wrong type.
     InvalidRecord,
     /// Two chunks of a collection have the same id.
     DuplicateId,
-    /// The source is not what was planned.
+    /// The source changed after it was planned.
     SourceChanged,
-    /// A model folder is missing, or a hub has no such model or revision.
+    /// A model folder does not exist, or a hub has no such model or revision.
     ModelNotFound,
-    /// A hub does not give the model to who asks.
+    /// A hub denies access to the model.
     ModelAccessDenied,
-    /// A hub cannot be reached, is busy, or stops in the middle.
+    /// A hub cannot be reached, is busy, or aborts a download.
     HubUnavailable,
     /// A model folder cannot be used.
     InvalidModel,
-    /// A model gave a vector that is not finite.
+    /// A model computed a vector that is not finite.
     InvalidVector,
-    /// The accelerator that was asked for cannot be used.
+    /// A requested accelerator cannot be used.
     DeviceUnavailable,
-    /// Another runner held the accelerator for too long, or it was too full to be opened.
+    /// Another runner held the accelerator for too long, or its memory was too full to open it.
     DeviceBusy,
-    /// The accelerator failed or vanished when it was opened or used.
+    /// The accelerator failed or disappeared while it was opened or used.
     DeviceLost,
     /// Out of memory even at the smallest batch.
     OutOfMemory,
-    /// The output cannot be written with the rights that the process has.
+    /// The process has no permission to write the output.
     OutputNotWritable,
     /// The output has no space left.
     StorageFull,
-    /// The output store failed in another way.
+    /// The output store failed for another reason.
     StoreUnavailable,
     /// Not every shard is committed.
     ShardsMissing,
-    /// The retrieval quality is below what the gate asks for.
+    /// The retrieval quality fails the gate.
     QualityGate,
-    /// The process was told to stop.
+    /// The process was interrupted by a signal.
     Interrupted,
     /// A defect of the runner.
     Internal,
 }
 
 impl FailureReason {
-    /// The exit code of a failure, the only place that maps one to the other.
+    /// The exit code of this reason. The only mapping between the two.
     pub fn exit_code(self) -> ExitCode {
         match self {
             Self::InvalidConfiguration
@@ -117,17 +117,17 @@ impl fmt::Display for FailureReason {
     }
 }
 
-/// Why a stage failed, and where.
+/// A failure of a stage.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Failure {
     /// The stage.
     pub stage: Stage,
-    /// The class of the failure.
+    /// Why the stage failed.
     pub reason: FailureReason,
-    /// One sentence that names the file, line, field, model or object and what to do.
+    /// One sentence that names the file, line, field, model or object, and what to do.
     pub message: String,
-    /// The shard, in the embed stage.
+    /// The shard; embed stage only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shard: Option<u32>,
 }

@@ -1,72 +1,73 @@
-//! How well the judged chunks of queries were found, what the gate said of it, and a few queries to look at.
+//! The retrieval quality, the result of the quality gate, and example queries.
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How well the judged chunks of the queries were found.
+/// The retrieval quality: how well each list finds the relevant chunks of the queries.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Quality {
     /// Queries with at least one relevant chunk in the collection.
     pub judged_queries: u64,
-    /// Relevant ids that the collection does not have.
+    /// Relevant ids that are not chunks of the collection; they count as not found.
     pub unknown_relevant: u64,
-    /// One entry per list, in the order in which they were made.
+    /// One entry per list of candidates, in the order of the pipeline.
     pub lists: Vec<ListQuality>,
 }
 
-/// The quality of one list of candidates, the means over the judged queries.
+/// The quality of one list of candidates: means over the judged queries.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ListQuality {
-    /// `dense`, `sparse`, `fused` (the fused vector), `candidates` (of all retrievers together) or `reranked`.
+    /// The list: `dense`, `sparse`, `fused` (by the fused vector), `candidates` (merged from all retrievers) or
+    /// `reranked`.
     pub stage: String,
-    /// The model, where the list is that of one.
+    /// The model; absent if the list is not of a single model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// `ndcg@k`, `recall@k` and `mrr`.
+    /// The values of `ndcg@k`, `recall@k` and `mrr`, 0 to 1.
     pub metrics: BTreeMap<String, f64>,
 }
 
-/// A query with what was found.
+/// A query and its best chunks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Example {
-    /// The query.
+    /// The text of the query.
     pub query: String,
-    /// The best chunks, the best first.
+    /// The best chunks, best first.
     pub found: Vec<ExampleHit>,
 }
 
-/// A chunk that was found.
+/// One of the best chunks of a query.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ExampleHit {
     /// Its id.
     pub id: String,
     /// The beginning of its text.
     pub text: String,
-    /// Its score in the last list that was made.
+    /// Its score: of the cross-encoder, or of the retriever if nothing was reranked.
     pub score: f64,
-    /// Its rank before the rerank, from 1; absent where there was none.
+    /// Its rank before reranking, from 1; absent if nothing was reranked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rank_before: Option<u32>,
 }
 
-/// What the gate said.
+/// The result of the quality gate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GateOutcome {
-    /// The metric.
+    /// The name of the metric.
     pub metric: String,
     /// Its value in this revision.
     pub value: f64,
     /// The lowest acceptable value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub minimum: Option<f64>,
-    /// The largest acceptable drop.
+    /// The largest acceptable drop below the previous value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maximum_drop: Option<f64>,
-    /// The value of the revision that readers use.
+    /// The value of the revision that readers use now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<f64>,
-    /// Whether readers move on to this revision.
+    /// Whether the gate passed, so that readers get this revision.
     pub passed: bool,
 }

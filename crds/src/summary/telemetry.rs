@@ -8,46 +8,46 @@ use serde::{Deserialize, Serialize};
 /// Spans, metrics and events of the run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Telemetry {
-    /// Time per span name.
+    /// The time per span name.
     pub spans: Vec<SpanSummary>,
-    /// Final values of the metrics.
+    /// The final values of the metrics, by name.
     pub metrics: BTreeMap<String, f64>,
-    /// What was done about pressure on memory; the first of them, where there are very many.
+    /// The mitigations of memory pressure; only the first ones if there are very many.
     pub mitigation_events: Vec<MitigationEvent>,
-    /// Which model held the device, from when to when, and with how much memory.
+    /// The leases of the device: which model held it, when, and with how much memory.
     pub lease_events: Vec<LeaseEvent>,
-    /// How fast the passes were over time; only in the summary of a collection.
+    /// The throughput of the passes over time; only in the summary of a collection.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub samples: Vec<Sample>,
 }
 
-/// A model that held the device for a pass.
+/// The lease of the device by one model for one pass.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LeaseEvent {
-    /// The shard; none in the finalize stage.
+    /// The shard; absent in the finalize stage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shard: Option<u32>,
-    /// `dense`, `sparse` or `rerank`.
+    /// The stage: `dense`, `sparse` or `rerank`.
     pub stage: String,
-    /// The model.
+    /// The name of the model.
     pub model: String,
     /// The device: `cpu`, or `cuda:0` and so on.
     pub device: String,
-    /// When it was taken, RFC 3339, UTC.
+    /// The time at which the lease was acquired, RFC 3339, UTC.
     pub acquired_at: String,
-    /// When it was given back.
+    /// The time at which the lease was released, RFC 3339, UTC.
     pub released_at: String,
-    /// Memory in use before the model was loaded, in bytes.
+    /// The memory in use before the model was loaded, in bytes.
     pub bytes_before: u64,
-    /// The largest memory in use.
+    /// The peak memory in use during the lease, in bytes.
     pub bytes_peak: u64,
-    /// Memory in use after the model was gone.
+    /// The memory in use after the model was released, in bytes.
     pub bytes_after: u64,
-    /// The ceiling, in bytes; none where memory is no matter.
+    /// The memory ceiling in bytes; absent if memory is not limited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ceiling_bytes: Option<u64>,
-    /// What the figures are of: `process` (the resident set of the runner), `nvml` or `driver` (all that is in use on
-    /// the device, as its management library or its driver reports it).
+    /// The source of the memory figures: `process` (the resident set of the runner), `nvml` (the memory in use on the
+    /// device by its management library) or `driver` (the same by its driver).
     #[serde(default = "process")]
     pub memory_source: String,
 }
@@ -56,68 +56,68 @@ fn process() -> String {
     "process".to_owned()
 }
 
-/// Something that was done about pressure on memory.
+/// A mitigation of memory pressure.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MitigationEvent {
-    /// The shard; none in the finalize stage.
+    /// The shard; absent in the finalize stage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shard: Option<u32>,
-    /// `dense`, `sparse` or `rerank`.
+    /// The stage: `dense`, `sparse` or `rerank`.
     pub stage: String,
-    /// The model.
+    /// The name of the model.
     pub model: String,
-    /// What was done.
+    /// The kind of mitigation.
     pub kind: MitigationKind,
-    /// When, RFC 3339, UTC.
+    /// The time of the mitigation, RFC 3339, UTC.
     pub at: String,
-    /// Tokens of a batch before.
+    /// The token budget of a batch before, in tokens.
     pub tokens_before: u64,
-    /// Tokens of a batch after.
+    /// The token budget of a batch after, in tokens.
     pub tokens_after: u64,
-    /// Memory in use, in bytes.
+    /// The memory in use, in bytes.
     pub used_bytes: u64,
-    /// The ceiling, in bytes.
+    /// The memory ceiling, in bytes.
     pub ceiling_bytes: u64,
 }
 
-/// What was done about pressure on memory.
+/// The kind of a mitigation of memory pressure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum MitigationKind {
-    /// Batches were made smaller before memory ran out.
+    /// Batches became smaller before memory ran out.
     Shrink,
-    /// A batch for which memory ran out was computed in halves.
+    /// A batch ran out of memory and was computed in halves.
     Split,
-    /// Batches were made larger again.
+    /// Batches became larger again.
     Recover,
 }
 
-/// What a pass did in a while.
+/// The throughput of a pass in one interval.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Sample {
-    /// The shard; none in the finalize stage.
+    /// The shard; absent in the finalize stage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shard: Option<u32>,
-    /// `dense`, `sparse` or `rerank`.
+    /// The stage: `dense`, `sparse` or `rerank`.
     pub stage: String,
-    /// The model.
+    /// The name of the model.
     pub model: String,
-    /// The end of the while, RFC 3339, UTC.
+    /// The end of the interval, RFC 3339, UTC.
     pub at: String,
-    /// How long it was, in milliseconds.
+    /// The length of the interval, in milliseconds.
     pub millis: u64,
-    /// Tokens computed in it.
+    /// The tokens computed in the interval.
     pub tokens: u64,
-    /// Memory in use at its end, in bytes.
+    /// The memory in use at the end of the interval, in bytes.
     pub used_bytes: u64,
 }
 
-/// Time per span name.
+/// The spans with one name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SpanSummary {
     /// The name: `rag.plan`, `rag.dense`, `rag.export`, …
     pub name: String,
-    /// How many spans.
+    /// The number of spans.
     pub count: u64,
-    /// Their time, in seconds.
+    /// Their total time, in seconds.
     pub seconds: f64,
 }

@@ -1,30 +1,30 @@
-//! The condition types of an `EmbeddingRun` and the reasons that the operator itself gives. Reasons that come
-//! from a stage are [`crate::contract::FailureReason`]s.
+//! The condition types of an `EmbeddingRun`, and the reasons that the operator itself sets. A reason that comes from a
+//! stage is a [`crate::contract::FailureReason`].
 
 use std::fmt;
 
 /// A condition of an `EmbeddingRun`; each carries `observedGeneration`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ConditionType {
-    /// The spec can be acted on.
+    /// The spec is valid and every field of it is implemented.
     Accepted,
-    /// The Jobs may use the cluster's resources (a queue may hold them back).
+    /// The Jobs may use the cluster's resources; `False` while a queue holds them back.
     Admitted,
     /// The run is suspended.
     Suspended,
     /// The revision of the spec is complete.
     Complete,
-    /// The revision of the spec has failed.
+    /// The revision of the spec failed.
     Failed,
-    /// Complete, but a stage did less than was asked.
+    /// The revision is complete, but a stage fell back.
     Degraded,
-    /// The result of the finished revision is in this status.
+    /// The status holds the result of the finished revision.
     ResultRecorded,
-    /// kstatus: the resource is what its spec asks for.
+    /// kstatus: the resource matches its spec.
     Ready,
-    /// kstatus: work is under way.
+    /// kstatus: work is in progress.
     Reconciling,
-    /// kstatus: work cannot go on without a change from outside.
+    /// kstatus: no progress without a change from outside.
     Stalled,
 }
 
@@ -34,25 +34,25 @@ impl fmt::Display for ConditionType {
     }
 }
 
-/// Reasons that the operator gives in conditions and events.
+/// Reasons that the operator sets in conditions and events.
 pub mod reason {
-    /// The spec can be acted on.
+    /// The spec is valid and every field of it is implemented.
     pub const ACCEPTED: &str = "Accepted";
-    /// A field is part of the API but not acted on yet.
+    /// The spec sets a field of the API that is not implemented yet.
     pub const NOT_IMPLEMENTED: &str = "NotImplemented";
-    /// The spec contradicts itself in a way that the schema cannot see.
+    /// The spec has an error that the schema cannot detect.
     pub const INVALID_SPEC: &str = "InvalidSpec";
-    /// Something that the run mounts does not exist yet.
+    /// A claim, a ConfigMap or a key of one that the run mounts does not exist.
     pub const VOLUME_NOT_FOUND: &str = "VolumeNotFound";
-    /// The namespace refuses the pods (quota, Pod Security, admission).
+    /// The API server rejects the pods (quota, Pod Security, admission).
     pub const REFUSED: &str = "Refused";
-    /// An object of another owner has the name of a child.
+    /// A Job of another owner has the name of a child.
     pub const NAME_CONFLICT: &str = "NameConflict";
-    /// The plan Job is at work.
+    /// The plan Job is active.
     pub const PLANNING: &str = "Planning";
-    /// The embed Job is at work.
+    /// The embed Job is active.
     pub const EMBEDDING: &str = "Embedding";
-    /// The finalize Job is at work.
+    /// The finalize Job is active.
     pub const FINALIZING: &str = "Finalizing";
     /// The revision is complete.
     pub const SUCCEEDED: &str = "Succeeded";
@@ -60,26 +60,26 @@ pub mod reason {
     pub const ALREADY_UP_TO_DATE: &str = "AlreadyUpToDate";
     /// The run is suspended.
     pub const SUSPENDED: &str = "Suspended";
-    /// The run goes on after a suspension.
+    /// The run continues after a suspension.
     pub const RESUMED: &str = "Resumed";
     /// The run is not suspended.
     pub const NOT_SUSPENDED: &str = "NotSuspended";
     /// No queue holds the Jobs back.
     pub const NO_QUEUE: &str = "NoQueue";
-    /// A shard failed more often than allowed.
+    /// A shard failed more often than `backoffLimitPerIndex` allows.
     pub const SHARD_FAILED: &str = "ShardFailed";
     /// A Job ran longer than `activeDeadlineSeconds`.
     pub const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
     /// No pod of a Job started within `startDeadlineSeconds`.
     pub const START_DEADLINE_EXCEEDED: &str = "StartDeadlineExceeded";
-    /// A Job failed without a word from its pods.
+    /// A Job failed and its pods left no readable result.
     pub const JOB_FAILED: &str = "JobFailed";
-    /// A new revision took the place of one that still ran.
+    /// A new revision replaced one that was still running.
     pub const REPLACED: &str = "Replaced";
-    /// A stage did less than was asked.
+    /// A stage fell back.
     pub const FELL_BACK: &str = "FellBack";
-    /// Every stage did what was asked.
+    /// Every requested stage did its full work.
     pub const NO_FALLBACK: &str = "NoFallback";
-    /// The work is not finished.
+    /// The revision is not finished.
     pub const IN_PROGRESS: &str = "InProgress";
 }

@@ -5,14 +5,18 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CollectionSpec, EmbeddingRunStatus, ExecutionSpec, FusionSpec, GpuSpec, ModelCacheSpec, ModelsSpec, OutputSpec,
-    QueueSpec, RerankSpec, TogglesSpec,
+    collection::CollectionSpec,
+    execution::{ExecutionSpec, GpuSpec, ModelCacheSpec, QueueSpec},
+    model::ModelsSpec,
+    output::OutputSpec,
+    pipeline::{FusionSpec, RerankSpec, TogglesSpec},
+    status::EmbeddingRunStatus,
 };
 
 /// Turns collections of text into search-ready vectors.
 ///
-/// Every field belongs to one class. *Identity* fields determine the output: a change is a new revision, and
-/// the work is done again. *Execution* fields apply to Jobs not yet started. *Lifecycle* fields apply in place.
+/// Every field belongs to one class. *Identity* fields determine the output: a change starts a new revision.
+/// *Execution* fields apply to Jobs not yet started. *Lifecycle* fields apply in place.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[kube(
     group = "embedrun.dev",
@@ -38,104 +42,108 @@ use super::{
         json_path = ".status.conditions[?(@.type==\"Ready\")].message",
         priority = "1"
     ),
-    validation = Rule::new("size(self.metadata.name) <= 40").message("metadata.name must have at most 40 characters: the names of the Jobs are made from it"),
+    validation = Rule::new("size(self.metadata.name) <= 40").message("metadata.name must have at most 40 characters: the names of the Jobs are derived from it"),
     validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')").message("metadata.name must be a DNS label: lower-case letters, digits and '-'")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!(has(self.toggles) && has(self.toggles.rerank) && self.toggles.rerank) || has(self.models.reranker)").message("toggles.rerank is true but models.reranker is not given").field_path(".toggles.rerank"))]
 #[x_kube(validation = Rule::new("!(has(self.toggles) && has(self.toggles.sparse) && self.toggles.sparse) || (has(self.models.sparse) && size(self.models.sparse) > 0)").message("toggles.sparse is true but models.sparse is empty").field_path(".toggles.sparse"))]
 pub struct EmbeddingRunSpec {
-    /// Identity. What to embed: at least one collection.
+    /// Identity. The collections of text to embed; at least one.
     #[schemars(length(min = 1, max = 64))]
     #[x_kube(validation = Rule::new("self.all(a, self.exists_one(b, b.name == a.name))").message("collection names must be unique"))]
     pub collections: Vec<CollectionSpec>,
-    /// Identity. The encoders and the reranker.
+    /// Identity. The dense encoders, the sparse encoders and the reranker.
     pub models: ModelsSpec,
-    /// Identity. Switches for the stages; a stage without a toggle runs when its model is given.
+    /// Identity. Switches for stages. A stage without a switch runs if its model is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub toggles: Option<TogglesSpec>,
-    /// Identity. How the vectors of the ensemble and the candidates of the retrievers become one.
+    /// Identity. The fusion of the dense vectors, and of the candidates of dense and sparse retrieval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fusion: Option<FusionSpec>,
-    /// Identity. Queries, candidates and the quality gate.
+    /// Identity. The queries, the number of candidates and the quality gate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rerank: Option<RerankSpec>,
-    /// Execution. The accelerator of the embed pods.
+    /// Execution. The accelerators of the pods that run a model.
     #[serde(default)]
     pub gpu: GpuSpec,
     /// Execution. Parallelism, retries and deadlines.
     #[serde(default)]
     pub execution: ExecutionSpec,
-    /// Identity. Where the results go, and in which formats. The place itself cannot change.
+    /// Identity. The location and the formats of the results. The location is immutable.
     pub output: OutputSpec,
-    /// Execution. A volume that keeps models fetched from a hub.
+    /// Execution. A volume that keeps models fetched from a hub. Not implemented yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_cache: Option<ModelCacheSpec>,
-    /// Execution. The Kueue queue that admits the Jobs.
+    /// Execution. The Kueue queue that admits the Jobs. Not implemented yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<QueueSpec>,
-    /// Identity. `Full` embeds every chunk; `Incremental` reuses vectors of unchanged chunks from the last revision.
+    /// Identity. `Full` (the default) embeds every chunk. `Incremental` (not implemented yet) reuses the vectors of
+    /// unchanged chunks.
     #[serde(default)]
     pub processing: Processing,
-    /// Execution. What a new revision does to one that still runs: `Replace` stops it, `Finish` waits for it.
+    /// Execution. A new revision stops one that is still running (`Replace`, the default) or waits for it (`Finish`,
+    /// not implemented yet).
     #[serde(default)]
     pub update_policy: UpdatePolicy,
-    /// Identity. Names the state of the sources; change it when their content has changed.
+    /// Identity. A name for the state of the sources. Change it when their content changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub source_revision: Option<String>,
-    /// Identity. Change it to do the same work again.
+    /// Identity. Any text. Change it to compute everything again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub rerun_token: Option<String>,
-    /// Lifecycle. Stops the Jobs, keeps what is committed; set it back to go on.
+    /// Lifecycle. True stops the pods and keeps committed shards; false resumes. Default false.
     #[serde(default)]
     pub suspend: bool,
-    /// Lifecycle. Seconds after which the Jobs of a finished run are deleted, counted from its end.
+    /// Lifecycle. The time in seconds after which finished Jobs are deleted, once their result is in the status.
+    /// Default: they are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub ttl_seconds_after_finished: Option<i32>,
-    /// Lifecycle. How many finished revisions the status remembers.
+    /// Lifecycle. The number of finished revisions in `status.history`. Default 5.
     #[serde(default = "default_history_limit")]
     #[schemars(range(min = 0, max = 50))]
     pub history_limit: u32,
-    /// Lifecycle. What happens to the output when the run is deleted.
+    /// Lifecycle. When the run is deleted, the output is kept (`Retain`, the default) or deleted (`DeleteOutputs`, not
+    /// implemented yet).
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
-    /// Execution. A `PodTemplateSpec` merged strategically over the generated one, containers by name
-    /// (the runner's container is `runner`).
+    /// Execution. A `PodTemplateSpec` merged over the generated one, lists of named elements by name. The container of
+    /// the runner is `runner`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schemaless")]
     pub template: Option<serde_json::Value>,
 }
 
-/// Whether vectors of unchanged chunks are taken over from the previous revision.
+/// Whether vectors of unchanged chunks are reused from the previous revision.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum Processing {
     /// Every chunk is embedded.
     #[default]
     Full,
-    /// Vectors of unchanged chunks are taken over.
+    /// Vectors of unchanged chunks are reused. Not implemented yet.
     Incremental,
 }
 
-/// What a new revision does to one that still runs.
+/// What a new revision does to one that is still running.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum UpdatePolicy {
     /// The running revision is stopped.
     #[default]
     Replace,
-    /// The running revision ends first.
+    /// The running revision ends first. Not implemented yet.
     Finish,
 }
 
-/// What happens to the output when the run is deleted.
+/// The output when the run is deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum DeletionPolicy {
-    /// The output stays.
+    /// The output is kept.
     #[default]
     Retain,
-    /// The output is deleted with the run.
+    /// The output is deleted with the run. Not implemented yet.
     DeleteOutputs,
 }
 
@@ -149,15 +157,12 @@ fn schemaless(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path};
-
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::validation;
 
-    /// What the rules of the schema say about a run that has `value` at `pointer` of its spec.
-    fn broken(pointer: &str, value: Value) -> Vec<String> {
+    /// The messages of the CEL rules that a run with `value` at `pointer` of its spec violates.
+    fn violations(pointer: &str, value: Value) -> Vec<String> {
         let mut spec = json!({
             "collections": [{"name": "docs", "source": {"pvc": {"claimName": "docs"}}}],
             "models": {"dense": [{"name": "minilm", "source": "pvc://models/minilm"}]},
@@ -186,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_contradicts_itself_is_refused_with_what_to_do() {
+    fn a_contradiction_is_rejected_with_what_to_do() {
         let cases = [
             ("/toggles", json!({"rerank": true}), "models.reranker is not given"),
             ("/toggles", json!({"sparse": true}), "models.sparse is empty"),
@@ -200,33 +205,13 @@ mod tests {
             ("/rerank", json!({"queries": queries(), "gate": {"metric": "mrr"}}), "give minimum or maximumDrop"),
         ];
         for (pointer, value, expected) in cases {
-            let broken = broken(pointer, value.clone());
-            assert!(broken.iter().any(|message| message.contains(expected)), "{value}: {broken:?}");
+            let violations = violations(pointer, value.clone());
+            assert!(violations.iter().any(|message| message.contains(expected)), "{value}: {violations:?}");
         }
     }
 
     #[test]
-    fn the_examples_break_no_rule_and_ask_for_nothing_that_is_missing() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples");
-        let mut runs = 0;
-        for entry in fs::read_dir(folder).expect("the examples") {
-            let path = entry.expect("an example").path();
-            let name = path.display().to_string();
-            let text = fs::read_to_string(&path).expect(&name);
-            let object: Value = serde_yaml_ng::from_str(&text).expect(&name);
-            if object["kind"] != "EmbeddingRun" {
-                continue;
-            }
-            let run: EmbeddingRun = serde_json::from_value(object).expect(&name);
-            assert!(run.validate_cel().is_ok(), "{name}: {:?}", run.validate_cel());
-            assert_eq!(validation::not_implemented(&run.spec), Vec::<String>::new(), "{name}");
-            runs += 1;
-        }
-        assert!(runs >= 11, "only {runs} examples");
-    }
-
-    #[test]
-    fn what_fits_together_breaks_no_rule() {
+    fn a_consistent_spec_violates_no_rule() {
         let cases = [
             ("/toggles", json!({"rerank": false, "sparse": false})),
             ("/models", models("m", &["s", "t"])),
@@ -235,7 +220,7 @@ mod tests {
             ("/rerank", json!({"queries": queries(), "gate": {"metric": "ndcg@10", "maximumDrop": 0.02}})),
         ];
         for (pointer, value) in cases {
-            assert_eq!(broken(pointer, value.clone()), Vec::<String>::new(), "{value}");
+            assert_eq!(violations(pointer, value.clone()), Vec::<String>::new(), "{value}");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Carries out a decision on the children: makes them once, pauses, deletes, lets them expire.
+//! Applies a decision to the children: creates them once, suspends, resumes, deletes, lets them expire.
 //!
-//! Returns [`Applied`], which can be had nowhere else: a status that speaks of a child can only be recorded
-//! after the child was really written.
+//! Only [`apply`] can construct [`Applied`], which `record` requires: a status never reports a child that was not
+//! written.
 
 use k8s_openapi::api::{batch::v1::Job, core::v1::ConfigMap};
 use kube::{
@@ -11,14 +11,18 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
-use super::{build::Children, decide::Decision};
-use crate::error::{Error, Tried};
+use super::{build::Children, decision::Decision};
+use crate::error::{Error, WithAction};
 
-/// Proof that the children of a decision were written.
+/// The proof that the children of a decision were written.
 #[derive(Debug)]
 pub struct Applied(());
 
-/// Carries out `decision` in `namespace`; `children` are those that [`super::build`] made for it.
+/// Applies `decision` in `namespace`; `children` are the objects that [`super::build`] built for it.
+///
+/// # Errors
+///
+/// [`Error::Api`] if a request fails, or if an object of another owner has the name of a child.
 pub async fn apply(
     client: &Client,
     namespace: &str,
@@ -33,13 +37,13 @@ pub async fn apply(
                 create_once(&jobs, &children.job).await?;
             }
         }
-        Decision::Retire(names) | Decision::Redo(_, names) => delete(&jobs, names).await?,
-        Decision::Suspend(names) => suspend(&jobs, names, true).await?,
-        Decision::Resume(names) => suspend(&jobs, names, false).await?,
+        Decision::Retire(names) | Decision::Redo(_, names) => delete(&jobs, namespace, names).await?,
+        Decision::Suspend(names) => set_suspend(&jobs, namespace, names, true).await?,
+        Decision::Resume(names) => set_suspend(&jobs, namespace, names, false).await?,
         Decision::Keep(leftovers) => {
-            delete(&jobs, &leftovers.delete).await?;
+            delete(&jobs, namespace, &leftovers.delete).await?;
             for (name, ttl) in &leftovers.expire {
-                patch(&jobs, name, json!({"spec": {"ttlSecondsAfterFinished": ttl}})).await?;
+                patch(&jobs, namespace, name, json!({"spec": {"ttlSecondsAfterFinished": ttl}})).await?;
             }
         }
         Decision::Reject(_) | Decision::Wait(_) | Decision::Track(_) | Decision::Succeed(..) | Decision::Fail(_) => {}
@@ -47,48 +51,49 @@ pub async fn apply(
     Ok(Applied(()))
 }
 
-/// Creates an object; one that exists already is left as it is, if it has the same owner.
+/// Creates an object. An existing object with the same owner and labels is left as it is.
 async fn create_once<K>(api: &Api<K>, object: &K) -> Result<(), Error>
 where
     K: kube::Resource<DynamicType = ()> + Clone + Serialize + DeserializeOwned + std::fmt::Debug,
 {
     let name = object.name_any();
-    let what = || format!("create {} {}/{name}", K::kind(&()), object.namespace().unwrap_or_default());
+    let action = || format!("create {} {}/{name}", K::kind(&()), object.namespace().unwrap_or_default());
     match api.create(&PostParams::default(), object).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.is_already_exists() => {
-            let existing = api.get_metadata(&name).await.tried(what)?;
-            let same_owner = existing.metadata.owner_references == object.meta().owner_references
+            let existing = api.get_metadata(&name).await.with_action(action)?;
+            let is_ours = existing.metadata.owner_references == object.meta().owner_references
                 && existing.metadata.labels == object.meta().labels;
-            if same_owner { Ok(()) } else { Err(kube::Error::Api(status)).tried(what) }
+            if is_ours { Ok(()) } else { Err(kube::Error::Api(status)).with_action(action) }
         }
-        Err(error) => Err(error).tried(what),
+        Err(error) => Err(error).with_action(action),
     }
 }
 
-/// Deletes Jobs and, before they vanish, their pods: what takes their place starts when nothing writes any more.
-async fn delete(jobs: &Api<Job>, names: &[String]) -> Result<(), Error> {
+/// Deletes Jobs in the foreground: they exist until their pods are deleted, so that their successors start when no pod
+/// writes any more.
+async fn delete(jobs: &Api<Job>, namespace: &str, names: &[String]) -> Result<(), Error> {
     for name in names {
         match jobs.delete(name, &DeleteParams::foreground()).await {
             Ok(_) => {}
             Err(kube::Error::Api(status)) if status.is_not_found() => {}
-            Err(error) => return Err(error).tried(|| format!("delete Job {name}")),
+            Err(error) => return Err(error).with_action(|| format!("delete Job {namespace}/{name}")),
         }
     }
     Ok(())
 }
 
-async fn suspend(jobs: &Api<Job>, names: &[String], suspend: bool) -> Result<(), Error> {
+async fn set_suspend(jobs: &Api<Job>, namespace: &str, names: &[String], suspend: bool) -> Result<(), Error> {
     for name in names {
-        patch(jobs, name, json!({"spec": {"suspend": suspend}})).await?;
+        patch(jobs, namespace, name, json!({"spec": {"suspend": suspend}})).await?;
     }
     Ok(())
 }
 
-async fn patch(jobs: &Api<Job>, name: &str, change: serde_json::Value) -> Result<(), Error> {
+async fn patch(jobs: &Api<Job>, namespace: &str, name: &str, change: serde_json::Value) -> Result<(), Error> {
     match jobs.patch(name, &PatchParams::default(), &Patch::Merge(change)).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-        Err(error) => Err(error).tried(|| format!("patch Job {name}")),
+        Err(error) => Err(error).with_action(|| format!("patch Job {namespace}/{name}")),
     }
 }

@@ -1,10 +1,10 @@
-//! What to do next, as a pure function of the spec, the status, the world and the time.
+//! The next step of a run, as a pure function of the spec, the status, the world and the time.
 //!
-//! Level, never edge: the same inputs give the same decision, whatever happened before. One decision is one
+//! Decisions are level-triggered: the same inputs give the same decision, whatever happened before. One decision is one
 //! step; the next reconciliation takes the next one.
 
 use crds::{
-    contract::{ExitCode, Failure, FinalizeResult, PlanResult, Stage, StageOutcome},
+    contract::{PlanResult, Stage, StageOutcome},
     identity::Revision,
     resolve,
     v1alpha1::{EmbeddingRun, reason},
@@ -14,89 +14,15 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::{
     build,
+    decision::{Blocked, Decision, Leftovers, RunFailure, Step, Success},
+    job_failure,
     world::{JobPhase, JobResult, JobState, World},
 };
-
-/// The next step of a run.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Decision {
-    /// The spec cannot be acted on.
-    Reject(Blocked),
-    /// Something outside has to change first.
-    Wait(Blocked),
-    /// Jobs of other revisions have to go first.
-    Retire(Vec<String>),
-    /// The Jobs are told to pause; they may be none.
-    Suspend(Vec<String>),
-    /// The Jobs are told to go on.
-    Resume(Vec<String>),
-    /// A Job is made.
-    Create(Step),
-    /// A finished Job left no readable result; it is deleted, and made again next time.
-    Redo(Stage, Vec<String>),
-    /// A Job is at work.
-    Track(Stage),
-    /// The revision is complete.
-    Succeed(Box<FinalizeResult>, Success),
-    /// The revision has failed.
-    Fail(RunFailure),
-    /// The revision had ended before; only its leftovers are looked after.
-    Keep(Leftovers),
-}
-
-/// A Job to make.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Step {
-    /// Its stage.
-    pub stage: Stage,
-    /// Its completions: the number of shards in the embed stage, else 1.
-    pub completions: u32,
-    /// Chunks in the plan, once there is one.
-    pub chunks: u64,
-}
-
-/// Why a run does not go on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Blocked {
-    /// The reason of the condition.
-    pub reason: &'static str,
-    /// One sentence for people.
-    pub message: String,
-}
-
-/// How a revision came to be complete.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Success {
-    /// This run computed it.
-    Computed,
-    /// The store held it already.
-    AlreadyUpToDate,
-}
-
-/// Why a revision failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RunFailure {
-    /// The stage that failed.
-    pub stage: Stage,
-    /// The reason of the condition.
-    pub reason: String,
-    /// One sentence for people.
-    pub message: String,
-}
-
-/// What is left to do for a revision that has ended.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Leftovers {
-    /// Jobs that must not run any more, and those of forgotten revisions.
-    pub delete: Vec<String>,
-    /// Jobs that get `ttlSecondsAfterFinished`.
-    pub expire: Vec<(String, i32)>,
-}
 
 /// Decides the next step of `run`.
 pub fn decide(run: &EmbeddingRun, world: &World, now: Timestamp) -> Decision {
     let revision = Revision::of(&run.spec);
-    if let Some(blocked) = unusable(run) {
+    if let Some(blocked) = rejection(run) {
         return Decision::Reject(blocked);
     }
     let status = run.status.as_ref();
@@ -105,9 +31,9 @@ pub fn decide(run: &EmbeddingRun, world: &World, now: Timestamp) -> Decision {
     if ended {
         return Decision::Keep(leftovers(run, &revision, world));
     }
-    let retired = retired(&revision, world);
-    if !retired.is_empty() {
-        return Decision::Retire(retired);
+    let obsolete = obsolete_jobs(&revision, world);
+    if !obsolete.is_empty() {
+        return Decision::Retire(obsolete);
     }
     if run.spec.suspend {
         let running = world.jobs_of(&revision).filter(|job| job.phase == JobPhase::Live && !job.suspended);
@@ -124,11 +50,11 @@ pub fn decide(run: &EmbeddingRun, world: &World, now: Timestamp) -> Decision {
     advance(run, &revision, world, now)
 }
 
-/// What makes a spec unusable, beyond what the schema can say.
-fn unusable(run: &EmbeddingRun) -> Option<Blocked> {
-    let missing = validation::not_implemented(&run.spec);
-    if !missing.is_empty() {
-        let message = format!("not implemented yet: {}", missing.join(", "));
+/// Why the spec is rejected, by the checks that the schema cannot express.
+fn rejection(run: &EmbeddingRun) -> Option<Blocked> {
+    let fields = validation::not_implemented(&run.spec);
+    if !fields.is_empty() {
+        let message = format!("not implemented yet: {}; remove it or set another value", fields.join(", "));
         return Some(Blocked { reason: reason::NOT_IMPLEMENTED, message });
     }
     let invalid = |message: String| Some(Blocked { reason: reason::INVALID_SPEC, message });
@@ -139,13 +65,13 @@ fn unusable(run: &EmbeddingRun) -> Option<Blocked> {
         return invalid(message);
     }
     match build::parse_template(&run.spec) {
-        Err(error) => invalid(format!("spec.template is no PodTemplateSpec: {error}")),
+        Err(error) => invalid(format!("spec.template is not a PodTemplateSpec: {error}")),
         Ok(_) => None,
     }
 }
 
-/// Jobs of other revisions that are still at work, or on their way out.
-fn retired(revision: &Revision, world: &World) -> Vec<String> {
+/// The Jobs of other revisions that are active or being deleted.
+fn obsolete_jobs(revision: &Revision, world: &World) -> Vec<String> {
     world
         .jobs
         .iter()
@@ -154,26 +80,28 @@ fn retired(revision: &Revision, world: &World) -> Vec<String> {
         .collect()
 }
 
+/// The Jobs to clean up after `revision` ended.
 fn leftovers(run: &EmbeddingRun, revision: &Revision, world: &World) -> Leftovers {
-    let remembered = |job: &JobState| {
+    let is_in_history = |job: &JobState| {
         let history = run.status.iter().flat_map(|status| &status.history);
         job.revision == *revision || history.into_iter().any(|entry| entry.revision == job.revision.as_str())
     };
-    let goes = |job: &&JobState| !job.deleting && (job.phase == JobPhase::Live || !remembered(job));
-    let delete: Vec<String> = world.jobs.iter().filter(goes).map(|job| job.name.clone()).collect();
+    let is_obsolete = |job: &&JobState| !job.deleting && (job.phase == JobPhase::Live || !is_in_history(job));
+    let delete: Vec<String> = world.jobs.iter().filter(is_obsolete).map(|job| job.name.clone()).collect();
     let expire = run.spec.ttl_seconds_after_finished.map_or_else(Vec::new, |ttl| {
-        let due = |job: &&JobState| job.phase != JobPhase::Live && job.ttl != Some(ttl) && !delete.contains(&job.name);
-        world.jobs.iter().filter(due).map(|job| (job.name.clone(), ttl)).collect()
+        let lacks_ttl =
+            |job: &&JobState| job.phase != JobPhase::Live && job.ttl != Some(ttl) && !delete.contains(&job.name);
+        world.jobs.iter().filter(lacks_ttl).map(|job| (job.name.clone(), ttl)).collect()
     });
     Leftovers { delete, expire }
 }
 
-/// The stages in their order, the last one that exists first: a later Job is proof of the earlier ones.
+/// Looks at the stages from the last to the first: the Job of a later stage proves that the earlier ones are complete.
 fn advance(run: &EmbeddingRun, revision: &Revision, world: &World, now: Timestamp) -> Decision {
     if let Some(finalize) = world.job(revision, Stage::Finalize) {
         return match &finalize.phase {
             JobPhase::Live => track(run, finalize, now),
-            JobPhase::Failed { .. } => Decision::Fail(failure(finalize)),
+            JobPhase::Failed { .. } => Decision::Fail(job_failure::of(finalize)),
             JobPhase::Complete => match finalize.result.outcome() {
                 Some(StageOutcome::Finalized(result)) => Decision::Succeed(Box::new(result.clone()), Success::Computed),
                 _ => without_result(finalize),
@@ -183,7 +111,7 @@ fn advance(run: &EmbeddingRun, revision: &Revision, world: &World, now: Timestam
     if let Some(embed) = world.job(revision, Stage::Embed) {
         return match &embed.phase {
             JobPhase::Live => track(run, embed, now),
-            JobPhase::Failed { .. } => Decision::Fail(failure(embed)),
+            JobPhase::Failed { .. } => Decision::Fail(job_failure::of(embed)),
             JobPhase::Complete => create(run, world, Step { stage: Stage::Finalize, completions: 1, chunks: 0 }),
         };
     }
@@ -192,7 +120,7 @@ fn advance(run: &EmbeddingRun, revision: &Revision, world: &World, now: Timestam
     };
     match &plan.phase {
         JobPhase::Live => track(run, plan, now),
-        JobPhase::Failed { .. } => Decision::Fail(failure(plan)),
+        JobPhase::Failed { .. } => Decision::Fail(job_failure::of(plan)),
         JobPhase::Complete => match plan.result.outcome() {
             Some(StageOutcome::Planned(PlanResult { complete: Some(result), .. })) => {
                 Decision::Succeed(Box::new(result.clone()), Success::AlreadyUpToDate)
@@ -206,111 +134,76 @@ fn advance(run: &EmbeddingRun, revision: &Revision, world: &World, now: Timestam
     }
 }
 
-/// A complete Job whose result is not known: where the pod is gone the stage is done again (it finds its work
-/// in the store), where the pod speaks another language that would not help.
+/// A complete Job without a usable result. If its pod was deleted, the stage runs again and finds its work in the
+/// store. If the result cannot be used, a repetition would not help.
 fn without_result(job: &JobState) -> Decision {
     match &job.result {
-        JobResult::Gone => Decision::Redo(job.stage, vec![job.name.clone()]),
-        JobResult::Unreadable(why) => unexpected(job, why),
-        JobResult::Read(_) => unexpected(job, "the result is of another stage"),
+        JobResult::Missing => Decision::Redo(job.stage, vec![job.name.clone()]),
+        JobResult::Unreadable(problem) => unusable_result(job, problem),
+        JobResult::Read(_) => unusable_result(job, "its result is of another stage"),
     }
 }
 
-fn unexpected(job: &JobState, why: &str) -> Decision {
+fn unusable_result(job: &JobState, problem: &str) -> Decision {
     Decision::Fail(RunFailure {
         stage: job.stage,
         reason: reason::JOB_FAILED.into(),
-        message: format!("Job {} completed, but {why}; is spec.execution.runnerImage of this release?", job.name),
+        message: format!(
+            "Job {} completed, but {problem}; check that the runner image (spec.execution.runnerImage) has the release of \
+             the operator",
+            job.name
+        ),
     })
 }
 
+/// Creates a Job, unless something that it mounts is missing or its name is taken.
 fn create(run: &EmbeddingRun, world: &World, step: Step) -> Decision {
-    if !world.missing.is_empty() {
-        let names: Vec<String> =
-            world.missing.iter().map(|missing| format!("{missing}, which does not exist")).collect();
+    if !world.missing_volumes.is_empty() {
+        let missing: Vec<String> = world.missing_volumes.iter().map(ToString::to_string).collect();
         let namespace = run.metadata.namespace.as_deref().unwrap_or_default();
-        let message = format!("{} in namespace {namespace}; the run goes on once it does", names.join("; "));
+        let object = if missing.len() == 1 { "it" } else { "them" };
+        let message =
+            format!("{} (namespace {namespace}): create {object}, then the run continues", missing.join("; "));
         return Decision::Wait(Blocked { reason: reason::VOLUME_NOT_FOUND, message });
     }
-    if let Some(job) = world.foreign.first() {
-        let message = if job.leaving {
-            format!("waiting for Job {:?} of an earlier object of this name to be gone", job.name)
+    if let Some(job) = world.foreign_jobs.first() {
+        let message = if job.terminating {
+            format!(
+                "waiting for the deletion of Job {:?}, which has another owner and the labels of this run",
+                job.name
+            )
         } else {
-            format!("Job {:?} belongs to something else: delete it, or give the run another name", job.name)
+            format!(
+                "Job {:?} has another owner and the labels of this run: delete the Job, or rename the run",
+                job.name
+            )
         };
         return Decision::Wait(Blocked { reason: reason::NAME_CONFLICT, message });
     }
     Decision::Create(step)
 }
 
+/// Tracks an active Job, unless its pods are rejected or do not start in time.
 fn track(run: &EmbeddingRun, job: &JobState, now: Timestamp) -> Decision {
-    let late = run.spec.execution.start_deadline_seconds.filter(|limit| {
+    let exceeded = run.spec.execution.start_deadline_seconds.filter(|limit| {
         !job.started && job.waiting_since.is_some_and(|since| now.as_second() - since.as_second() >= *limit)
     });
-    if let Some(limit) = late {
-        let why = job.refused.as_deref().or(job.waiting.as_deref()).unwrap_or("no pod was scheduled");
+    if let Some(limit) = exceeded {
+        let cause = job.rejection.as_deref().or(job.pending.as_deref()).unwrap_or("no pod was scheduled");
         return Decision::Fail(RunFailure {
             stage: job.stage,
             reason: reason::START_DEADLINE_EXCEEDED.into(),
             message: format!(
-                "no pod of Job {} started within {limit} s (spec.execution.startDeadlineSeconds): {why}",
+                "no pod of Job {} started within {limit} s (spec.execution.startDeadlineSeconds): {cause}",
                 job.name
             ),
         });
     }
-    if let Some(refusal) = job.refused.as_ref().filter(|_| !job.started) {
-        let message = format!("the pods of Job {} are refused: {refusal}", job.name);
+    if let Some(rejection) = job.rejection.as_ref().filter(|_| !job.started) {
+        let message = format!("the API server rejects the pods of Job {}: {rejection}", job.name);
         return Decision::Wait(Blocked { reason: reason::REFUSED, message });
     }
     Decision::Track(job.stage)
-}
-
-/// Why a Job failed: what its pods said, else what the Job controller says.
-fn failure(job: &JobState) -> RunFailure {
-    let JobPhase::Failed { reason: job_reason, message: job_message } = &job.phase else {
-        return RunFailure { stage: job.stage, reason: reason::JOB_FAILED.into(), message: String::new() };
-    };
-    let told = |failure: &Failure| RunFailure {
-        stage: job.stage,
-        reason: failure.reason.to_string(),
-        message: match failure.shard {
-            Some(shard) => format!("shard {shard}: {}", failure.message),
-            None => failure.message.clone(),
-        },
-    };
-    let shards = if job.failed_indexes.is_empty() {
-        String::new()
-    } else {
-        format!(" (failed shards: {}; what the others committed is kept)", job.failed_indexes)
-    };
-    if job_reason == "DeadlineExceeded" {
-        return RunFailure {
-            stage: job.stage,
-            reason: reason::DEADLINE_EXCEEDED.into(),
-            message: format!(
-                "Job {} ran longer than spec.execution.activeDeadlineSeconds; what is committed is kept",
-                job.name
-            ),
-        };
-    }
-    // A failure that trying again cannot mend says more than one that a retry ran into.
-    let lasting = |failure: &&Failure| failure.reason.exit_code() != ExitCode::Transient;
-    match job.failures.iter().find(lasting).or_else(|| job.failures.first()) {
-        Some(failure) => {
-            let told = told(failure);
-            RunFailure { message: format!("{}{shards}", told.message), ..told }
-        }
-        None if job.stage == Stage::Embed && !job.failed_indexes.is_empty() => RunFailure {
-            stage: job.stage,
-            reason: reason::SHARD_FAILED.into(),
-            message: format!("{job_message}{shards}; the pods left no result, see their logs"),
-        },
-        None => RunFailure {
-            stage: job.stage,
-            reason: reason::JOB_FAILED.into(),
-            message: format!("Job {}: {job_reason}: {job_message}; its pods left no result, see their logs", job.name),
-        },
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! Decisions as a table, and the properties that must hold in every world.
+//! Decisions by example, and the properties that hold in every world.
 
 use crds::{
-    contract::{Failure, FailureReason, RunResult},
+    contract::{Failure, FailureReason, FinalizeResult, RunResult},
     v1alpha1::{EmbeddingRunStatus, HistoryEntry, Outcome},
 };
 use k8s_openapi::jiff::ToSpan;
@@ -62,17 +62,17 @@ fn a_revision_that_the_store_already_holds_ends_without_an_embed_job() {
 }
 
 #[test]
-fn a_lost_result_is_made_again_and_a_foreign_one_is_not() {
+fn a_missing_result_is_computed_again_and_an_unreadable_one_is_not() {
     let run = run(json!({}));
-    let gone = job(&run, Stage::Finalize, JobPhase::Complete);
-    assert_eq!(decided(&run, vec![gone.clone()]), Decision::Redo(Stage::Finalize, vec![gone.name.clone()]));
-    let unreadable = JobState { result: JobResult::Unreadable("contract version 9".into()), ..gone };
+    let missing = job(&run, Stage::Finalize, JobPhase::Complete);
+    assert_eq!(decided(&run, vec![missing.clone()]), Decision::Redo(Stage::Finalize, vec![missing.name.clone()]));
+    let unreadable = JobState { result: JobResult::Unreadable("contract version 9".into()), ..missing };
     let decision = decided(&run, vec![unreadable]);
     assert!(message(&decision).contains("contract version 9"), "{decision:?}");
 }
 
 #[test]
-fn a_shard_that_failed_is_named_with_its_reason() {
+fn a_failed_shard_is_named_with_its_reason() {
     let run = run(json!({}));
     let embed = JobState {
         failed_indexes: "1".into(),
@@ -81,7 +81,7 @@ fn a_shard_that_failed_is_named_with_its_reason() {
             Failure {
                 stage: Stage::Embed,
                 reason: FailureReason::SourceChanged,
-                message: "a.jsonl is not what was planned".into(),
+                message: "a.jsonl changed after it was planned".into(),
                 shard: Some(1),
             },
         ],
@@ -91,12 +91,12 @@ fn a_shard_that_failed_is_named_with_its_reason() {
     assert_eq!(failure.reason, "SourceChanged");
     assert_eq!(
         failure.message,
-        "shard 1: a.jsonl is not what was planned (failed shards: 1; what the others committed is kept)"
+        "shard 1: a.jsonl changed after it was planned (failed shards: 1; committed shards are kept)"
     );
 }
 
 #[test]
-fn a_job_that_failed_without_a_word_says_what_its_controller_says() {
+fn a_job_without_a_result_fails_with_the_message_of_its_controller() {
     let run = run(json!({}));
     let plan = job(&run, Stage::Plan, failed("BackoffLimitExceeded", "Job has reached the specified backoff limit"));
     let decision = decided(&run, vec![plan]);
@@ -136,7 +136,7 @@ fn finished_jobs_expire_only_after_the_result_is_recorded() {
 }
 
 #[test]
-fn jobs_of_revisions_that_the_history_forgot_are_deleted() {
+fn jobs_of_revisions_that_are_not_in_the_history_are_deleted() {
     let mut run = run(json!({}));
     let old = |digits: &str| JobState {
         name: format!("demo-{digits}-plan"),
@@ -162,7 +162,7 @@ fn jobs_of_revisions_that_the_history_forgot_are_deleted() {
 }
 
 #[test]
-fn jobs_of_another_revision_go_first() {
+fn jobs_of_another_revision_are_deleted_first() {
     let run = run(json!({}));
     let old = JobState {
         name: "demo-00000-embed".into(),
@@ -175,39 +175,39 @@ fn jobs_of_another_revision_go_first() {
 }
 
 #[test]
-fn a_suspended_run_pauses_its_job_and_makes_none() {
-    let paused = run(json!({"suspend": true}));
-    assert_eq!(decided(&paused, vec![]), Decision::Suspend(vec![]));
-    let embed = job(&paused, Stage::Embed, JobPhase::Live);
-    assert_eq!(decided(&paused, vec![embed.clone()]), Decision::Suspend(vec![embed.name.clone()]));
+fn a_suspended_run_suspends_its_job_and_creates_none() {
+    let suspended = run(json!({"suspend": true}));
+    assert_eq!(decided(&suspended, vec![]), Decision::Suspend(vec![]));
+    let embed = job(&suspended, Stage::Embed, JobPhase::Live);
+    assert_eq!(decided(&suspended, vec![embed.clone()]), Decision::Suspend(vec![embed.name.clone()]));
     let held = JobState { suspended: true, ..embed };
-    assert_eq!(decided(&paused, vec![held.clone()]), Decision::Suspend(vec![]));
+    assert_eq!(decided(&suspended, vec![held.clone()]), Decision::Suspend(vec![]));
     let resumed = run(json!({}));
     assert_eq!(decided(&resumed, vec![held.clone()]), Decision::Resume(vec![held.name]));
 }
 
 #[test]
-fn a_field_that_is_not_implemented_is_rejected_by_its_path() {
+fn a_field_that_is_not_implemented_is_rejected_with_its_path() {
     let decision = decided(&run(json!({"queue": {"name": "batch"}})), vec![]);
     let Decision::Reject(blocked) = &decision else { panic!("{decision:?}") };
     assert_eq!(blocked.reason, "NotImplemented");
-    assert_eq!(blocked.message, "not implemented yet: spec.queue");
+    assert_eq!(blocked.message, "not implemented yet: spec.queue; remove it or set another value");
 }
 
 #[test]
-fn a_template_that_is_no_pod_template_is_rejected() {
+fn an_invalid_pod_template_is_rejected() {
     let decision = decided(&run(json!({"template": {"spec": {"containers": "runner"}}})), vec![]);
-    assert!(message(&decision).starts_with("spec.template is no PodTemplateSpec"), "{decision:?}");
+    assert!(message(&decision).starts_with("spec.template is not a PodTemplateSpec"), "{decision:?}");
 }
 
 #[test]
-fn a_memory_ceiling_that_is_none_is_rejected_by_its_path() {
+fn an_invalid_memory_ceiling_is_rejected_with_its_path() {
     let decision = decided(&run(json!({"gpu": {"memoryCeiling": "99999999999Ti"}})), vec![]);
     assert!(message(&decision).starts_with("spec.gpu.memoryCeiling is \"99999999999Ti\""), "{decision:?}");
 }
 
 #[test]
-fn a_missing_claim_holds_the_next_job_back_and_not_the_one_at_work() {
+fn a_missing_claim_blocks_the_next_job_and_not_the_active_one() {
     let run = run(json!({}));
     let missing = MissingVolume {
         field: "spec.collections[0].source.pvc".into(),
@@ -215,37 +215,37 @@ fn a_missing_claim_holds_the_next_job_back_and_not_the_one_at_work() {
         name: "chunks".into(),
         key: None,
     };
-    let with = |jobs| World { missing: vec![missing.clone()], ..world(jobs) };
+    let with = |jobs| World { missing_volumes: vec![missing.clone()], ..world(jobs) };
     let decision = decide(&run, &with(vec![]), now());
     assert_eq!(
         message(&decision),
-        "spec.collections[0].source.pvc names PersistentVolumeClaim \"chunks\", which does not exist in namespace \
-         search; the run goes on once it does"
+        "spec.collections[0].source.pvc: PersistentVolumeClaim \"chunks\" does not exist (namespace search): create it, \
+         then the run continues"
     );
     let live = vec![job(&run, Stage::Plan, JobPhase::Live)];
     assert_eq!(decide(&run, &with(live), now()), Decision::Track(Stage::Plan));
 }
 
 #[test]
-fn a_missing_key_of_the_queries_is_waited_for_by_name() {
+fn a_missing_key_of_the_queries_is_named() {
     let run = run(json!({}));
-    let missing = vec![MissingVolume {
+    let missing_volumes = vec![MissingVolume {
         field: "spec.rerank.queries.configMap".into(),
         kind: "ConfigMap",
         name: "queries".into(),
         key: Some("q.jsonl".into()),
     }];
-    let decision = decide(&run, &World { missing, ..World::default() }, now());
+    let decision = decide(&run, &World { missing_volumes, ..World::default() }, now());
     assert!(matches!(&decision, Decision::Wait(blocked) if blocked.reason == "VolumeNotFound"), "{decision:?}");
     assert_eq!(
         message(&decision),
-        "spec.rerank.queries.configMap names key \"q.jsonl\" of ConfigMap \"queries\", which does not exist in \
-         namespace search; the run goes on once it does"
+        "spec.rerank.queries.configMap: ConfigMap \"queries\" has no key \"q.jsonl\" (namespace search): create it, then \
+         the run continues"
     );
 }
 
 #[test]
-fn a_source_of_any_model_that_cannot_be_read_is_rejected_by_its_field() {
+fn an_invalid_source_of_any_model_is_rejected_with_its_field() {
     for (models, field) in [
         (json!({"sparse": [{"name": "s", "source": "splade"}]}), "spec.models.sparse[0].source"),
         (json!({"reranker": {"name": "r", "source": "pvc://models/../x"}}), "spec.models.reranker.source"),
@@ -257,12 +257,12 @@ fn a_source_of_any_model_that_cannot_be_read_is_rejected_by_its_field() {
 }
 
 #[test]
-fn a_gate_that_is_not_met_fails_the_run_in_its_own_words() {
+fn a_failed_gate_fails_the_run_with_its_own_message() {
     let run = run(json!({}));
     let gate = Failure {
         stage: Stage::Finalize,
         reason: FailureReason::QualityGate,
-        message: "collection handbook: ndcg@10 is 0.312, spec.rerank.gate.minimum asks for 0.35".into(),
+        message: "collection handbook: ndcg@10 is 0.312, below spec.rerank.gate.minimum 0.35".into(),
         shard: None,
     };
     let finalize = JobState {
@@ -274,37 +274,37 @@ fn a_gate_that_is_not_met_fails_the_run_in_its_own_words() {
 }
 
 #[test]
-fn a_job_of_another_owner_is_never_taken_over() {
+fn a_job_of_another_owner_is_never_adopted() {
     let run = run(json!({}));
-    for (leaving, word) in [(false, "belongs to something else"), (true, "waiting for Job")] {
-        let foreign = vec![ForeignJob { name: "demo-x-plan".into(), leaving }];
-        let decision = decide(&run, &World { foreign, ..World::default() }, now());
+    for (terminating, word) in [(false, "delete the Job, or rename the run"), (true, "waiting for the deletion")] {
+        let foreign_jobs = vec![ForeignJob { name: "demo-x-plan".into(), terminating }];
+        let decision = decide(&run, &World { foreign_jobs, ..World::default() }, now());
         assert!(message(&decision).contains(word), "{decision:?}");
     }
 }
 
 #[test]
-fn a_job_that_does_not_start_in_time_fails_with_the_scheduler_s_words() {
+fn a_job_that_does_not_start_in_time_fails_with_the_message_of_the_scheduler() {
     let run = run(json!({"execution": {"startDeadlineSeconds": 60}}));
-    let waiting = JobState {
+    let unstarted = JobState {
         started: false,
-        waiting: Some("pod x: 0/1 nodes are available".into()),
+        pending: Some("pod x: 0/1 nodes are available".into()),
         ..job(&run, Stage::Embed, JobPhase::Live)
     };
-    let at = |seconds: i64| decide(&run, &world(vec![waiting.clone()]), now() + seconds.seconds());
+    let at = |seconds: i64| decide(&run, &world(vec![unstarted.clone()]), now() + seconds.seconds());
     assert_eq!(at(59), Decision::Track(Stage::Embed));
     assert!(message(&at(60)).contains("0/1 nodes are available"), "{:?}", at(60));
 }
 
 #[test]
-fn refused_pods_are_said_to_be_refused() {
+fn rejected_pods_are_reported_as_refused() {
     let run = run(json!({}));
-    let refused = JobState {
+    let rejected = JobState {
         started: false,
-        refused: Some("violates PodSecurity \"restricted\"".into()),
+        rejection: Some("violates PodSecurity \"restricted\"".into()),
         ..job(&run, Stage::Plan, JobPhase::Live)
     };
-    let decision = decided(&run, vec![refused]);
+    let decision = decided(&run, vec![rejected]);
     assert!(matches!(&decision, Decision::Wait(blocked) if blocked.reason == "Refused"), "{decision:?}");
 }
 
@@ -313,9 +313,9 @@ fn any_phase() -> impl Strategy<Value = JobPhase> {
 }
 
 proptest! {
-    /// Whatever the Jobs look like, one that exists is never made again, and a latched revision never works.
+    /// In every state of the Jobs, an existing one is never created again, and a latched revision creates none.
     #[test]
-    fn no_job_is_made_twice_and_a_latched_revision_never_works(
+    fn no_job_is_created_twice_and_a_latched_revision_creates_none(
         phases in proptest::collection::vec((0..3_usize, any_phase(), any::<bool>()), 0..4),
         ended in any::<bool>(),
         suspend in any::<bool>(),

@@ -79,10 +79,10 @@ pub(super) fn job(run: &EmbeddingRun, stage: Stage, phase: JobPhase) -> JobState
         succeeded: 0,
         failed_indexes: String::new(),
         ttl: None,
-        result: JobResult::Gone,
+        result: JobResult::Missing,
         failures: Vec::new(),
-        waiting: None,
-        refused: None,
+        pending: None,
+        rejection: None,
     }
 }
 

@@ -5,19 +5,21 @@
 pub mod apply;
 pub mod build;
 pub mod decide;
+pub mod decision;
+pub mod events;
+mod job_failure;
+mod job_state;
 pub mod names;
 pub mod observe;
 pub mod record;
-pub mod stages;
+pub mod requeue;
 pub mod status;
 pub mod world;
 
 #[cfg(test)]
 mod fixtures;
 
-use std::time::Duration;
-
-use crds::v1alpha1::{EmbeddingRun, reason};
+use crds::v1alpha1::EmbeddingRun;
 use k8s_openapi::jiff::Timestamp;
 use kube::{
     ResourceExt,
@@ -25,12 +27,17 @@ use kube::{
 };
 
 use crate::{context::Context, error::Error};
-use decide::Decision;
+use decision::Decision;
 
-/// Takes a run one step further and says when to look again.
+/// Takes a run one step further. Returns when to reconcile it again.
+///
+/// # Errors
+///
+/// [`Error::Api`] if the API server rejects a request or does not answer, [`Error::Spec`] if the spec cannot be
+/// resolved.
 pub async fn reconcile(run: &EmbeddingRun, context: &Context) -> Result<Action, Error> {
     if run.metadata.deletion_timestamp.is_some() {
-        // The children go with their owner; the output stays.
+        // Garbage collection deletes the children; the output is kept.
         return Ok(Action::await_change());
     }
     let namespace = run.namespace().unwrap_or_default();
@@ -48,19 +55,5 @@ pub async fn reconcile(run: &EmbeddingRun, context: &Context) -> Result<Action, 
     let applied = apply::apply(&context.client, &namespace, &decision, children.as_ref()).await?;
     let status = status::status(run, &world, &decision, now);
     record::record(context, run, &decision, status, applied).await?;
-    Ok(next_look(&decision))
-}
-
-/// Watches bring most news; what they do not bring (pods that cannot start, claims that appear) is looked for.
-fn next_look(decision: &Decision) -> Action {
-    match decision {
-        Decision::Track(_) => Action::requeue(Duration::from_secs(15)),
-        Decision::Wait(blocked) if blocked.reason == reason::NAME_CONFLICT => Action::requeue(Duration::from_secs(2)),
-        Decision::Wait(_) => Action::requeue(Duration::from_secs(10)),
-        Decision::Retire(_) | Decision::Redo(..) => Action::requeue(Duration::from_secs(2)),
-        Decision::Create(_) | Decision::Resume(_) => Action::requeue(Duration::from_secs(5)),
-        // The next look takes care of the leftovers.
-        Decision::Succeed(..) | Decision::Fail(_) => Action::requeue(Duration::from_secs(1)),
-        Decision::Reject(_) | Decision::Suspend(_) | Decision::Keep(_) => Action::requeue(Duration::from_mins(5)),
-    }
+    Ok(requeue::after(&decision))
 }

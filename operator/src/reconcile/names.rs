@@ -8,7 +8,7 @@ use crds::{
     v1alpha1::{LABEL_REVISION, LABEL_RUN, LABEL_STAGE},
 };
 
-/// The label that says who made an object.
+/// The label that names the creator of an object.
 pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
 /// The name of a Job: `<run>-<rev5>-plan|embed|finalize`.
@@ -38,7 +38,7 @@ pub fn stage_labels(run: &str, revision: &Revision, stage: Stage) -> BTreeMap<St
     labels
 }
 
-/// Selects the children of a run, of all its revisions.
+/// The label selector of a run's children, over all revisions.
 pub fn selector(run: &str) -> String {
     format!("{LABEL_MANAGED_BY}={},{LABEL_RUN}={run}", crate::settings::FIELD_MANAGER)
 }

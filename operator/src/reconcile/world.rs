@@ -1,4 +1,4 @@
-//! What the operator saw, read once at the start of a reconciliation. Decisions look at nothing else.
+//! The state of the cluster that a decision depends on, read once at the start of a reconciliation.
 
 use std::fmt;
 
@@ -8,15 +8,15 @@ use crds::{
 };
 use k8s_openapi::jiff::Timestamp;
 
-/// Everything that was read from the cluster about one run.
+/// The state of the cluster as far as it concerns one run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct World {
-    /// The Jobs of this run that this very object owns, of all revisions.
+    /// The Jobs that this object owns (by uid), of all revisions.
     pub jobs: Vec<JobState>,
-    /// Jobs with the name of a child that this object does not own.
-    pub foreign: Vec<ForeignJob>,
-    /// Objects that the run mounts and that do not exist.
-    pub missing: Vec<MissingVolume>,
+    /// Jobs with the labels of this run that this object does not own.
+    pub foreign_jobs: Vec<ForeignJob>,
+    /// Claims, ConfigMaps and keys that the run mounts and that do not exist.
+    pub missing_volumes: Vec<MissingVolume>,
 }
 
 /// One Job of the run.
@@ -24,107 +24,107 @@ pub struct World {
 pub struct JobState {
     /// Its name.
     pub name: String,
-    /// Its unique id.
+    /// Its uid.
     pub uid: String,
     /// Its stage.
     pub stage: Stage,
     /// The revision that it computes.
     pub revision: Revision,
-    /// Where it stands.
+    /// Whether it is active, complete or failed.
     pub phase: JobPhase,
     /// Whether `spec.suspend` is set.
     pub suspended: bool,
     /// Whether it is being deleted.
     pub deleting: bool,
-    /// When it was made, or last resumed.
+    /// The time at which it was created or last resumed: the start of its deadlines.
     pub waiting_since: Option<Timestamp>,
     /// Whether a container of one of its pods has ever started.
     pub started: bool,
-    /// Completions asked for.
+    /// The requested completions.
     pub completions: u32,
-    /// Completions reached.
+    /// The successful completions.
     pub succeeded: u32,
-    /// Indexes given up.
+    /// The failed indexes of an Indexed Job, for example `1,3-5`.
     pub failed_indexes: String,
-    /// `ttlSecondsAfterFinished` as it stands.
+    /// Its `ttlSecondsAfterFinished`.
     pub ttl: Option<i32>,
-    /// What its pod left, once the Job is complete.
+    /// The result in the termination message of its pod; plan and finalize stages only, once the Job is complete.
     pub result: JobResult,
-    /// What the latest failed pods said, by shard.
+    /// The failures that its latest failed pods reported, in the order of the shards.
     pub failures: Vec<Failure>,
-    /// Why its pods do not start, in Kubernetes' words.
-    pub waiting: Option<String>,
-    /// Why its pods are not even made, in Kubernetes' words.
-    pub refused: Option<String>,
+    /// Why one of its pods is pending: the message of the scheduler or of the kubelet.
+    pub pending: Option<String>,
+    /// Why the API server rejects its pods: the message of the Job controller's event.
+    pub rejection: Option<String>,
 }
 
-/// Where a Job stands.
+/// Whether a Job is active, complete or failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JobPhase {
-    /// At work, or waiting to be.
+    /// Active: running, pending or suspended.
     Live,
-    /// Every completion was reached.
+    /// Every completion succeeded.
     Complete,
-    /// Given up, with the Job controller's reason and message.
+    /// Failed, with the reason and message of the Job controller.
     Failed {
         /// For example `BackoffLimitExceeded`, `PodFailurePolicy`, `FailedIndexes`.
         reason: String,
-        /// In the Job controller's words.
+        /// One sentence.
         message: String,
     },
 }
 
-/// What the pod of a complete Job left behind.
+/// The result of a complete Job.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum JobResult {
-    /// Nothing: the pod is gone, or the Job is not complete.
+    /// There is no result: the pod was deleted, or the Job is not complete.
     #[default]
-    Gone,
-    /// A message that is no result of this contract.
+    Missing,
+    /// The termination message is not a usable result; the text says why.
     Unreadable(String),
-    /// Its result.
+    /// The result.
     Read(Box<RunResult>),
 }
 
 impl JobResult {
-    /// The outcome of a stage that was read.
+    /// The outcome of the stage; `None` without a readable result.
     pub fn outcome(&self) -> Option<&StageOutcome> {
         match self {
             Self::Read(result) => Some(&result.outcome),
-            Self::Gone | Self::Unreadable(_) => None,
+            Self::Missing | Self::Unreadable(_) => None,
         }
     }
 }
 
-/// A Job that has the name of a child and another owner.
+/// A Job with the labels of a run and another owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ForeignJob {
     /// Its name.
     pub name: String,
-    /// Whether it is about to vanish: it is being deleted, or belongs to an earlier object of the run's name.
-    pub leaving: bool,
+    /// Whether it is being deleted, or will be, because its owner is a deleted run with the same name.
+    pub terminating: bool,
 }
 
-/// An object that a run mounts and that does not exist.
+/// A claim, a ConfigMap or a key of one that a run mounts and that does not exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MissingVolume {
-    /// The field that names it.
+    /// The path of the field that names it.
     pub field: String,
     /// `PersistentVolumeClaim` or `ConfigMap`.
     pub kind: &'static str,
     /// Its name.
     pub name: String,
-    /// The key that a ConfigMap lacks; none where the whole object does not exist.
+    /// The missing key of an existing ConfigMap; `None` if the object itself does not exist.
     pub key: Option<String>,
 }
 
 impl fmt::Display for MissingVolume {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} names ", self.field)?;
-        if let Some(key) = &self.key {
-            write!(f, "key {key:?} of ")?;
+        let Self { field, kind, name, key } = self;
+        match key {
+            None => write!(f, "{field}: {kind} {name:?} does not exist"),
+            Some(key) => write!(f, "{field}: {kind} {name:?} has no key {key:?}"),
         }
-        write!(f, "{} {:?}", self.kind, self.name)
     }
 }
 

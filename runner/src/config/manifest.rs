@@ -11,7 +11,7 @@ use crds::{
 use serde::Deserialize;
 
 use super::{invalid, schema};
-use crate::error::Result;
+use crate::process::error::Result;
 
 const API_VERSION: &str = "embedrun.dev/v1alpha1";
 const KIND: &str = "EmbeddingRun";

@@ -2,6 +2,7 @@
 
 mod manifest;
 mod schema;
+pub mod toggles;
 
 use std::path::Path;
 
@@ -11,7 +12,7 @@ use crds::{
 };
 use serde::Deserialize;
 
-use crate::error::{Result, StageError};
+use crate::process::error::{Result, StageError};
 
 pub use manifest::{LocalVolumes, Manifest, VolumeMapping};
 

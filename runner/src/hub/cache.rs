@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use super::error::Problem;
+use super::error::HubFailure;
 
 /// How often a file that another process fetches is looked at.
 const LOCK_INTERVAL: Duration = Duration::from_millis(200);
@@ -80,7 +80,7 @@ impl RepoCache {
     }
 
     /// Makes a blob the content of a path of a commit.
-    pub fn link(&self, commit: &str, path: &str, etag: &str) -> Result<(), Problem> {
+    pub fn link(&self, commit: &str, path: &str, etag: &str) -> Result<(), HubFailure> {
         let link = self.snapshot(commit).join(path);
         // From the folder of the link, which may lie deeper, up to the repository.
         let up = "../".repeat(2 + path.matches('/').count());
@@ -89,7 +89,7 @@ impl RepoCache {
             return Ok(());
         }
         make_parent(&link)?;
-        let failed = |source| Problem::Cache { path: link.clone(), source };
+        let failed = |source| HubFailure::Cache { path: link.clone(), source };
         match fs::remove_file(&link) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
@@ -102,10 +102,10 @@ impl RepoCache {
     }
 
     /// Waits until no other process writes the blob. The lock lasts as long as the file is open.
-    pub async fn lock(&self, etag: &str) -> Result<File, Problem> {
+    pub async fn lock(&self, etag: &str) -> Result<File, HubFailure> {
         let path = self.locks.join(format!("{etag}.lock"));
         make_parent(&path)?;
-        let failed = |source| Problem::Cache { path: path.clone(), source };
+        let failed = |source| HubFailure::Cache { path: path.clone(), source };
         let file = File::options().create(true).append(true).open(&path).map_err(failed)?;
         loop {
             match file.try_lock() {
@@ -122,9 +122,9 @@ impl RepoCache {
 }
 
 /// Makes the folder that a file goes into.
-pub fn make_parent(path: &Path) -> Result<(), Problem> {
+pub fn make_parent(path: &Path) -> Result<(), HubFailure> {
     let Some(parent) = path.parent() else { return Ok(()) };
-    fs::create_dir_all(parent).map_err(|source| Problem::Cache { path: parent.to_owned(), source })
+    fs::create_dir_all(parent).map_err(|source| HubFailure::Cache { path: parent.to_owned(), source })
 }
 
 /// Writes a small file that the next run is faster with, at once or not at all.

@@ -14,9 +14,9 @@ use reqwest::{
 use serde::Deserialize;
 
 use super::{
-    Settings,
+    Settings, Token,
     cache::is_commit,
-    error::{Problem, What},
+    error::{HubFailure, What},
     retry::patiently,
 };
 
@@ -65,7 +65,7 @@ pub struct Client {
 
 impl Client {
     /// A client; it connects at the first request.
-    pub fn new(settings: &Settings, repo: &str) -> Result<Self, Problem> {
+    pub fn new(settings: &Settings, repo: &str) -> Result<Self, HubFailure> {
         // Whoever came first has chosen the same provider.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let build = |policy: Policy| {
@@ -75,19 +75,19 @@ impl Client {
                 .read_timeout(READ_TIMEOUT)
                 .redirect(policy)
                 .build()
-                .map_err(|source| Problem::Client { source })
+                .map_err(|source| HubFailure::Client { source })
         };
         Ok(Self {
             content: build(Policy::default())?,
             head: build(Policy::custom(within_the_host))?,
-            token: settings.token.as_ref().map(super::Token::header),
+            token: settings.token.as_ref().map(Token::header),
             endpoint: settings.endpoint.clone(),
             repo: repo.to_owned(),
         })
     }
 
     /// The commit that a revision names, and its files.
-    pub async fn list(&self, revision: &str) -> Result<Listing, Problem> {
+    pub async fn list(&self, revision: &str) -> Result<Listing, HubFailure> {
         #[derive(Deserialize)]
         struct Info {
             sha: String,
@@ -99,7 +99,7 @@ impl Client {
         }
         let url = self.url(&["api", "models"], &["revision", revision]);
         let text = patiently(async || self.read_all(url.clone(), What::Revision).await).await?;
-        let malformed = |why| Problem::Malformed { what: What::Revision, why };
+        let malformed = |why| HubFailure::Malformed { what: What::Revision, why };
         let Info { sha: commit, siblings } =
             serde_json::from_slice(&text).map_err(|_| malformed("no sha and siblings in JSON"))?;
         if !is_commit(&commit) {
@@ -111,13 +111,13 @@ impl Client {
     }
 
     /// What the hub says about a file.
-    pub async fn head(&self, commit: &str, file: &str) -> Result<Head, Problem> {
+    pub async fn head(&self, commit: &str, file: &str) -> Result<Head, HubFailure> {
         let url = self.file_url(commit, file);
         patiently(async || {
             let what = What::File(file.to_owned());
             let response = self.send(&self.head, Method::HEAD, url.clone(), None, &what).await?;
             let headers = response.headers();
-            let malformed = |why| Problem::Malformed { what: what.clone(), why };
+            let malformed = |why| HubFailure::Malformed { what: what.clone(), why };
             let etag = text(headers, "x-linked-etag").or_else(|| text(headers, ETAG.as_str()));
             let etag = etag.map(|etag| etag.trim_start_matches("W/").trim_matches('"').to_owned());
             let etag = etag.filter(|etag| is_file_name(etag)).ok_or_else(|| malformed("no ETag"))?;
@@ -129,14 +129,14 @@ impl Client {
     }
 
     /// A small file.
-    pub async fn read(&self, commit: &str, file: &str) -> Result<Vec<u8>, Problem> {
+    pub async fn read(&self, commit: &str, file: &str) -> Result<Vec<u8>, HubFailure> {
         let url = self.file_url(commit, file);
         patiently(async || self.read_all(url.clone(), What::File(file.to_owned())).await).await
     }
 
     /// The bytes of a file from an offset on, where the hub agrees, else from the beginning; the offset says which.
     /// One try: whoever writes the bytes knows where to go on.
-    pub async fn open(&self, commit: &str, file: &str, offset: u64) -> Result<(u64, Response), Problem> {
+    pub async fn open(&self, commit: &str, file: &str, offset: u64) -> Result<(u64, Response), HubFailure> {
         let url = self.file_url(commit, file);
         let what = What::File(file.to_owned());
         let range = (offset > 0).then(|| format!("bytes={offset}-"));
@@ -148,27 +148,27 @@ impl Client {
         if given.starts_with(&format!("bytes {offset}-")) {
             Ok((offset, response))
         } else {
-            Err(Problem::Malformed { what, why: "another range than asked for" })
+            Err(HubFailure::Malformed { what, why: "another range than asked for" })
         }
     }
 
-    async fn read_all(&self, url: Url, what: What) -> Result<Vec<u8>, Problem> {
+    async fn read_all(&self, url: Url, what: What) -> Result<Vec<u8>, HubFailure> {
         let mut response = self.send(&self.content, Method::GET, url, None, &what).await?;
         let mut bytes = Vec::new();
         loop {
             let unreachable =
-                |source: reqwest::Error| Problem::Unreachable { what: what.clone(), source: source.without_url() };
+                |source: reqwest::Error| HubFailure::Unreachable { what: what.clone(), source: source.without_url() };
             match response.chunk().await.map_err(unreachable)? {
                 Some(chunk) => bytes.extend_from_slice(&chunk),
                 None => return Ok(bytes),
             }
             if bytes.len() > MOST_IN_MEMORY {
-                return Err(Problem::Malformed { what, why: "far too long" });
+                return Err(HubFailure::Malformed { what, why: "far too long" });
             }
         }
     }
 
-    /// Sends a request; an answer that is no success is a problem.
+    /// Sends a request; an answer that is no success is a failure.
     async fn send(
         &self,
         client: &reqwest::Client,
@@ -176,7 +176,7 @@ impl Client {
         url: Url,
         range: Option<String>,
         what: &What,
-    ) -> Result<Response, Problem> {
+    ) -> Result<Response, HubFailure> {
         let with = |request: RequestBuilder, name, value: Option<HeaderValue>| match value {
             Some(value) => request.header(name, value),
             None => request,
@@ -186,7 +186,7 @@ impl Client {
         let request = with(request, RANGE, range.and_then(|range| range.try_into().ok()));
         let response = request.send().await.map_err(|source| {
             // The URL of a storage behind the hub may be signed.
-            Problem::Unreachable { what: what.clone(), source: source.without_url() }
+            HubFailure::Unreachable { what: what.clone(), source: source.without_url() }
         })?;
         let status = response.status();
         if status.is_success() || head && status.is_redirection() {
@@ -194,12 +194,12 @@ impl Client {
         }
         if response.url().origin() != self.endpoint.origin() {
             // What the storage behind the hub refuses, the hub may grant with a new URL.
-            return Err(Problem::Failing { what: what.clone(), status: status.as_u16() });
+            return Err(HubFailure::Failing { what: what.clone(), status: status.as_u16() });
         }
-        Err(self.problem(status, response.headers(), what.clone()))
+        Err(self.failure(status, response.headers(), what.clone()))
     }
 
-    fn problem(&self, status: StatusCode, headers: &HeaderMap, what: What) -> Problem {
+    fn failure(&self, status: StatusCode, headers: &HeaderMap, what: What) -> HubFailure {
         let code = text(headers, "x-error-code").unwrap_or_default();
         let gated = code == "GatedRepo";
         let status = status.as_u16();
@@ -216,18 +216,18 @@ impl Client {
                     }
                     (false, true) => "HF_TOKEN is not valid or may not read the repository, or it does not exist",
                 };
-                Problem::Denied { what, status, hint }
+                HubFailure::Denied { what, status, hint }
             }
-            (404, What::File(file)) => Problem::Lacks { file },
-            (404, What::Revision) if code == "RevisionNotFound" => Problem::NoRevision,
-            (404, What::Revision) => Problem::NoRepository,
+            (404, What::File(file)) => HubFailure::Lacks { file },
+            (404, What::Revision) if code == "RevisionNotFound" => HubFailure::NoRevision,
+            (404, What::Revision) => HubFailure::NoRepository,
             (429, what) => {
                 let after =
                     text(headers, RETRY_AFTER.as_str()).and_then(|text| text.parse().ok()).map(Duration::from_secs);
-                Problem::Busy { what, after }
+                HubFailure::Busy { what, after }
             }
-            (408 | 500.., what) => Problem::Failing { what, status },
-            (_, what) => Problem::Refused { what, status },
+            (408 | 500.., what) => HubFailure::Failing { what, status },
+            (_, what) => HubFailure::Refused { what, status },
         }
     }
 

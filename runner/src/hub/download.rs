@@ -11,12 +11,12 @@ use sha2::{Digest, Sha256};
 use super::{
     cache::{RepoCache, make_parent},
     client::{Client, Head},
-    error::Problem,
+    error::HubFailure,
     retry::Retries,
 };
 
 /// Puts a file of a commit into the cache; the answer is its size in bytes.
-pub async fn file(client: &Client, cache: &RepoCache, commit: &str, name: &str) -> Result<u64, Problem> {
+pub async fn file(client: &Client, cache: &RepoCache, commit: &str, name: &str) -> Result<u64, HubFailure> {
     let head = client.head(commit, name).await?;
     let blob = cache.blob(&head.etag);
     // Another program may have put it there.
@@ -25,7 +25,7 @@ pub async fn file(client: &Client, cache: &RepoCache, commit: &str, name: &str) 
         if mismatch(&blob, &head).is_some() {
             let download = Download { client, commit, name, head: &head, part: part_of(&blob) };
             download.complete().await?;
-            fs::rename(&download.part, &blob).map_err(|source| Problem::Cache { path: blob.clone(), source })?;
+            fs::rename(&download.part, &blob).map_err(|source| HubFailure::Cache { path: blob.clone(), source })?;
         }
     }
     cache.link(commit, name, &head.etag)?;
@@ -67,32 +67,32 @@ struct Download<'a> {
 impl Download<'_> {
     /// Fetches until the file is whole and right. Progress renews the patience, so that a long file comes over a
     /// bad connection too.
-    async fn complete(&self) -> Result<(), Problem> {
+    async fn complete(&self) -> Result<(), HubFailure> {
         tracing::info!(file = self.name, bytes = self.head.size, "fetching");
         make_parent(&self.part)?;
         let mut retries = Retries::new();
         let mut furthest = 0;
         loop {
-            let problem = match self.go_on().await {
+            let failure = match self.go_on().await {
                 Ok(()) => match mismatch(&self.part, self.head) {
                     None => return Ok(()),
                     Some(wrong) => {
                         fs::remove_file(&self.part).map_err(|source| self.unwritable(source))?;
-                        Problem::Corrupt { file: self.name.to_owned(), wrong }
+                        HubFailure::Corrupt { file: self.name.to_owned(), wrong }
                     }
                 },
-                Err(problem) => problem,
+                Err(failure) => failure,
             };
             let have = fs::metadata(&self.part).map_or(0, |part| part.len());
             if have > furthest {
                 (furthest, retries) = (have, Retries::new());
             }
-            retries.wait(problem).await?;
+            retries.wait(failure).await?;
         }
     }
 
     /// Fetches what is missing, from one answer.
-    async fn go_on(&self) -> Result<(), Problem> {
+    async fn go_on(&self) -> Result<(), HubFailure> {
         let unwritable = |source| self.unwritable(source);
         let mut part = File::options().create(true).append(true).open(&self.part).map_err(unwritable)?;
         let there = part.metadata().map_err(unwritable)?.len();
@@ -121,11 +121,11 @@ impl Download<'_> {
         }
     }
 
-    fn cut(&self, have: u64, source: Option<reqwest::Error>) -> Problem {
-        Problem::Cut { file: self.name.to_owned(), have, size: self.head.size, source }
+    fn cut(&self, have: u64, source: Option<reqwest::Error>) -> HubFailure {
+        HubFailure::Cut { file: self.name.to_owned(), have, size: self.head.size, source }
     }
 
-    fn unwritable(&self, source: io::Error) -> Problem {
-        Problem::Cache { path: self.part.clone(), source }
+    fn unwritable(&self, source: io::Error) -> HubFailure {
+        HubFailure::Cache { path: self.part.clone(), source }
     }
 }

@@ -4,7 +4,7 @@ use std::{fmt, io, path::PathBuf, time::Duration};
 
 use crds::contract::FailureReason;
 
-use crate::error::StageError;
+use crate::process::error::StageError;
 
 /// The longest that a process waits because the hub asks for it; who starts the process again waits longer.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -12,17 +12,17 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// Why a model of a hub cannot be had. The message names the model, the repository with its revision, and the file
 /// that it is about.
 #[derive(Debug, thiserror::Error)]
-#[error("model {model} ({uri}): {problem}")]
+#[error("model {model} ({uri}): {failure}")]
 pub struct HubError {
     pub(super) model: String,
     /// `hf://owner/name@revision`.
     pub(super) uri: String,
-    pub(super) problem: Problem,
+    pub(super) failure: HubFailure,
 }
 
 /// What happened.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Problem {
+pub(super) enum HubFailure {
     /// 401 or 403.
     #[error("{what}: the hub answers {status}: {hint}")]
     Denied { what: What, status: u16, hint: &'static str },
@@ -126,7 +126,7 @@ fn asked(after: Option<Duration>) -> String {
     after.map(|after| format!(", and asks for {} s of patience", after.as_secs())).unwrap_or_default()
 }
 
-impl Problem {
+impl HubFailure {
     /// How long to wait before the next try, where one may help; `usual` where the hub does not say.
     pub(super) fn wait(&self, usual: Duration) -> Option<Duration> {
         match self {
@@ -160,7 +160,7 @@ impl Problem {
 
 impl From<HubError> for StageError {
     fn from(error: HubError) -> Self {
-        Self::new(error.problem.reason(), error.to_string()).caused_by(error.problem)
+        Self::new(error.failure.reason(), error.to_string()).caused_by(error.failure)
     }
 }
 

@@ -3,16 +3,16 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use super::{
-    Settings, Wanted,
+    HubModel, Settings,
     cache::{self, RepoCache},
     client::{Client, Listing},
     download,
-    error::Problem,
+    error::HubFailure,
     files::{self, Weights},
 };
 
 /// Fetches what the cache lacks of a model; the answer is its folder.
-pub(super) async fn fetch(wanted: &Wanted, settings: &Settings) -> Result<PathBuf, Problem> {
+pub(super) async fn fetch(wanted: &HubModel, settings: &Settings) -> Result<PathBuf, HubFailure> {
     let cache = RepoCache::new(&settings.cache, &wanted.repo);
     if let Some(commit) = cached(&cache, wanted, settings)? {
         return Ok(cache.snapshot(&commit));
@@ -34,7 +34,7 @@ pub(super) async fn fetch(wanted: &Wanted, settings: &Settings) -> Result<PathBu
 }
 
 /// Finds out whether a model can be had; the answer is the commit.
-pub(super) async fn check(wanted: &Wanted, settings: &Settings) -> Result<String, Problem> {
+pub(super) async fn check(wanted: &HubModel, settings: &Settings) -> Result<String, HubFailure> {
     let cache = RepoCache::new(&settings.cache, &wanted.repo);
     if let Some(commit) = cached(&cache, wanted, settings)? {
         return Ok(commit);
@@ -52,7 +52,7 @@ pub(super) async fn check(wanted: &Wanted, settings: &Settings) -> Result<String
 }
 
 /// The commit in the cache, where the hub need not be asked, or must not be. A branch or a tag may have moved.
-fn cached(cache: &RepoCache, wanted: &Wanted, settings: &Settings) -> Result<Option<String>, Problem> {
+fn cached(cache: &RepoCache, wanted: &HubModel, settings: &Settings) -> Result<Option<String>, HubFailure> {
     let is_commit = cache::is_commit(&wanted.revision);
     let commit = if is_commit { Some(wanted.revision.clone()) } else { cache.referred(&wanted.revision) };
     if !settings.offline {
@@ -62,18 +62,18 @@ fn cached(cache: &RepoCache, wanted: &Wanted, settings: &Settings) -> Result<Opt
     commit
         .filter(|commit| cache.is_complete(commit) || cache.has_weights(commit))
         .map(Some)
-        .ok_or_else(|| Problem::Offline { cache: settings.cache.clone() })
+        .ok_or_else(|| HubFailure::Offline { cache: settings.cache.clone() })
 }
 
 /// The files that a model needs, the weights of each folder after everything else.
 ///
 /// # Errors
 /// If the repository lacks what every model has, or has weights as a pickle alone.
-async fn needed(client: &Client, listing: &Listing) -> Result<Vec<String>, Problem> {
+async fn needed(client: &Client, listing: &Listing) -> Result<Vec<String>, HubFailure> {
     let Listing { commit, files: listed } = listing;
     let invalid = |file: &str| {
         let file = file.to_owned();
-        move |source| Problem::Invalid { file, source }
+        move |source| HubFailure::Invalid { file, source }
     };
     let modules = match listed.get(files::MODULES) {
         Some(file) => Some(client.read(commit, file).await?),
@@ -88,12 +88,12 @@ async fn needed(client: &Client, listing: &Listing) -> Result<Vec<String>, Probl
             Weights::Sharded(index) => {
                 let shards = files::shards(&index, &client.read(commit, &index).await?).map_err(invalid(&index))?;
                 if let Some(missing) = shards.difference(listed).next() {
-                    return Err(Problem::Lacks { file: missing.clone() });
+                    return Err(HubFailure::Lacks { file: missing.clone() });
                 }
                 weights.push(index);
                 weights.extend(shards);
             }
-            Weights::Pickled(file) => return Err(Problem::Pickle { file }),
+            Weights::Pickled(file) => return Err(HubFailure::Pickle { file }),
             Weights::None => {}
         }
     }
@@ -105,7 +105,7 @@ async fn needed(client: &Client, listing: &Listing) -> Result<Vec<String>, Probl
         (files::TOKENIZER, !needed.iter().any(|file| files::name(file) == files::TOKENIZER)),
     ];
     if let Some((file, _)) = lacks.into_iter().find(|(_, lacks)| *lacks) {
-        return Err(Problem::Lacks { file: file.to_owned() });
+        return Err(HubFailure::Lacks { file: file.to_owned() });
     }
     needed.extend(weights);
     Ok(needed)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::error::Problem;
+use super::error::HubFailure;
 
 /// Tries after the first one that may follow each other without progress.
 const RETRIES: u32 = 3;
@@ -20,12 +20,12 @@ impl Retries {
         Self { left: RETRIES, pause: FIRST_PAUSE }
     }
 
-    /// Waits before the next try, or gives the problem back: trying again cannot help, or has been tried enough.
-    pub async fn wait(&mut self, problem: Problem) -> Result<(), Problem> {
-        let Some(pause) = problem.wait(self.pause).filter(|_| self.left > 0) else {
-            return Err(problem);
+    /// Waits before the next try, or gives the failure back: trying again cannot help, or has been tried enough.
+    pub async fn wait(&mut self, failure: HubFailure) -> Result<(), HubFailure> {
+        let Some(pause) = failure.wait(self.pause).filter(|_| self.left > 0) else {
+            return Err(failure);
         };
-        tracing::warn!(pause_seconds = pause.as_secs_f64(), "trying again: {problem}");
+        tracing::warn!(pause_seconds = pause.as_secs_f64(), "trying again: {failure}");
         tokio::time::sleep(pause).await;
         self.left -= 1;
         self.pause *= 2;
@@ -34,12 +34,12 @@ impl Retries {
 }
 
 /// Tries until it succeeds or the patience ends.
-pub async fn patiently<T>(mut work: impl AsyncFnMut() -> Result<T, Problem>) -> Result<T, Problem> {
+pub async fn patiently<T>(mut work: impl AsyncFnMut() -> Result<T, HubFailure>) -> Result<T, HubFailure> {
     let mut retries = Retries::new();
     loop {
         match work().await {
             Ok(done) => return Ok(done),
-            Err(problem) => retries.wait(problem).await?,
+            Err(failure) => retries.wait(failure).await?,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf};
 
 use reqwest::{Url, header::HeaderValue};
 
-use super::error::Problem;
+use super::error::HubFailure;
 
 const ENDPOINT: &str = "https://huggingface.co";
 
@@ -29,9 +29,9 @@ pub struct Settings {
 pub struct Token(HeaderValue);
 
 impl Token {
-    fn new(token: &str) -> Result<Self, Problem> {
+    fn new(token: &str) -> Result<Self, HubFailure> {
         let mut header = HeaderValue::try_from(format!("Bearer {token}"))
-            .map_err(|_| Problem::Setting { variable: "HF_TOKEN", expected: "a token, without line breaks" })?;
+            .map_err(|_| HubFailure::Setting { variable: "HF_TOKEN", expected: "a token, without line breaks" })?;
         header.set_sensitive(true);
         Ok(Self(header))
     }
@@ -51,11 +51,11 @@ impl fmt::Debug for Token {
 impl Settings {
     /// `HF_ENDPOINT`; `HF_TOKEN`, or the file `HF_TOKEN_PATH`, or `token` in `HF_HOME`; `HF_HUB_CACHE`, or `hub` in
     /// `HF_HOME`; `HF_HUB_OFFLINE`. `HF_HOME` is `~/.cache/huggingface` when not set.
-    pub(super) fn from_env() -> Result<Self, Problem> {
+    pub(super) fn from_env() -> Result<Self, HubFailure> {
         Self::of(|name| std::env::var(name).ok())
     }
 
-    fn of(variable: impl Fn(&str) -> Option<String>) -> Result<Self, Problem> {
+    fn of(variable: impl Fn(&str) -> Option<String>) -> Result<Self, HubFailure> {
         let variable =
             |name: &str| variable(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
         let path = |name: &str| variable(name).map(PathBuf::from);
@@ -67,14 +67,14 @@ impl Settings {
         let endpoint = Url::parse(&endpoint)
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
-            .ok_or_else(|| Problem::Setting {
+            .ok_or_else(|| HubFailure::Setting {
                 variable: "HF_ENDPOINT",
                 expected: "a URL like https://hub.example.com",
             })?;
         let cache = path("HF_HUB_CACHE")
             .or_else(|| path("HUGGINGFACE_HUB_CACHE"))
             .or_else(|| Some(home.as_ref()?.join("hub")))
-            .ok_or(Problem::Setting { variable: "HF_HOME", expected: "a folder for the cache of the hub" })?;
+            .ok_or(HubFailure::Setting { variable: "HF_HOME", expected: "a folder for the cache of the hub" })?;
         let token_file = path("HF_TOKEN_PATH").or_else(|| Some(home?.join("token")));
         let token = variable("HF_TOKEN").or_else(|| {
             let text = std::fs::read_to_string(token_file?).ok()?;
@@ -92,7 +92,7 @@ mod tests {
 
     use super::*;
 
-    fn settings(variables: &[(&str, &str)]) -> Result<Settings, Problem> {
+    fn settings(variables: &[(&str, &str)]) -> Result<Settings, HubFailure> {
         Settings::of(|name| {
             let found = variables.iter().find(|(variable, _)| *variable == name);
             found.map(|(_, value)| (*value).to_owned())

@@ -8,10 +8,11 @@ use std::{
 use candle_core::DType;
 use crds::contract::FailureReason;
 
-use super::folder;
+use super::files::WEIGHTS;
 use crate::{
-    gpu::fault::{self, Fault},
-    text::TextError,
+    device::fault::{self, Fault},
+    process::error::StageError,
+    tokenizer::TokenizerError,
 };
 
 /// Why a model cannot be loaded, or a batch not be computed. Every message names the model, the file where there is
@@ -94,7 +95,7 @@ pub enum ModelError {
         dir: PathBuf,
     },
     /// There are no weights.
-    #[error("model {model}: there is no {} in {}", folder::WEIGHTS, dir.display())]
+    #[error("model {model}: {} has no {WEIGHTS}; download the model folder again", dir.display())]
     NoWeights {
         /// The model's name.
         model: String,
@@ -103,8 +104,8 @@ pub enum ModelError {
     },
     /// The only weights are a pickle, which runs code when it is opened.
     #[error(
-        "model {model}: {} is a pickle, which can run code and is refused; convert the weights to {}",
-        file.display(), folder::WEIGHTS
+        "model {model}: {} is a pickle, which can run code and is rejected; convert the weights to {WEIGHTS}",
+        file.display()
     )]
     PickleRefused {
         /// The model's name.
@@ -249,7 +250,7 @@ pub enum ModelError {
         model: String,
         /// Why.
         #[source]
-        source: TextError,
+        source: TokenizerError,
     },
     /// The tokenizer has ids that the embedding has no row for.
     #[error(
@@ -311,7 +312,7 @@ impl ModelError {
     pub fn reason(&self) -> FailureReason {
         match self {
             Self::FolderMissing { .. } => FailureReason::ModelNotFound,
-            Self::Tokenizer { source: TextError::Encode { .. } | TextError::NoTokens { .. }, .. } => {
+            Self::Tokenizer { source: TokenizerError::Encode { .. } | TokenizerError::NoTokens { .. }, .. } => {
                 FailureReason::InvalidRecord
             }
             Self::Dimensions { .. } | Self::TensorRange { .. } | Self::Int8Device { .. } => {
@@ -376,7 +377,7 @@ impl ModelError {
     }
 
     /// An error of the tokenizer.
-    pub(crate) fn tokenizer(model: &str, source: TextError) -> Self {
+    pub(crate) fn tokenizer(model: &str, source: TokenizerError) -> Self {
         Self::Tokenizer { model: model.to_owned(), source }
     }
 
@@ -387,14 +388,21 @@ impl ModelError {
             Self::OutOfMemory { model, row: Some(row), source } => {
                 Self::OutOfMemory { model, row: Some(place(row)), source }
             }
-            Self::Tokenizer { model, source: TextError::Encode { row, source } } => {
-                Self::Tokenizer { model, source: TextError::Encode { row: place(row), source } }
+            Self::Tokenizer { model, source: TokenizerError::Encode { row, source } } => {
+                Self::Tokenizer { model, source: TokenizerError::Encode { row: place(row), source } }
             }
-            Self::Tokenizer { model, source: TextError::NoTokens { row } } => {
-                Self::Tokenizer { model, source: TextError::NoTokens { row: place(row) } }
+            Self::Tokenizer { model, source: TokenizerError::NoTokens { row } } => {
+                Self::Tokenizer { model, source: TokenizerError::NoTokens { row: place(row) } }
             }
             other => other,
         }
+    }
+}
+
+impl From<ModelError> for StageError {
+    fn from(error: ModelError) -> Self {
+        // The display text of a model error is the whole sentence; only its sources are causes.
+        Self::new(error.reason(), error.to_string()).caused_by(error)
     }
 }
 

@@ -12,16 +12,12 @@ use std::{
 
 use serde::{Deserialize, de::DeserializeOwned};
 
-use super::{architecture::Config, error::ModelError};
+use super::{
+    config::Config,
+    error::ModelError,
+    files::{CONFIG, TOKENIZER, WEIGHTS, WEIGHTS_INDEX},
+};
 use crate::ops::Pooling;
-
-/// The weights file.
-pub const WEIGHTS: &str = "model.safetensors";
-/// The list of the weights files, where there are several.
-const WEIGHTS_INDEX: &str = "model.safetensors.index.json";
-
-const CONFIG: &str = "config.json";
-const TOKENIZER: &str = "tokenizer.json";
 
 /// Extensions of files that are pickles, or hold one.
 const PICKLES: [&str; 5] = ["bin", "ckpt", "pkl", "pt", "pth"];

@@ -1,27 +1,32 @@
-//! Models: open the folder, check it, build the encoder and its head; then compute batches.
+//! Models: open the folder, check it, build the encoder and its head, compute batches.
 //!
-//! [`architecture`] has a file per architecture, [`transformer`] what they are made of, [`head`] what is done with the
-//! hidden states.
+//! [`folder`] reads the settings of a model folder, [`weights`] its tensors; [`architecture`] has a file per architecture and
+//! [`transformer`] the layers that they are made of; [`head`] turns hidden states into vectors, logits and scores. The three
+//! kinds of model are [`DenseEncoder`], [`SpladeModel`] and [`CrossEncoder`].
+//!
+//! Nothing is guessed: a setting that the runner does not implement is rejected with its file, field and value.
 
 pub mod architecture;
-mod dense;
+pub mod config;
+mod cross_encoder;
+mod dense_encoder;
 mod error;
-mod folder;
+mod files;
+pub mod folder;
 mod head;
+mod metadata_terms;
 #[cfg(test)]
 mod on_device;
-mod reranker;
-mod sparse;
-mod terms;
+mod splade;
 pub mod transformer;
-mod weights;
+pub mod weights;
 
 pub use self::{
-    dense::{DenseModel, DenseOptions, Side},
+    cross_encoder::{CrossEncoder, Score},
+    dense_encoder::{DenseEncoder, DenseOptions, Side},
     error::ModelError,
-    reranker::{Pair, Reranker, Score},
-    sparse::{SparseModel, SparseOptions, SparseRow, SparseVector},
-    terms::MetadataTerms,
+    metadata_terms::MetadataTerms,
+    splade::{SparseOptions, SpladeModel},
     weights::{Weights, natural_dtype},
 };
 pub use crate::ops::Pooling;

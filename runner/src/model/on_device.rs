@@ -9,8 +9,8 @@ use std::{
 use candle_core::Device;
 use crds::v1alpha1::Dtype;
 
-use super::{DenseModel, DenseOptions, Reranker, Side, SparseModel, SparseOptions};
-use crate::{ops::device::emulate, text::Tokens};
+use super::{CrossEncoder, DenseEncoder, DenseOptions, Side, SparseOptions, SpladeModel};
+use crate::{ops::device::emulate, tokenizer::Tokens};
 
 /// Texts of several lengths, two of which have the same.
 const TEXTS: [&str; 6] = [
@@ -59,7 +59,7 @@ fn dense_vectors_are_those_of_the_cpu() {
     for (name, dir) in fixtures("dense") {
         let load = |dtype| {
             let options = DenseOptions { dtype, max_tokens: Some(96), ..DenseOptions::default() };
-            DenseModel::load(&name, &dir, &options, &Device::Cpu).expect("a model")
+            DenseEncoder::load(&name, &dir, &options, &Device::Cpu).expect("a model")
         };
         let model = load(Dtype::F32);
         let tokens: Vec<Tokens> = TEXTS
@@ -92,7 +92,7 @@ fn dense_vectors_are_those_of_the_cpu() {
 fn sparse_weights_are_those_of_the_cpu() {
     for (name, dir) in fixtures("sparse") {
         let options = SparseOptions { max_tokens: Some(96), ..SparseOptions::default() };
-        let load = || SparseModel::load(&name, &dir, options, &Device::Cpu).expect("a model");
+        let load = || SpladeModel::load(&name, &dir, options, &Device::Cpu).expect("a model");
         let model = load();
         let tokens: Vec<Tokens> = TEXTS.iter().map(|text| model.encode(text).expect("tokens")).collect();
         let rows: Vec<&Tokens> = tokens.iter().collect();
@@ -110,7 +110,7 @@ fn sparse_weights_are_those_of_the_cpu() {
 #[test]
 fn logits_are_those_of_the_cpu() {
     for (name, dir) in fixtures("rerank") {
-        let load = || Reranker::load(&name, &dir, Some(96), &Device::Cpu).expect("a model");
+        let load = || CrossEncoder::load(&name, &dir, Some(96), &Device::Cpu).expect("a model");
         let model = load();
         let tokens: Vec<Tokens> = TEXTS.iter().map(|text| model.encode("a query", text).expect("tokens")).collect();
         let rows: Vec<&Tokens> = tokens.iter().collect();

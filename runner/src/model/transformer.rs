@@ -6,8 +6,8 @@
 use candle_core::{Result, Tensor};
 
 use crate::{
-    ops::{After, FeedForward, Kept, Norm, SelfAttention, Sequences, Table},
-    text::Tokens,
+    ops::{Epilogue, FeedForward, Norm, SelfAttention, Sequences, Table, TokenSelection},
+    tokenizer::Tokens,
 };
 
 /// The tokens of a packed batch.
@@ -61,11 +61,11 @@ impl Encoder {
     }
 
     /// The hidden states after the last layer, `[kept tokens, hidden]`.
-    pub fn forward(&self, batch: &TokenBatch, kept: Kept) -> Result<Tensor> {
+    pub fn forward(&self, batch: &TokenBatch, kept: TokenSelection) -> Result<Tensor> {
         let mut x = self.embeddings.forward(batch)?;
         let last = self.layers.len().saturating_sub(1);
         for (index, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(&x, &batch.sequences, if index == last { kept } else { Kept::All })?;
+            x = layer.forward(&x, &batch.sequences, if index == last { kept } else { TokenSelection::All })?;
         }
         match &self.final_norm {
             Some(norm) => norm.forward(&x),
@@ -185,30 +185,30 @@ pub enum Norms {
 }
 
 impl Layer {
-    fn forward(&self, x: &Tensor, sequences: &Sequences, kept: Kept) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, sequences: &Sequences, kept: TokenSelection) -> Result<Tensor> {
         let residual = kept.rows(x, sequences)?;
         match &self.norms {
             Norms::Post { attention, feed_forward } => {
-                let after = After::norm_of_sum(attention, &residual);
+                let after = Epilogue::norm_of_sum(attention, &residual);
                 let x = self.attention.forward(x, sequences, kept, after)?;
-                self.feed_forward.forward(&x, After::norm_of_sum(feed_forward, &x))
+                self.feed_forward.forward(&x, Epilogue::norm_of_sum(feed_forward, &x))
             }
             Norms::PostTwice { attention, again, feed_forward } => {
-                let after = After::norm_of_sum(attention, &residual);
+                let after = Epilogue::norm_of_sum(attention, &residual);
                 let attended = self.attention.forward(x, sequences, kept, after)?;
                 let x = again.forward(&(residual + attended)?)?;
-                self.feed_forward.forward(&x, After::norm_of_sum(feed_forward, &x))
+                self.feed_forward.forward(&x, Epilogue::norm_of_sum(feed_forward, &x))
             }
             Norms::Pre { attention, feed_forward } => {
                 let normalised = attention.as_ref().map_or_else(|| Ok(x.clone()), |norm| norm.forward(x))?;
-                let x = self.attention.forward(&normalised, sequences, kept, After::sum(&residual))?;
-                self.feed_forward.forward(&feed_forward.forward(&x)?, After::sum(&x))
+                let x = self.attention.forward(&normalised, sequences, kept, Epilogue::sum(&residual))?;
+                self.feed_forward.forward(&feed_forward.forward(&x)?, Epilogue::sum(&x))
             }
             Norms::Around { attention: [before_attention, after_attention], feed_forward: [before, after] } => {
                 let normalised = before_attention.forward(x)?;
-                let attended = self.attention.forward(&normalised, sequences, kept, After::norm(after_attention))?;
+                let attended = self.attention.forward(&normalised, sequences, kept, Epilogue::norm(after_attention))?;
                 let x = (residual + attended)?;
-                let fed = self.feed_forward.forward(&before.forward(&x)?, After::norm(after))?;
+                let fed = self.feed_forward.forward(&before.forward(&x)?, Epilogue::norm(after))?;
                 x + fed
             }
         }

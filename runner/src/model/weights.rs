@@ -17,7 +17,7 @@ use memmap2::{Mmap, MmapOptions};
 use safetensors::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
 
-use super::{architecture::Architecture, error::ModelError};
+use super::error::ModelError;
 use crate::ops::{Linear, Norm, Table, device};
 
 /// Read at once for the digest.
@@ -135,22 +135,23 @@ impl Weights {
         Tensors { weights: self, prefix: prefixes.iter().find(has).copied().unwrap_or_default().to_owned() }
     }
 
-    /// Refuses tensors that nobody has read, but for the heads that the architecture's encoders may come with: weights
-    /// of another kind of model, or more layers than the configuration says.
-    pub fn refuse_unused(&self, architecture: &Architecture) -> Result<(), ModelError> {
-        let prefix = self.scope(architecture.prefixes, architecture.probe).prefix;
-        self.refuse_others(|name| {
-            let bare = name.strip_prefix(&prefix).unwrap_or(name);
-            architecture.ignored.iter().any(|head| name.starts_with(head) || bare.starts_with(head))
-        })
-    }
-
-    /// Refuses tensors that nobody has read and that are not `known`.
-    pub fn refuse_others(&self, known: impl Fn(&str) -> bool) -> Result<(), ModelError> {
+    /// Rejects tensors that were not read, except those whose names begin with one of the `ignored` prefixes: the weights of
+    /// another kind of model, or more layers than the configuration has. The `prefixes` and the `probe` are those of
+    /// [`Weights::scope`].
+    ///
+    /// # Errors
+    /// If there is such a tensor.
+    pub fn reject_unused(&self, prefixes: &[&str], probe: &str, ignored: &[&str]) -> Result<(), ModelError> {
+        let prefix = self.scope(prefixes, probe).prefix;
         let used = self.used.borrow();
-        // A buffer that older versions of the reference saved.
-        let buffer = |name: &str| name.ends_with("position_ids") || name.ends_with("inv_freq");
-        match self.tensors.iter().find(|(name, _)| !used.contains(*name) && !known(name) && !buffer(name)) {
+        let is_ignored = |name: &str| {
+            let bare = name.strip_prefix(&prefix).unwrap_or(name);
+            ignored.iter().any(|head| name.starts_with(head) || bare.starts_with(head))
+        };
+        // Buffers that older versions of the reference saved.
+        let is_buffer = |name: &str| name.ends_with("position_ids") || name.ends_with("inv_freq");
+        let unexpected = |name: &String| !used.contains(name) && !is_ignored(name) && !is_buffer(name);
+        match self.tensors.iter().find(|(name, _)| unexpected(name)) {
             None => Ok(()),
             Some((name, stored)) => Err(ModelError::TensorUnexpected {
                 model: self.model.clone(),
@@ -388,9 +389,9 @@ mod tests {
         assert_eq!(tensors.prefix(), "bert.");
         let embeddings = tensors.module("embeddings");
         assert_eq!(embeddings.table("word", 2, 3).expect("a table").rows().dtype(), DType::F32);
-        assert!(weights.refuse_others(|_| false).is_err());
+        assert!(weights.reject_unused(&["", "bert."], "embeddings.word.weight", &[]).is_err());
         embeddings.layer_norm("LayerNorm", 3, true, 1e-5).expect("a norm");
-        weights.refuse_others(|_| false).expect("all are used");
+        weights.reject_unused(&["", "bert."], "embeddings.word.weight", &[]).expect("all are used");
     }
 
     #[test]

@@ -14,9 +14,9 @@ use kernels::{
 };
 
 use super::{
-    After, Linear, Norm, Rotary,
+    Epilogue, Linear, Norm, Rotary,
     device::{self, Machine},
-    sequences::{Kept, Sequences},
+    sequences::{Sequences, TokenSelection},
     storage,
 };
 
@@ -69,7 +69,7 @@ impl Heads {
 
 /// The keys that a query sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
+pub enum AttentionSpan {
     /// All of its sequence.
     Full,
     /// Itself and those before it.
@@ -80,7 +80,7 @@ pub enum Reach {
     CausalWindow(usize),
 }
 
-impl Reach {
+impl AttentionSpan {
     fn on_device(self) -> cuda::attention::Reach {
         match self {
             Self::Full => cuda::attention::Reach::FULL,
@@ -141,7 +141,7 @@ pub struct SelfAttention {
     /// Multiplied with the scores; 1/√width in most models.
     pub scale: f32,
     /// The keys that a query sees.
-    pub reach: Reach,
+    pub reach: AttentionSpan,
     /// Normalisations of the queries and of the keys, before the rotation: of each head, or of all heads together.
     pub head_norms: Option<(Norm, Norm)>,
     /// Rotary positions.
@@ -152,7 +152,13 @@ pub struct SelfAttention {
 
 impl SelfAttention {
     /// `x` is `[tokens, hidden]`; the answer has a row for every token that is kept, finished as `after` says.
-    pub fn forward(&self, x: &Tensor, sequences: &Sequences, kept: Kept, after: After<'_>) -> Result<Tensor> {
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        sequences: &Sequences,
+        kept: TokenSelection,
+        after: Epilogue<'_>,
+    ) -> Result<Tensor> {
         if let Some(mut machine) = device::machine(x).filter(|_| self.heads.width <= cuda::attention::MOST_WIDTH) {
             return self.out.forward_finished(&self.device_contexts(&mut *machine, x, sequences, kept)?, after);
         }
@@ -169,14 +175,20 @@ impl SelfAttention {
     }
 
     /// The weighted values of every kept token, `[kept, query⋅width]`, by the kernels of the CPU.
-    fn contexts(&self, x: &Tensor, sequences: &Sequences, kept: Kept, workspace: &mut Workspace) -> Result<()> {
+    fn contexts(
+        &self,
+        x: &Tensor,
+        sequences: &Sequences,
+        kept: TokenSelection,
+        workspace: &mut Workspace,
+    ) -> Result<()> {
         let Heads { query, key_value, width } = self.heads;
         let (tokens, stride) = (sequences.tokens(), self.heads.packed_width());
         let qkv = room(&mut workspace.qkv, tokens * stride);
         {
             let (storage, layout) = x.storage_and_layout();
             let values = storage::slice(&storage, layout)?;
-            if kept == Kept::All {
+            if kept == TokenSelection::All {
                 self.qkv.product(values, tokens, None, None, qkv)?;
             } else {
                 // Of the others only keys and values are needed.
@@ -228,7 +240,7 @@ impl SelfAttention {
         machine: &mut dyn Machine,
         x: &Tensor,
         sequences: &Sequences,
-        kept: Kept,
+        kept: TokenSelection,
     ) -> Result<Tensor> {
         let Heads { query, key_value, width } = self.heads;
         let qkv = if self.head_norms.is_none() && self.rotary.is_none() {
@@ -318,7 +330,7 @@ impl SelfAttention {
     }
 
     /// [`SelfAttention::contexts`] of candle's operations.
-    fn portable_contexts(&self, x: &Tensor, sequences: &Sequences, kept: Kept) -> Result<Tensor> {
+    fn portable_contexts(&self, x: &Tensor, sequences: &Sequences, kept: TokenSelection) -> Result<Tensor> {
         let Heads { query, key_value, width } = self.heads;
         let qkv = self.qkv.forward(x)?;
         let mut contexts = Vec::with_capacity(sequences.len());
@@ -391,7 +403,7 @@ mod tests {
 
     fn attention(
         heads: Heads,
-        reach: Reach,
+        reach: AttentionSpan,
         extras: bool,
         form: fn(&Tensor, Option<&Tensor>) -> Result<Linear>,
     ) -> Result<SelfAttention> {
@@ -416,12 +428,22 @@ mod tests {
         let sequences = Sequences::of_lengths([1, 2, 130, 6, 7, 55, 48]);
         let x = random(7, &[sequences.tokens(), HIDDEN])?;
         for heads in [Heads::equal(3, 8), Heads { query: 4, key_value: 2, width: 20 }, Heads::equal(1, 32)] {
-            for reach in [Reach::Full, Reach::Causal, Reach::Window(3), Reach::Window(40), Reach::CausalWindow(9)] {
+            for reach in [
+                AttentionSpan::Full,
+                AttentionSpan::Causal,
+                AttentionSpan::Window(3),
+                AttentionSpan::Window(40),
+                AttentionSpan::CausalWindow(9),
+            ] {
                 for extras in [false, true] {
                     let fused = attention(heads, reach, extras, Linear::new)?;
                     let portable = attention(heads, reach, extras, Linear::portable)?;
-                    let expected = portable.forward(&x, &sequences, Kept::All, After::sum(&x))?;
-                    assert_close(&fused.forward(&x, &sequences, Kept::All, After::sum(&x))?, &expected, 5e-5)?;
+                    let expected = portable.forward(&x, &sequences, TokenSelection::All, Epilogue::sum(&x))?;
+                    assert_close(
+                        &fused.forward(&x, &sequences, TokenSelection::All, Epilogue::sum(&x))?,
+                        &expected,
+                        5e-5,
+                    )?;
                 }
             }
         }
@@ -433,11 +455,11 @@ mod tests {
         let sequences = Sequences::of_lengths([5, 1, 100]);
         let x = random(7, &[sequences.tokens(), HIDDEN])?;
         for form in [Linear::new as fn(&Tensor, Option<&Tensor>) -> Result<Linear>, Linear::portable] {
-            let attention = attention(Heads::equal(3, 8), Reach::Window(30), true, form)?;
-            let all = attention.forward(&x, &sequences, Kept::All, After::default())?;
-            for kept in [Kept::First, Kept::Last] {
+            let attention = attention(Heads::equal(3, 8), AttentionSpan::Window(30), true, form)?;
+            let all = attention.forward(&x, &sequences, TokenSelection::All, Epilogue::default())?;
+            for kept in [TokenSelection::First, TokenSelection::Last] {
                 let residual = kept.rows(&x, &sequences)?;
-                let found = attention.forward(&x, &sequences, kept, After::sum(&residual))?;
+                let found = attention.forward(&x, &sequences, kept, Epilogue::sum(&residual))?;
                 assert_close(&found, &(kept.rows(&all, &sequences)? + residual)?, 1e-5)?;
             }
         }
@@ -446,10 +468,10 @@ mod tests {
 
     #[test]
     fn a_query_sees_itself_and_what_is_in_reach() {
-        assert_eq!(Reach::Full.keys(3, 10), 0..10);
-        assert_eq!(Reach::Causal.keys(3, 10), 0..4);
-        assert_eq!(Reach::Window(2).keys(3, 10), 1..6);
-        assert_eq!(Reach::Window(2).keys(9, 10), 7..10);
-        assert_eq!(Reach::CausalWindow(2).keys(3, 10), 2..4);
+        assert_eq!(AttentionSpan::Full.keys(3, 10), 0..10);
+        assert_eq!(AttentionSpan::Causal.keys(3, 10), 0..4);
+        assert_eq!(AttentionSpan::Window(2).keys(3, 10), 1..6);
+        assert_eq!(AttentionSpan::Window(2).keys(9, 10), 7..10);
+        assert_eq!(AttentionSpan::CausalWindow(2).keys(3, 10), 2..4);
     }
 }

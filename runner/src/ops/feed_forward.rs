@@ -5,7 +5,7 @@ use candle_core::{D, Result, Tensor};
 use kernels::{Activation, cuda::activation::Gate as Activated, math, matmul::BLOCK_ROWS, rows::multiply};
 
 use super::{
-    After, Linear, activation,
+    Epilogue, Linear, activation,
     device::{self, Machine},
     storage,
 };
@@ -36,7 +36,7 @@ pub struct FeedForward {
 
 impl FeedForward {
     /// `[rows, hidden]` → the same shape, finished as `after` says.
-    pub fn forward(&self, x: &Tensor, after: After<'_>) -> Result<Tensor> {
+    pub fn forward(&self, x: &Tensor, after: Epilogue<'_>) -> Result<Tensor> {
         if let Some(mut machine) = device::machine(x) {
             return self.on_device(&mut *machine, x, after);
         }
@@ -75,7 +75,7 @@ impl FeedForward {
     }
 
     /// [`FeedForward::forward`] by the kernels of a device.
-    fn on_device(&self, machine: &mut dyn Machine, x: &Tensor, after: After<'_>) -> Result<Tensor> {
+    fn on_device(&self, machine: &mut dyn Machine, x: &Tensor, after: Epilogue<'_>) -> Result<Tensor> {
         let (up, bias) = self.up.product_and_bias(machine, x)?;
         let gated = |machine: &mut dyn Machine, activated| {
             activation::gated_on_device(machine, &up, bias, self.activation, activated)
@@ -89,7 +89,7 @@ impl FeedForward {
     }
 
     /// [`FeedForward::forward`] of candle's operations.
-    fn portable(&self, x: &Tensor, after: After<'_>) -> Result<Tensor> {
+    fn portable(&self, x: &Tensor, after: Epilogue<'_>) -> Result<Tensor> {
         let inner = self.up.forward(x)?;
         let half = |at: usize| {
             let width = self.up.outputs() / 2;
@@ -127,8 +127,8 @@ mod tests {
                 };
                 for rows in [1, 95, 96, 200] {
                     let x = random(5, &[rows, hidden])?;
-                    let fused = network(Linear::new)?.forward(&x, After::sum(&x))?;
-                    assert_close(&fused, &network(Linear::portable)?.forward(&x, After::sum(&x))?, 2e-5)?;
+                    let fused = network(Linear::new)?.forward(&x, Epilogue::sum(&x))?;
+                    assert_close(&fused, &network(Linear::portable)?.forward(&x, Epilogue::sum(&x))?, 2e-5)?;
                 }
             }
         }

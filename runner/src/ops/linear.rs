@@ -11,7 +11,7 @@ use kernels::{
 };
 
 use super::{
-    After, activation,
+    Epilogue, activation,
     device::{self, Machine},
     storage,
 };
@@ -119,20 +119,20 @@ impl Linear {
 
     /// `[rows, inputs]` → `[rows, outputs]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.forward_with(x, None, After::default())
+        self.forward_with(x, None, Epilogue::default())
     }
 
     /// [`Linear::forward`], then the activation.
     pub fn forward_activated(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
-        self.forward_with(x, Some(activation), After::default())
+        self.forward_with(x, Some(activation), Epilogue::default())
     }
 
     /// [`Linear::forward`], finished as `after` says.
-    pub fn forward_finished(&self, x: &Tensor, after: After<'_>) -> Result<Tensor> {
+    pub fn forward_finished(&self, x: &Tensor, after: Epilogue<'_>) -> Result<Tensor> {
         self.forward_with(x, None, after)
     }
 
-    fn forward_with(&self, x: &Tensor, activation: Option<Activation>, after: After<'_>) -> Result<Tensor> {
+    fn forward_with(&self, x: &Tensor, activation: Option<Activation>, after: Epilogue<'_>) -> Result<Tensor> {
         match &self.form {
             Form::Packed { .. } | Form::Int8 { .. } => {
                 let rows = x.dim(0)?;
@@ -179,7 +179,7 @@ impl Linear {
         x: &[f32],
         rows: usize,
         activation: Option<Activation>,
-        after: After<'_>,
+        after: Epilogue<'_>,
     ) -> Result<Vec<f32>> {
         let mut out = vec![0.0; rows * self.outputs];
         after.in_blocks(&mut out, self.outputs, |first, count, residual, out| {
@@ -267,7 +267,7 @@ mod tests {
             assert_close(&packed.forward(&x)?, &portable.forward(&x)?, 3e-5)?;
             let norm = Norm::layer(random(5, &[outputs])?, None, 1e-2);
             for norm in [None, Some(&norm)] {
-                let after = After { residual: Some(&residual), norm };
+                let after = Epilogue { residual: Some(&residual), norm };
                 assert_close(&packed.forward_finished(&x, after)?, &portable.forward_finished(&x, after)?, 3e-5)?;
             }
             for activation in [Activation::Gelu, Activation::Silu, Activation::Relu] {
@@ -288,7 +288,7 @@ mod tests {
             assert!(int8.is_packed());
             // Each product is at most a step of either scale wrong, and errors of both signs add up as a walk.
             let tolerance = 0.02 * (inputs as f32).sqrt();
-            let after = After { residual: Some(&residual), norm: None };
+            let after = Epilogue { residual: Some(&residual), norm: None };
             assert_close(&int8.forward_finished(&x, after)?, &packed.forward_finished(&x, after)?, tolerance)?;
             let activated = |linear: &Linear| linear.forward_activated(&x, Activation::Gelu);
             assert_close(&activated(&int8)?, &activated(&packed)?, tolerance)?;

@@ -7,10 +7,10 @@
 //! against.
 
 mod activation;
-mod after;
 mod attention;
 pub mod device;
 mod embedding;
+mod epilogue;
 mod feed_forward;
 mod finite;
 mod linear;
@@ -26,9 +26,9 @@ pub use kernels::Activation;
 
 pub use self::{
     activation::activate,
-    after::After,
-    attention::{DistanceBias, Heads, Reach, SelfAttention},
+    attention::{AttentionSpan, DistanceBias, Heads, SelfAttention},
     embedding::Table,
+    epilogue::Epilogue,
     feed_forward::{FeedForward, Gate},
     finite::finite_rows,
     linear::Linear,
@@ -36,7 +36,7 @@ pub use self::{
     norm::Norm,
     pooling::{Pooling, l2_normalize},
     rotary::Rotary,
-    sequences::{Kept, Sequences},
+    sequences::{Sequences, TokenSelection},
     vocabulary::Vocabulary,
 };
 

@@ -15,7 +15,7 @@ use kernels::{
 
 use super::{
     device,
-    sequences::{Kept, Sequences},
+    sequences::{Sequences, TokenSelection},
     storage,
 };
 
@@ -44,17 +44,17 @@ impl fmt::Display for Pooling {
 
 impl Pooling {
     /// The tokens whose vectors it reads.
-    pub fn reads(self) -> Kept {
+    pub fn reads(self) -> TokenSelection {
         match self {
-            Self::Cls => Kept::First,
-            Self::LastToken => Kept::Last,
-            Self::Mean | Self::Max | Self::WeightedMean | Self::MeanSqrtLength => Kept::All,
+            Self::Cls => TokenSelection::First,
+            Self::LastToken => TokenSelection::Last,
+            Self::Mean | Self::Max | Self::WeightedMean | Self::MeanSqrtLength => TokenSelection::All,
         }
     }
 
     /// Pools `hidden` (`[tokens, width]`, all tokens or just those that the pooling reads) to `[sequences, width]`.
     pub fn forward(self, hidden: &Tensor, sequences: &Sequences) -> Result<Tensor> {
-        if self.reads() != Kept::All {
+        if self.reads() != TokenSelection::All {
             let reduced = hidden.dim(0)? == sequences.len();
             return if reduced { Ok(hidden.clone()) } else { self.reads().rows(hidden, sequences) };
         }
@@ -102,7 +102,7 @@ impl Pooling {
     ) -> Result<Option<Tensor>> {
         let Some(mut machine) = device::machine(hidden) else { return Ok(None) };
         // A row per sequence is one that was kept: the only token of its sequence.
-        let alone = self.reads() != Kept::All && hidden.dim(0)? == sequences.len();
+        let alone = self.reads() != TokenSelection::All && hidden.dim(0)? == sequences.len();
         let skipped = skipped.map(|skipped| device::upload(skipped, hidden.device())).transpose()?;
         let ranges = Ranges {
             starts: if alone { Address::ABSENT } else { sequences.on(hidden.device(), &mut *machine)?.starts },

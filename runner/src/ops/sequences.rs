@@ -106,7 +106,7 @@ impl Sequences {
 /// The tokens whose vectors are needed after a layer. A pooling that reads one token of each sequence leaves the rest
 /// of the last layer uncomputed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kept {
+pub enum TokenSelection {
     /// All of them.
     All,
     /// The first of each sequence.
@@ -115,7 +115,7 @@ pub enum Kept {
     Last,
 }
 
-impl Kept {
+impl TokenSelection {
     pub(super) fn on_device(self) -> cuda::attention::Kept {
         match self {
             Self::All => cuda::attention::Kept::All,
@@ -192,11 +192,11 @@ mod tests {
     fn kept_rows_are_the_first_or_the_last_of_each_sequence() -> Result<()> {
         let sequences = Sequences::of_lengths([2, 1, 3]);
         let x = Tensor::new(&[[0f32], [1.0], [2.0], [3.0], [4.0], [5.0]], &Device::Cpu)?;
-        for (kept, rows) in [(Kept::First, [0f32, 2.0, 3.0]), (Kept::Last, [1.0, 2.0, 5.0])] {
+        for (kept, rows) in [(TokenSelection::First, [0f32, 2.0, 3.0]), (TokenSelection::Last, [1.0, 2.0, 5.0])] {
             assert_eq!(storage::to_vec(&kept.rows(&x, &sequences)?)?, rows);
             assert_eq!(kept.sequences(&sequences), Sequences::of_lengths([1, 1, 1]));
         }
-        assert_eq!(Kept::All.rows(&x, &sequences)?.dims(), [6, 1]);
+        assert_eq!(TokenSelection::All.rows(&x, &sequences)?.dims(), [6, 1]);
         Ok(())
     }
 }

@@ -25,7 +25,7 @@ impl Default for Headings {
 
 impl Headings {
     /// Looks at the metadata of a chunk, which is JSON.
-    pub fn see(&mut self, metadata: &str) {
+    pub fn sample(&mut self, metadata: &str) {
         self.seen += 1;
         if !(self.seen - 1).is_multiple_of(self.stride) {
             return;
@@ -77,7 +77,7 @@ mod tests {
     fn headings_are_spread_over_the_collection() {
         for count in [0, 1, 15, 16, 17, 31, 32, 33, 1000] {
             let mut headings = Headings::default();
-            (0..count).for_each(|number| headings.see(&format!("{{\"title\": \"{number:04}\"}}")));
+            (0..count).for_each(|number| headings.sample(&format!("{{\"title\": \"{number:04}\"}}")));
             let found = headings.finish();
             assert!(found.len() <= MOST && found.len() >= count.min(MOST / 2), "{count}: {found:?}");
             assert!(found.is_sorted());
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn a_heading_is_asked_once() {
         let mut headings = Headings::default();
-        (0..100).for_each(|_| headings.see("{\"title\": \"same\"}"));
+        (0..100).for_each(|_| headings.sample("{\"title\": \"same\"}"));
         assert_eq!(headings.finish(), ["same"]);
     }
 }

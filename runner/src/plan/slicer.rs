@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::{Position, Shard};
+use super::shard::{Position, Shard};
 use crate::source::Chunk;
 
 /// The sha256 over the ids and texts of a shard, in order; it tells that a source is still what was planned.

@@ -9,8 +9,11 @@ use serde::{
 };
 use serde_json::Value;
 
-use super::{Flow, Visit, record, without_bom};
-use crate::error::StageError;
+use super::{
+    record,
+    visit::{Flow, Visit, without_bom},
+};
+use crate::process::error::StageError;
 
 const WRAPPERS: [&str; 4] = ["chunks", "data", "records", "items"];
 

@@ -5,7 +5,10 @@ use std::{
     ops::ControlFlow,
 };
 
-use super::{Flow, Visit, record, without_bom};
+use super::{
+    record,
+    visit::{Flow, Visit, without_bom},
+};
 
 pub fn visit(reader: impl Read, visit: &mut Visit<'_>) -> Flow {
     let mut reader = without_bom(reader).map_err(|error| visit.unreadable(error))?;

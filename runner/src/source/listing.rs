@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, path::Path};
 
 use crds::v1alpha1::Format;
 
-use crate::{error::Result, store::Store};
+use crate::{process::error::Result, store::Store};
 
 /// The names that `Auto` knows, for messages.
 pub const EXTENSIONS: &str = ".json, .jsonl, .ndjson, .md, .markdown or .txt";

@@ -8,7 +8,10 @@ use std::{io::Read, ops::ControlFlow, ops::Range};
 use pulldown_cmark::{Event, HeadingLevel, Options, Parser, Tag, TagEnd};
 use serde_json::json;
 
-use super::{Flow, Visit, record::Record};
+use super::{
+    record::Record,
+    visit::{Flow, Visit},
+};
 
 pub fn visit(reader: impl Read, visit: &mut Visit<'_>) -> Flow {
     let text = visit.read_text(reader)?;

@@ -1,13 +1,17 @@
 //! The sources over real files: what is read, in which order, and what a user is told.
 
-use std::fs;
+use std::{fs, ops::ControlFlow};
 
-use crds::contract::Place;
+use crds::{
+    contract::{CollectionConfig, FailureReason, Place},
+    v1alpha1::Format,
+};
 use proptest::prelude::*;
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::*;
+use super::{chunk::stable_id, *};
+use crate::process::error::Result;
 
 struct Files(TempDir);
 
@@ -48,8 +52,8 @@ impl Files {
 fn read(source: &Source, from: u64) -> Result<Vec<Read>> {
     let mut records = Vec::new();
     for file in source.list()?.files {
-        let _ = source.visit(&file, from, &mut |found: Found<'_>| {
-            records.push(found.chunk.map(|chunk| {
+        let _ = source.visit(&file, from, &mut |record: SourceRecord<'_>| {
+            records.push(record.chunk.map(|chunk| {
                 let metadata = serde_json::from_str(&chunk.metadata).expect("JSON");
                 (chunk.id, chunk.text, metadata)
             }));

@@ -4,7 +4,10 @@ use std::io::Read;
 
 use serde_json::json;
 
-use super::{Flow, Visit, record::Record};
+use super::{
+    record::Record,
+    visit::{Flow, Visit},
+};
 
 pub fn visit(reader: impl Read, visit: &mut Visit<'_>) -> Flow {
     if visit.from > 0 {

@@ -64,20 +64,20 @@ fn an_id_that_stands_twice_is_named_with_both_places() {
     let message = ended.failed(3, FailureReason::DuplicateId).message;
     let (first, second) = (file_uri(&world, "b.jsonl"), file_uri(&world, "c.jsonl"));
     assert!(message.contains("\"line-3\""), "{message}");
-    assert!(message.contains(&format!("{first}, line 4 and {second}, line 2")), "{message}");
+    assert!(message.contains(&format!("first in {first}, line 4, again in {second}, line 2")), "{message}");
 }
 
 #[test]
 fn an_empty_collection_is_named_with_its_folder_and_what_would_be_read() {
     let world = World::new();
     let message = world.run(&[]).failed(3, FailureReason::EmptyCollection).message;
-    assert!(message.contains("\"docs\" is empty: there is no file in file://"), "{message}");
+    assert!(message.contains("\"docs\" is empty: no files in file://"), "{message}");
     world.source("a.csv", "text\n").source("b.docx", "");
     let message = world.run(&[]).failed(3, FailureReason::EmptyCollection).message;
-    assert!(message.contains(".jsonl") && message.contains("holds only a.csv, b.docx"), "{message}");
+    assert!(message.contains(".jsonl") && message.contains("has only a.csv, b.docx"), "{message}");
     world.source("c.jsonl", "{\"text\": \" \"}\n");
     let message = world.run(&[]).failed(3, FailureReason::EmptyCollection).message;
-    assert!(message.contains("1 record(s) without text"), "{message}");
+    assert!(message.contains("1 record(s), all without text"), "{message}");
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn more_shards_than_a_job_can_have_are_refused_with_the_field_to_change() {
     let world = World::new();
     world.source("a.jsonl", &"\"a\"\n".repeat(100_001));
     let message = world.plan(1).failed(2, FailureReason::InvalidConfiguration).message;
-    assert!(message.contains("spec.execution.shardSize 1 makes 100001 shards"), "{message}");
+    assert!(message.contains("spec.execution.shardSize 1 results in 100001 shards"), "{message}");
 }
 
 #[test]
@@ -233,10 +233,10 @@ fn a_source_that_changed_after_the_plan_is_an_error_of_its_shards_alone() {
     }
     fs::remove_file(world.path("source/b.jsonl")).expect("removed");
     let message = world.embed(1).failed(3, FailureReason::SourceChanged).message;
-    assert!(message.contains("a file is gone in b.jsonl"), "{message}");
+    assert!(message.contains("a file is missing in b.jsonl"), "{message}");
     world.source("b.jsonl", "{\"text\": \"one 0\", \"id\": \"line-0\"}\n");
     let message = world.embed(1).failed(3, FailureReason::SourceChanged).message;
-    assert!(message.contains("4 chunks were planned, 1 are"), "{message}");
+    assert!(message.contains("4 chunks were planned, 1 exist"), "{message}");
     assert_eq!(world.files(), before);
     world.source("b.jsonl", &text);
     world.embed(1).succeeded();
@@ -251,7 +251,7 @@ fn shards_that_are_missing_are_named() {
     let message = world.finalize().failed(75, FailureReason::ShardsMissing).message;
     assert!(message.contains("3 of 4 shards are not committed: 0, 2, 3"), "{message}");
     let failure = world.embed(9).failed(2, FailureReason::InvalidConfiguration);
-    assert!(failure.message.contains("there is no shard 9: the plan has 4"), "{}", failure.message);
+    assert!(failure.message.contains("shard 9 does not exist: the plan has 4"), "{}", failure.message);
 }
 
 #[test]

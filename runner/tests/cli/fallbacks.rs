@@ -15,7 +15,7 @@ use crate::{
 
 /// What a person on a terminal reads at the end.
 fn last_lines(world: &World, result: &FinalizeResult) -> String {
-    runner::result::complete(&config(world), result, false)
+    runner::run::outcome::complete(&config(world), result, false)
 }
 
 /// The fallback of a stage of the result, and of the summary beside it.
@@ -138,7 +138,7 @@ fn optional_models_that_are_not_there_are_fallbacks_and_required_ones_fail() {
     assert_eq!(summary["sparse_run"]["coverage"], 0.0);
     assert_eq!(summary["rerank_run"]["executed"], false);
     assert!(summary["rerank_run"].get("mean_top_score_after").is_none(), "no score of what did not run");
-    assert!(summary["warnings"].to_string().contains("model other was left out"), "{}", summary["warnings"]);
+    assert!(summary["warnings"].to_string().contains("model other was skipped"), "{}", summary["warnings"]);
     for (name, which) in [("other", "dense"), ("sparse", "sparse"), ("reranker", "reranker")] {
         let (world, spec) = crate::stages::world();
         let gone = |text: &str| text.replace(&format!("/{name}\""), "/nowhere\"");
@@ -275,5 +275,5 @@ fn gpus_that_are_required_and_not_there_are_counted() {
     let text = fs::read_to_string(world.path("run.yaml")).expect("a manifest");
     world.manifest_text(&text.replace("gpu: {count: 0}", "gpu: {count: 2}"));
     let failure = run(&world).failed(2, FailureReason::DeviceUnavailable);
-    assert!(failure.message.starts_with("2 GPUs are required (spec.gpu.count"), "{}", failure.message);
+    assert!(failure.message.starts_with("the run requires 2 GPUs (spec.gpu.count"), "{}", failure.message);
 }

@@ -178,7 +178,7 @@ fn models_that_need_not_have_the_device_alone_are_loaded_once() {
     manifest(&world, &Spec { rest, ..spec });
     let resident = run_with(&world, &[], &["--shard-size", "4"]).succeeded();
     assert_eq!(fused(&world), expected);
-    let count = |ended: &Ended| ended.stderr.matches("resident already").count();
+    let count = |ended: &Ended| ended.stderr.matches("model is cached").count();
     // Three shards, three models each; the first shard loads them.
     assert_eq!((count(&alone), count(&resident)), (0, 6), "{}", resident.stderr);
 }
@@ -191,7 +191,7 @@ fn a_top_k_above_the_number_of_chunks_gives_all_of_them_and_says_so() {
     finalized(run(&world));
     assert!(rankings(&world).iter().all(|ranking| ranking["results"].as_array().map(Vec::len) == Some(10)));
     let warnings = summary(&world)["warnings"].to_string();
-    assert!(warnings.contains("topK is 20, but there are only 10 chunks"), "{warnings}");
+    assert!(warnings.contains("topK is 20, but the collection has only 10 chunks"), "{warnings}");
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::{fs, process::Command};
 
 use reqwest::Method;
 use runner::{
-    hub::{Settings, Wanted},
-    interrupt::Interrupt,
+    hub::{HubModel, Settings},
+    process::interrupt::Interrupt,
 };
 
 use crate::{
@@ -121,7 +121,7 @@ fn weights_in_several_files_are_fetched_by_their_index() {
         cache: site.world.path("cache"),
         offline: false,
     };
-    let wanted = Wanted { model: "tiny".into(), repo: REPO.into(), revision: "main".into() };
+    let wanted = HubModel { model: "tiny".into(), repo: REPO.into(), revision: "main".into() };
     assert_eq!(wanted.check(&settings, &Interrupt::default()).expect("a commit"), commit);
     assert_eq!(site.hub.seen().iter().filter(|request| request.storage).count(), 0, "a check fetches no weights");
     let folder = wanted.fetch(&settings, &Interrupt::default()).expect("a folder");

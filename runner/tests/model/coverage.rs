@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, fs};
 
-use runner::model::architecture::{ARCHITECTURES, Architecture, Config};
+use runner::model::{
+    architecture::{self, ARCHITECTURES},
+    config::Config,
+};
 use serde_json::Value;
 
 use crate::folder::{Folder, fixtures};
@@ -19,7 +22,7 @@ fn compared() -> BTreeSet<(&'static str, String)> {
     cases
         .filter(|case| read(case.join("case.json")).is_some_and(|case| case["task"] == "dense"))
         .filter_map(|case| Some(Config::new("m", &case, read(case.join("config.json"))?)))
-        .map(|config| (Architecture::of(&config).expect("a known one").name, config.model_type().to_owned()))
+        .map(|config| (architecture::find(&config).expect("a known one").name, config.model_type().to_owned()))
         .collect()
 }
 

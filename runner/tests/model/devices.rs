@@ -13,11 +13,11 @@ use std::{
 use candle_core::Error;
 use crds::{contract::FailureReason, memory::MemoryCeiling, summary::MitigationKind};
 use runner::{
-    batch::{Rows, TokenBudget},
-    batched::{PassError, PassOptions, PassRecord, Replica, RowModel, run},
-    memory::{Memory, MemorySource},
-    model::{DenseModel, ModelError},
-    text::Tokens,
+    device::memory::{Memory, MemorySource},
+    model::{DenseEncoder, ModelError},
+    pass::{PassError, PassOptions, PassRecord, Replica, RowModel, batching::TokenBudget, run},
+    tokenizer::Tokens,
+    vectors::Rows,
 };
 
 use crate::folder::{Folder, cosine};
@@ -75,7 +75,7 @@ impl MemorySource for Card {
         self.trims.fetch_add(1, Ordering::SeqCst);
     }
 
-    fn mark(&self) {
+    fn reset_peak(&self) {
         self.high.store(self.used(), Ordering::SeqCst);
     }
 
@@ -86,7 +86,7 @@ impl MemorySource for Card {
 
 /// A small model that takes memory of a card while it computes.
 struct Hungry {
-    model: DenseModel,
+    model: DenseEncoder,
     card: Arc<Card>,
     /// What it takes for a token.
     bytes_per_token: u64,
@@ -241,7 +241,7 @@ fn the_longest_batch_first_finds_what_fits_before_a_text_is_computed() {
     // 640 and 320 tokens do not fit, 160 take 800 of the 730 bytes under the soft limit, 80 are two texts of 32.
     let shrink = |from: usize, to| (MitigationKind::Shrink, from, to);
     assert_eq!(steps(&record)[..3], [shrink(640, 320), shrink(320, 160), shrink(160, 80)]);
-    assert_eq!(record.replicas[0].learnt.bytes_per_token, 5, "as measured");
+    assert_eq!(record.replicas[0].learned.bytes_per_token, 5, "as measured");
     assert!(record.mitigation_events.iter().all(|event| event.kind != MitigationKind::Split), "{:?}", steps(&record));
     assert!(card.trims.load(Ordering::SeqCst) > 0);
     assert_eq!(card.used(), 100, "all is given back");
@@ -255,9 +255,9 @@ fn a_probe_that_fits_changes_nothing_but_what_a_token_is_known_to_take() {
     let model = Hungry::new(&card, 2);
     let replica = || [Replica::new(&model, card.memory())];
     let (_, record) = pass(&replica(), &texts, &options(320, 1, true)).expect("a pass");
-    assert_eq!((record.mitigations, record.batches, record.replicas[0].learnt.bytes_per_token), (0, 3, 2));
+    assert_eq!((record.mitigations, record.batches, record.replicas[0].learned.bytes_per_token), (0, 3, 2));
     let (_, record) = pass(&replica(), &texts, &options(320, 1, false)).expect("a pass");
-    assert_eq!(record.replicas[0].learnt.bytes_per_token, 1, "the estimate of the model");
+    assert_eq!(record.replicas[0].learned.bytes_per_token, 1, "the estimate of the model");
 }
 
 #[test]
@@ -266,10 +266,10 @@ fn what_one_pass_has_learnt_the_next_one_begins_with() {
     let card = Card::new();
     let model = Hungry::new(&card, 5);
     let (_, first) = pass(&[Replica::new(&model, card.memory())], &texts, &options(640, 1, true)).expect("a pass");
-    assert_eq!((first.replicas[0].learnt.tokens, first.mitigations), (80, 3));
+    assert_eq!((first.replicas[0].learned.tokens, first.mitigations), (80, 3));
     model.largest.store(0, Ordering::SeqCst);
-    let learnt = Some(first.replicas[0].learnt);
-    let again = Replica { learnt, ..Replica::new(&model, card.memory()) };
+    let learned = Some(first.replicas[0].learned);
+    let again = Replica { learned, ..Replica::new(&model, card.memory()) };
     let (_, second) = pass(&[again], &texts, &options(640, 1, true)).expect("a pass");
     assert_eq!((second.mitigations, model.largest.load(Ordering::SeqCst)), (0, 64), "nothing is measured again");
 }
@@ -359,7 +359,7 @@ fn a_device_that_is_lost_ends_the_pass_at_once() {
 
 /// A model whose first batch waits for that of the other replica.
 struct Together<'a> {
-    model: DenseModel,
+    model: DenseEncoder,
     both: &'a Barrier,
     once: Once,
 }

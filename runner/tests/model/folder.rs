@@ -8,7 +8,7 @@ use std::{
 
 use candle_core::{DType, Device, Tensor};
 use crds::contract::{ExitCode, FailureReason};
-use runner::model::{DenseModel, DenseOptions, ModelError, Side};
+use runner::model::{DenseEncoder, DenseOptions, ModelError, Side};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -119,11 +119,11 @@ impl Folder {
         self.remove(WEIGHTS);
     }
 
-    pub fn load_with(&self, options: &DenseOptions) -> Result<DenseModel, ModelError> {
-        DenseModel::load("tiny", self.0.path(), options, &Device::Cpu)
+    pub fn load_with(&self, options: &DenseOptions) -> Result<DenseEncoder, ModelError> {
+        DenseEncoder::load("tiny", self.0.path(), options, &Device::Cpu)
     }
 
-    pub fn load(&self) -> DenseModel {
+    pub fn load(&self) -> DenseEncoder {
         self.load_with(&DenseOptions::default()).expect("the model loads")
     }
 
@@ -147,7 +147,7 @@ impl Folder {
     }
 }
 
-pub fn vector(model: &DenseModel, text: &str, side: Side) -> Vec<f32> {
+pub fn vector(model: &DenseEncoder, text: &str, side: Side) -> Vec<f32> {
     let tokens = model.encode(text, side).expect("tokens");
     model.embed(&[&tokens]).expect("a vector").into_values()
 }

@@ -3,7 +3,7 @@
 use crds::v1alpha1::Dtype;
 use runner::{
     model::{DenseOptions, Pooling, Side},
-    text::Tokens,
+    tokenizer::Tokens,
 };
 use serde_json::{Value, json};
 

@@ -10,11 +10,11 @@ use std::{
 
 use crds::contract::FailureReason;
 use runner::{
-    batch::{Rows, TokenBudget},
-    batched::{PassError, PassOptions, PassRecord, Progress, Replica, run},
-    memory::Memory,
-    model::DenseModel,
-    text::Tokens,
+    device::memory::Memory,
+    model::DenseEncoder,
+    pass::{PassError, PassOptions, PassProgress, PassRecord, Replica, batching::TokenBudget, run},
+    tokenizer::Tokens,
+    vectors::Rows,
 };
 
 use crate::{
@@ -28,16 +28,16 @@ const TEXTS: [&str; 7] =
     ["a", "one two three four five", "", "b c", "this text has more than thirty two tokens of one letter", "d", "e"];
 
 /// A model on a device whose memory is no matter.
-fn alone(model: &DenseModel) -> [Replica<'_, DenseModel>; 1] {
+fn alone(model: &DenseEncoder) -> [Replica<'_, DenseEncoder>; 1] {
     [Replica::new(model, Memory::default())]
 }
 
 /// Runs a pass in windows of `window` texts; the sink checks that the windows come in order.
 fn pass(
-    model: &DenseModel,
+    model: &DenseEncoder,
     texts: &[&str],
     window: usize,
-    progress: impl FnMut(Progress),
+    progress: impl FnMut(PassProgress),
     cancelled: &Arc<AtomicBool>,
 ) -> Result<(Rows, PassRecord), PassError<&'static str>> {
     let options = PassOptions {

@@ -7,14 +7,14 @@ use crds::{
     contract::{ExitCode, FailureReason},
     v1alpha1::Dtype,
 };
-use runner::model::{DenseModel, DenseOptions, Pooling, architecture::ARCHITECTURES};
+use runner::model::{DenseEncoder, DenseOptions, Pooling, architecture::ARCHITECTURES};
 use serde_json::{Value, json};
 
 use crate::folder::{Folder, WEIGHTS, WORDS, assert_names};
 
 #[test]
 fn a_folder_that_is_not_there() {
-    let error = DenseModel::load("tiny", Path::new("/nowhere/at/all"), &DenseOptions::default(), &Device::Cpu)
+    let error = DenseEncoder::load("tiny", Path::new("/nowhere/at/all"), &DenseOptions::default(), &Device::Cpu)
         .map(|_| ())
         .expect_err("there is no folder");
     assert_eq!(error.reason(), FailureReason::ModelNotFound);
@@ -178,7 +178,7 @@ fn a_folder_that_does_not_say_how_to_pool_unless_the_run_does() {
 fn no_weights() {
     let folder = Folder::new();
     folder.remove("model.safetensors");
-    assert_names(&folder.refusal(), &["there is no model.safetensors"]);
+    assert_names(&folder.refusal(), &["has no model.safetensors"]);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::{collections::HashMap, env, fs, path::PathBuf, sync::OnceLock};
 
 use candle_core::{Device, Tensor};
 use crds::v1alpha1::Dtype;
-use runner::{gpu::driver, text::Tokens};
+use runner::{device::driver, ops, tokenizer::Tokens};
 use serde::{Deserialize, de::DeserializeOwned};
 
 /// The device that the models are computed on: the first card where `EMBEDRUN_TEST_DEVICE` is `cuda`, else the CPU.
@@ -13,8 +13,8 @@ pub fn device() -> Device {
     static DEVICE: OnceLock<Device> = OnceLock::new();
     let open = || match env::var("EMBEDRUN_TEST_DEVICE").as_deref() {
         Ok("cuda") => {
-            let found = driver::open(1);
-            found.devices.into_iter().next().unwrap_or_else(|| panic!("EMBEDRUN_TEST_DEVICE: {}", found.why)).device
+            let found = driver::open(1, ops::device::prepare);
+            found.devices.into_iter().next().unwrap_or_else(|| panic!("EMBEDRUN_TEST_DEVICE: {}", found.reason)).device
         }
         Ok("cpu") | Err(_) => Device::Cpu,
         Ok(other) => panic!("EMBEDRUN_TEST_DEVICE is {other:?}, not cpu or cuda"),

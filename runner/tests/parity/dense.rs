@@ -3,8 +3,8 @@
 
 use crds::v1alpha1::Dtype;
 use runner::{
-    model::{DenseModel, DenseOptions, Side},
-    text::Tokens,
+    model::{DenseEncoder, DenseOptions, Side},
+    tokenizer::Tokens,
 };
 use serde::Deserialize;
 
@@ -38,7 +38,7 @@ pub fn check(case: &Case) -> Result<(), String> {
         ..DenseOptions::default()
     };
     let model =
-        DenseModel::load(&case.name, &case.model, &options, &cases::device()).map_err(|error| error.to_string())?;
+        DenseEncoder::load(&case.name, &case.model, &options, &cases::device()).map_err(|error| error.to_string())?;
     let side = if case.prompt_name.as_deref() == Some("query") { Side::Query } else { Side::Document };
     let references: Vec<Reference> = case.texts();
     let expected = case.expected()["vectors"].to_vec2::<f32>().expect("vectors");

@@ -1,7 +1,7 @@
 //! Cross-encoders: logits within 10⁻³, and scores after the activation too. On a card within 2⋅10⁻², relative to what
 //! the logits of a case are, where that is more than one.
 
-use runner::{model::Reranker, text::Tokens};
+use runner::{model::CrossEncoder, tokenizer::Tokens};
 use serde::Deserialize;
 
 use crate::cases::{self, Case, batches, same_counts};
@@ -23,7 +23,7 @@ struct Reference {
 
 /// Compares the model with the reference.
 pub fn check(case: &Case) -> Result<(), String> {
-    let model = Reranker::load(&case.name, &case.model, case.max_tokens, &cases::device())
+    let model = CrossEncoder::load(&case.name, &case.model, case.max_tokens, &cases::device())
         .map_err(|error| error.to_string())?;
     let references: Vec<Reference> = case.texts();
     let expected = case.expected();

@@ -2,8 +2,9 @@
 //! and the cosine counts.
 
 use runner::{
-    model::{SparseModel, SparseOptions, SparseVector},
-    text::Tokens,
+    model::{SparseOptions, SpladeModel},
+    tokenizer::Tokens,
+    vectors::SparseVector,
 };
 use serde::Deserialize;
 
@@ -24,7 +25,7 @@ struct Reference {
 pub fn check(case: &Case) -> Result<(), String> {
     let options = SparseOptions { max_tokens: case.max_tokens, ..SparseOptions::default() };
     let model =
-        SparseModel::load(&case.name, &case.model, options, &cases::device()).map_err(|error| error.to_string())?;
+        SpladeModel::load(&case.name, &case.model, options, &cases::device()).map_err(|error| error.to_string())?;
     let references: Vec<Reference> = case.texts();
     let expected = expected(case);
     assert_eq!(references.len(), expected.len(), "{}: a vector per text", case.name);

@@ -159,7 +159,7 @@ pub(crate) async fn an_optional_reranker_that_is_missing_degrades_the_run(cluste
     ensure!(rerank.fallback_count > 0, "{rerank:?}");
     let degraded = condition(&status, ConditionType::Degraded)?;
     ensure!((degraded.status.as_str(), degraded.reason.as_str()) == ("True", "ModelUnavailable"), "{degraded:?}");
-    ensure!(degraded.message.contains("rerank ModelUnavailable (load)"), "{degraded:?}");
+    ensure!(degraded.message.contains("rerank degraded: ModelUnavailable at load"), "{degraded:?}");
     let table = place.kubectl(&["get", "erun", "optional"]).await?;
     ensure!(table.contains("Succeeded") && table.contains("ModelUnavailable"), "{table}");
     // The candidates are judged all the same.

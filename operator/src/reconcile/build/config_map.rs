@@ -1,4 +1,4 @@
-//! The immutable ConfigMap that carries a revision's configuration into its pods.
+//! The immutable ConfigMap with the configuration of a revision.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,10 @@ use crds::{
 };
 use k8s_openapi::api::core::v1::ConfigMap;
 
-use super::{metadata, name, names};
+use super::{
+    super::names,
+    metadata::{metadata, name},
+};
 
 pub(super) fn build(run: &EmbeddingRun, revision: &Revision, config: &RunnerConfig) -> ConfigMap {
     let run_name = name(run);

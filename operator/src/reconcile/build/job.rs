@@ -13,9 +13,12 @@ use k8s_openapi::api::{
     core::v1::PodTemplateSpec,
 };
 
-use super::{Step, metadata, name, names};
+use super::{
+    super::{decision::Step, names},
+    metadata::{metadata, name},
+};
 
-/// How often the single pod of the plan and finalize stages is tried again after a failure that may pass.
+/// The number of retries of the plan and finalize stages after a transient failure.
 const SINGLE_POD_RETRIES: i32 = 3;
 
 pub(super) fn build(run: &EmbeddingRun, revision: &Revision, step: Step, template: PodTemplateSpec) -> Job {
@@ -26,7 +29,7 @@ pub(super) fn build(run: &EmbeddingRun, revision: &Revision, step: Step, templat
         completions: Some(step.completions as i32),
         parallelism: Some(1),
         active_deadline_seconds: execution.active_deadline_seconds,
-        // A pod that is on its way out still writes: its successor waits until it is gone.
+        // A terminating pod may still write: its replacement waits until it has ended.
         pod_replacement_policy: Some("Failed".into()),
         pod_failure_policy: Some(failure_policy(step.stage)),
         ..JobSpec::default()
@@ -51,7 +54,7 @@ pub(super) fn build(run: &EmbeddingRun, revision: &Revision, step: Step, templat
     }
 }
 
-/// What an exit code means to the Job. The first rule that matches counts: a disruption is never charged.
+/// The reaction of the Job to the exit codes. The first matching rule applies: a disruption never counts as a failure.
 fn failure_policy(stage: Stage) -> PodFailurePolicy {
     let on_codes = |action: &str, codes: &[ExitCode]| PodFailurePolicyRule {
         action: action.into(),

@@ -2,15 +2,16 @@
 
 use serde::Deserialize;
 
-use super::{Architecture, Config};
+use super::definition::Architecture;
 use crate::{
     model::{
         ModelError, Weights,
+        config::Config,
         transformer::{Embeddings, Encoder, Layer, Norms, Positions},
         weights::Tensors,
     },
-    ops::{Activation, FeedForward, Gate, Heads, Linear, Reach, SelfAttention},
-    text::SpecialTokens,
+    ops::{Activation, AttentionSpan, FeedForward, Gate, Heads, Linear, SelfAttention},
+    tokenizer::SpecialTokens,
 };
 
 /// See the module.
@@ -97,7 +98,7 @@ pub(super) fn attention(qkv: Linear, out: Linear, heads: Heads) -> SelfAttention
         out,
         heads,
         scale: 1.0 / (heads.width as f32).sqrt(),
-        reach: Reach::Full,
+        reach: AttentionSpan::Full,
         head_norms: None,
         rotary: None,
         bias: None,

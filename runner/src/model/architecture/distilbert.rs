@@ -3,14 +3,15 @@
 
 use serde::Deserialize;
 
-use super::{Architecture, Config, bert::attention};
+use super::{bert::attention, definition::Architecture};
 use crate::{
     model::{
         ModelError, Weights,
+        config::Config,
         transformer::{Embeddings, Encoder, Layer, Norms, Positions},
     },
     ops::{FeedForward, Gate, Heads},
-    text::SpecialTokens,
+    tokenizer::SpecialTokens,
 };
 
 /// See the module.

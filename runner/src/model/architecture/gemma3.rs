@@ -5,18 +5,19 @@ use candle_core::Tensor;
 use serde::Deserialize;
 
 use super::{
-    Architecture, Config,
+    definition::Architecture,
     qwen::{shared_heads, shared_qkv},
     rope,
 };
 use crate::{
     model::{
         ModelError, Weights,
+        config::Config,
         transformer::{Embeddings, Encoder, Layer, Norms},
         weights::Tensors,
     },
-    ops::{FeedForward, Gate, Norm, Reach, SelfAttention},
-    text::SpecialTokens,
+    ops::{AttentionSpan, FeedForward, Gate, Norm, SelfAttention},
+    tokenizer::SpecialTokens,
 };
 
 /// See the module.
@@ -82,13 +83,13 @@ impl GemmaConfig {
         Ok(kind == FULL)
     }
 
-    fn reach(&self, is_full: bool) -> Reach {
+    fn reach(&self, is_full: bool) -> AttentionSpan {
         match (self.use_bidirectional_attention, is_full) {
-            (true, true) => Reach::Full,
+            (true, true) => AttentionSpan::Full,
             // The window counts both sides.
-            (true, false) => Reach::Window(self.sliding_window / 2),
-            (false, true) => Reach::Causal,
-            (false, false) => Reach::CausalWindow(self.sliding_window),
+            (true, false) => AttentionSpan::Window(self.sliding_window / 2),
+            (false, true) => AttentionSpan::Causal,
+            (false, false) => AttentionSpan::CausalWindow(self.sliding_window),
         }
     }
 }

@@ -6,15 +6,16 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{Architecture, Config, bert::attention};
+use super::{bert::attention, definition::Architecture};
 use crate::{
     model::{
         ModelError, Weights,
+        config::Config,
         transformer::{Embeddings, Encoder, Layer, Norms},
         weights::Tensors,
     },
     ops::{Activation, DistanceBias, FeedForward, Gate, Heads, SelfAttention},
-    text::SpecialTokens,
+    tokenizer::SpecialTokens,
 };
 
 /// See the module.

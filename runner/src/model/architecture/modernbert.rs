@@ -3,14 +3,15 @@
 
 use serde::Deserialize;
 
-use super::{Architecture, Config, bert::attention, rope};
+use super::{bert::attention, definition::Architecture, rope};
 use crate::{
     model::{
         ModelError, Weights,
+        config::Config,
         transformer::{Embeddings, Encoder, Layer, Norms},
     },
-    ops::{FeedForward, Gate, Heads, Reach, SelfAttention},
-    text::SpecialTokens,
+    ops::{AttentionSpan, FeedForward, Gate, Heads, SelfAttention},
+    tokenizer::SpecialTokens,
 };
 
 /// See the module.
@@ -93,7 +94,7 @@ fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
         let is_full = modern.is_full(config, index)?;
         Ok(Layer {
             attention: SelfAttention {
-                reach: if is_full { Reach::Full } else { Reach::Window(modern.local_attention / 2) },
+                reach: if is_full { AttentionSpan::Full } else { AttentionSpan::Window(modern.local_attention / 2) },
                 rotary: Some(if is_full { full.clone() } else { sliding.clone() }),
                 ..attention(
                     tensors.linear("attn.Wqkv", hidden, 3 * hidden, modern.attention_bias)?,

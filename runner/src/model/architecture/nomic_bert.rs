@@ -4,14 +4,15 @@
 
 use serde::Deserialize;
 
-use super::{Architecture, Config, bert::attention, rope};
+use super::{bert::attention, definition::Architecture, rope};
 use crate::{
     model::{
         ModelError, Weights,
+        config::Config,
         transformer::{Embeddings, Encoder, Layer, Norms},
     },
     ops::{Activation, FeedForward, Gate, Heads, SelfAttention},
-    text::SpecialTokens,
+    tokenizer::SpecialTokens,
 };
 
 /// See the module.

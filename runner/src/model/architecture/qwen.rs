@@ -3,15 +3,16 @@
 
 use serde::Deserialize;
 
-use super::{Architecture, Config, rope};
+use super::{definition::Architecture, rope};
 use crate::{
     model::{
         ModelError, Weights,
+        config::Config,
         transformer::{Embeddings, Encoder, Layer, Norms},
         weights::Tensors,
     },
-    ops::{FeedForward, Gate, Heads, Norm, Reach, SelfAttention},
-    text::SpecialTokens,
+    ops::{AttentionSpan, FeedForward, Gate, Heads, Norm, SelfAttention},
+    tokenizer::SpecialTokens,
 };
 
 /// See the module.
@@ -84,7 +85,7 @@ fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
                 out: projections.linear("o_proj", heads.query * heads.width, hidden, third && qwen.attention_bias)?,
                 heads,
                 scale: 1.0 / (heads.width as f32).sqrt(),
-                reach: if qwen.is_causal { Reach::Causal } else { Reach::Full },
+                reach: if qwen.is_causal { AttentionSpan::Causal } else { AttentionSpan::Full },
                 head_norms,
                 rotary: Some(rotary.clone()),
                 bias: None,

@@ -1,10 +1,10 @@
 //! RoBERTa and XLM-RoBERTa (Liu et al., 2019; Conneau et al., 2019; `transformers/models/roberta/modeling_roberta.py`):
 //! BERT whose positions begin behind the padding id.
 
-use super::{Architecture, Config, bert};
+use super::{bert, definition::Architecture};
 use crate::{
-    model::{ModelError, Weights, transformer::Encoder},
-    text::SpecialTokens,
+    model::{ModelError, Weights, config::Config, transformer::Encoder},
+    tokenizer::SpecialTokens,
 };
 
 /// See the module.

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use super::Config;
-use crate::{model::ModelError, ops::Rotary};
+use crate::{
+    model::{ModelError, config::Config},
+    ops::Rotary,
+};
 
 /// The base θ of the rotations, for one kind of layer where the kinds differ: `rope_parameters.KIND.rope_theta`,
 /// `rope_parameters.rope_theta`, or the `old` field of configurations before `transformers` 5.

@@ -5,11 +5,11 @@ use candle_core::{DType, Result, Tensor};
 use crate::{
     model::{
         ModelError,
-        architecture::Config,
+        config::Config,
         transformer::Encoder,
         weights::{Tensors, Weights},
     },
-    ops::{Activation, Kept, Linear, Norm, Pooling, Sequences},
+    ops::{Activation, Linear, Norm, Pooling, Sequences, TokenSelection},
 };
 
 /// A head with one output.
@@ -91,7 +91,7 @@ impl Classifier {
     }
 
     /// The logit of `yes` less that of `no` at the last token: one row of the language model's head less another. Its
-    /// logistic function is the probability of `yes` against `no` (Zhang et al., 2025, Qwen3-Reranker).
+    /// logistic function is the probability of `yes` against `no` (Zhang et al., 2025, Qwen3-CrossEncoder).
     fn answers(
         config: &Config,
         weights: &Weights,
@@ -124,7 +124,7 @@ impl Classifier {
     }
 
     /// The tokens whose hidden states it reads.
-    pub fn reads(&self) -> Kept {
+    pub fn reads(&self) -> TokenSelection {
         self.pooling.reads()
     }
 

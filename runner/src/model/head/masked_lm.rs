@@ -6,7 +6,7 @@ use candle_core::{Result, Tensor};
 use crate::{
     model::{
         ModelError,
-        architecture::Config,
+        config::Config,
         transformer::Encoder,
         weights::{Tensors, Weights},
     },

@@ -76,7 +76,7 @@ impl Projection {
         let weights = Weights::open(&folder.name, &folder.weights(dir)?, dtype, device)?;
         let tensors = weights.scope(&[""], "linear.weight");
         let linear = tensors.linear("linear", config.in_features, config.out_features, config.bias)?;
-        weights.refuse_others(|_| false)?;
+        weights.reject_unused(&[""], "linear.weight", &[])?;
         Ok(Self { model: folder.name.clone(), file, linear, activation })
     }
 

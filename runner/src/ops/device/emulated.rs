@@ -8,7 +8,7 @@ use emulation::{Buffer, Plain};
 use half::{bf16, f16};
 use kernels::cuda::{Address, Launch};
 
-use super::Machine;
+use super::machine::Machine;
 
 thread_local! {
     static ON: Cell<bool> = const { Cell::new(false) };

@@ -8,54 +8,16 @@
 mod cuda;
 #[cfg(test)]
 mod emulated;
-#[cfg(feature = "cuda")]
-mod product;
+mod machine;
 
 use std::sync::OnceLock;
 
 use candle_core::{DType, Device, Result, Tensor, bail};
-use kernels::cuda::{Address, Element, Launch};
+use kernels::cuda::Element;
 
-#[cfg(feature = "cuda")]
-pub use self::cuda::{open, pool};
 #[cfg(test)]
 pub(crate) use self::emulated::emulate;
-
-/// Where kernels run, for one operation.
-pub(super) trait Machine {
-    /// The address of a tensor that is only read, from its first value on.
-    ///
-    /// # Errors
-    /// If it is not contiguous, or not on the device.
-    fn input(&mut self, x: &Tensor) -> Result<Address>;
-
-    /// A new tensor, all of which launches write; [`Machine::take`] gives it.
-    fn output(&mut self, shape: &[usize], dtype: DType) -> Result<Address>;
-
-    /// A tensor that launches change in place; [`Machine::take`] gives it back. Nobody else may hold it.
-    fn changed(&mut self, x: Tensor) -> Result<Address>;
-
-    /// Runs a launch after those before it. Nothing to launch is fine.
-    fn launch(&mut self, launch: Option<Launch>) -> Result<()>;
-
-    /// The tensor of an address of [`Machine::output`] or [`Machine::changed`].
-    fn take(&mut self, address: Address) -> Result<Tensor>;
-
-    /// x⋅Wᵀ, plus the `bias` (`[outputs]`) and the `residual` (`[rows, outputs]`): `x` is `[rows, inputs]`, the `weight`
-    /// `[outputs, inputs]`. Sums are of f32.
-    fn product(
-        &mut self,
-        x: &Tensor,
-        weight: &Tensor,
-        bias: Option<&Tensor>,
-        residual: Option<&Tensor>,
-    ) -> Result<Tensor>;
-
-    /// The address of a tensor that may be absent.
-    fn optional(&mut self, x: Option<&Tensor>) -> Result<Address> {
-        x.map_or(Ok(Address::ABSENT), |x| self.input(x))
-    }
-}
+pub(super) use self::machine::Machine;
 
 /// The machine of the device of `x`, where it has kernels of ours.
 pub(super) fn machine(x: &Tensor) -> Option<Box<dyn Machine + '_>> {
@@ -73,7 +35,20 @@ pub(super) fn machine_of(device: &Device) -> Option<Box<dyn Machine + '_>> {
     }
 }
 
-/// Whether what is made for the device takes the form of its kernels.
+/// Loads the kernels of ours for a device, so that a device without any is found before a model is loaded. A device that uses
+/// the portable operations needs no preparation.
+///
+/// # Errors
+/// If the device is a GPU that the kernels do not support, or it has no memory for them.
+pub fn prepare(device: &Device) -> Result<()> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => cuda::prepare(device),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the operations of the device are kernels of ours, which tensors must be laid out for.
 pub fn has_kernels(device: &Device) -> bool {
     machine_of(device).is_some()
 }

@@ -1,0 +1,54 @@
+//! Fetches and checks of hub models as blocking calls that an interrupt ends.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use super::{
+    error::{HubError, HubFailure},
+    fetch,
+    model::HubModel,
+    settings::Settings,
+};
+use crate::process::{interrupt::Interrupt, runtime::runtime};
+
+/// How often a fetch checks for an interrupt.
+const INTERRUPT_INTERVAL: Duration = Duration::from_millis(100);
+
+impl HubModel {
+    /// Fetches the files of the model that the cache lacks. Returns its folder.
+    pub fn fetch(&self, settings: &Settings, interrupt: &Interrupt) -> Result<PathBuf, HubError> {
+        self.run(interrupt, fetch::fetch(self, settings))
+    }
+
+    /// Checks that the model is available, without fetching its weights. Returns the commit.
+    pub fn check(&self, settings: &Settings, interrupt: &Interrupt) -> Result<String, HubError> {
+        self.run(interrupt, fetch::check(self, settings))
+    }
+
+    pub(super) fn settings(&self) -> Result<Settings, HubError> {
+        Settings::from_env().map_err(|failure| self.error(failure))
+    }
+
+    /// Runs the work until it is done or the process is interrupted; the next call resumes an incomplete file.
+    fn run<T>(&self, interrupt: &Interrupt, work: impl Future<Output = Result<T, HubFailure>>) -> Result<T, HubError> {
+        let done = runtime().block_on(async {
+            tokio::select! {
+                done = work => done,
+                () = interrupted(interrupt.flag()) => Err(HubFailure::Interrupted),
+            }
+        });
+        done.map_err(|failure| self.error(failure))
+    }
+}
+
+async fn interrupted(flag: Arc<AtomicBool>) {
+    while !flag.load(Ordering::Relaxed) {
+        tokio::time::sleep(INTERRUPT_INTERVAL).await;
+    }
+}

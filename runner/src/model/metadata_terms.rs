@@ -1,0 +1,68 @@
+//! Sparse vectors of the terms in a chunk's metadata, for chunks that the sparse model could not read: in the index space
+//! of the model, since the terms go through its tokenizer.
+
+use std::{collections::BTreeMap, path::Path};
+
+use serde_json::Value;
+
+use super::{ModelError, SparseOptions, folder::ModelFolder};
+use crate::{
+    tokenizer::{SpecialTokens, Tokenizer},
+    vectors::SparseVector,
+};
+
+/// The fields of the metadata whose text says what a chunk is about.
+const FIELDS: [&str; 9] =
+    ["title", "heading", "headings", "section", "keywords", "tags", "topics", "categories", "summary"];
+
+/// The tokenizer of a sparse model, whose weights may be missing.
+pub struct MetadataTerms {
+    name: String,
+    tokenizer: Tokenizer,
+    options: SparseOptions,
+}
+
+impl MetadataTerms {
+    /// Opens the tokenizer of the model in `dir`.
+    ///
+    /// # Errors
+    /// If there is none, or it cannot be read.
+    pub fn open(name: &str, dir: &Path, options: SparseOptions) -> Result<Self, ModelError> {
+        let file = ModelFolder::open(name, dir)?.tokenizer()?;
+        let tokenizer = Tokenizer::open(&file, usize::MAX, SpecialTokens::Never)
+            .map_err(|source| ModelError::tokenizer(name, source))?;
+        Ok(Self { name: name.to_owned(), tokenizer, options })
+    }
+
+    /// The size of the index space.
+    pub fn vocabulary(&self) -> usize {
+        self.tokenizer.vocabulary()
+    }
+
+    /// The vector of a chunk's metadata, which is JSON: a term that stands n times weighs ln(1 + n). It is empty where no
+    /// known field has text.
+    ///
+    /// # Errors
+    /// If a text cannot be encoded.
+    pub fn vector(&self, metadata: &str) -> Result<SparseVector, ModelError> {
+        let metadata: Value = serde_json::from_str(metadata).unwrap_or_default();
+        let mut counts = BTreeMap::<u32, f32>::new();
+        for text in FIELDS.iter().flat_map(|field| texts(&metadata[field])) {
+            let ids = self.tokenizer.ids(text).map_err(|source| ModelError::tokenizer(&self.name, source))?;
+            for id in ids {
+                *counts.entry(id).or_default() += 1.0;
+            }
+        }
+        let entries = counts.into_iter().map(|(id, count)| (id, count.ln_1p()));
+        Ok(SparseVector::of_entries(entries, self.options.threshold, self.options.top_k))
+    }
+}
+
+/// The strings of a value: its own, or those of a list.
+fn texts(value: &Value) -> Vec<&str> {
+    match value {
+        Value::String(text) => vec![text],
+        Value::Array(items) => items.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    }
+}

@@ -1,0 +1,144 @@
+//! A sparse encoder (SPLADE): texts to weights of vocabulary entries.
+
+use std::path::Path;
+
+use candle_core::Device;
+use crds::v1alpha1::Dtype;
+
+use super::{
+    ModelError, Weights, architecture,
+    dense_encoder::open_tokenizer,
+    folder::{ModelFolder, ModuleKind},
+    head::masked_lm::MaskedLmHead,
+    transformer::{Encoder, TokenBatch},
+    weights::natural_dtype,
+};
+use crate::{
+    ops::{TokenSelection, finite_rows},
+    tokenizer::{Tokenizer, Tokens},
+    vectors::SparseVector,
+};
+
+/// What overrides the model folder, and what is kept of a vector.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SparseOptions {
+    /// The longest sequence in tokens; a lower limit of the folder still holds.
+    pub max_tokens: Option<usize>,
+    /// The entries with the largest weights that are kept; all when not given.
+    pub top_k: Option<usize>,
+    /// Entries whose weight is not above this are left out.
+    pub threshold: f32,
+    /// Whether a pass goes on without the rows that cannot be made.
+    pub tolerant: bool,
+}
+
+/// A sparse encoder on a device, with its tokenizer.
+pub struct SpladeModel {
+    name: String,
+    digest: String,
+    dtype: Dtype,
+    encoder: Encoder,
+    head: MaskedLmHead,
+    options: SparseOptions,
+    tokenizer: Tokenizer,
+}
+
+impl SpladeModel {
+    /// Loads the model in `dir`; `name` is what errors and records call it.
+    ///
+    /// # Errors
+    /// If anything in the folder is missing, not supported or does not fit together; nothing is guessed.
+    pub fn load(name: &str, dir: &Path, options: SparseOptions, device: &Device) -> Result<Self, ModelError> {
+        let folder = ModelFolder::open(name, dir)?;
+        folder.expect_chain(&[ModuleKind::MlmTransformer, ModuleKind::Transformer], &[ModuleKind::SpladePooling])?;
+        folder.expect_splade_max()?;
+        let dtype = natural_dtype(device);
+        let config = folder.config()?;
+        let architecture = architecture::find(&config)?;
+        let weights = Weights::open(name, &folder.weights(&folder.encoder)?, dtype, device)?;
+        let encoder = (architecture.load)(&config, &weights)?;
+        let head = MaskedLmHead::load(&config, &weights, &encoder)?;
+        weights.reject_unused(architecture.prefixes, architecture.probe, architecture.ignored)?;
+        let tokenizer = open_tokenizer(&folder, &encoder, options.max_tokens, architecture.special_tokens)?;
+        Ok(Self {
+            name: name.to_owned(),
+            digest: weights.digest().to_owned(),
+            dtype,
+            encoder,
+            head,
+            options,
+            tokenizer,
+        })
+    }
+
+    /// The name that the model was loaded under.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The type of the arithmetic.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// The sha256 of the weights, in hexadecimal.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// What was asked for.
+    pub fn options(&self) -> SparseOptions {
+        self.options
+    }
+
+    /// The model's tokenizer; its ids are the indices of the vectors.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Estimated bytes that a token takes while its batch is computed.
+    pub fn bytes_per_token(&self) -> u64 {
+        self.encoder.bytes_per_token()
+    }
+
+    /// The size of the index space.
+    pub fn vocabulary(&self) -> usize {
+        self.encoder.vocabulary
+    }
+
+    /// The tokens of a text.
+    ///
+    /// # Errors
+    /// If the text cannot be encoded.
+    pub fn encode(&self, text: &str) -> Result<Tokens, ModelError> {
+        self.tokenizer.encode(text).map_err(|source| ModelError::tokenizer(&self.name, source))
+    }
+
+    /// Computes one batch: vector N is that of row N.
+    ///
+    /// # Errors
+    /// If the device fails, or a weight is not finite; the error names its row.
+    pub fn embed(&self, rows: &[&Tokens]) -> Result<Vec<SparseVector>, ModelError> {
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let batch = TokenBatch::new(rows);
+        let device = |source| ModelError::device(&self.name, source);
+        let hidden = self.encoder.forward(&batch, TokenSelection::All).map_err(device)?;
+        // A maximum over tokens does not show what is no number, so it is looked for before.
+        let finite = finite_rows(&hidden).map_err(device)?;
+        if let Some(row) = batch.sequences.ranges().position(|range| finite[range].contains(&false)) {
+            return Err(ModelError::NotFinite { model: self.name.clone(), row });
+        }
+        let SparseOptions { threshold, top_k, .. } = self.options;
+        let weights = self.head.forward(&hidden, &batch.sequences, threshold, top_k).map_err(device)?;
+        let rows = weights.into_iter().enumerate().map(|(row, entries)| {
+            if entries.iter().all(|(_, weight)| weight.is_finite()) {
+                Ok(SparseVector::of_entries(entries.into_iter(), threshold, top_k))
+            } else {
+                Err(ModelError::NotFinite { model: self.name.clone(), row })
+            }
+        });
+        rows.collect()
+    }
+}

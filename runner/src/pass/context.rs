@@ -1,0 +1,23 @@
+//! What the passes of a stage share.
+
+use super::ModelCache;
+use crate::{
+    config::toggles::Toggles,
+    device::{Devices, Ledger},
+    process::interrupt::Interrupt,
+};
+
+/// What the passes of a stage share.
+#[derive(Clone, Copy)]
+pub struct PassContext<'a> {
+    /// The devices that the models run on.
+    pub devices: &'a Devices,
+    /// The models that stay loaded between passes.
+    pub models: &'a ModelCache,
+    /// Where leases, mitigations and throughput are recorded.
+    pub ledger: &'a Ledger,
+    /// The sizes of batches and the number of workers, where somebody set them.
+    pub toggles: &'a Toggles,
+    /// Stops a pass between two batches.
+    pub interrupt: &'a Interrupt,
+}

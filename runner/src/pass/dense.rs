@@ -1,0 +1,217 @@
+//! The dense pass: one model over the chunks of a shard and over the queries.
+
+use std::num::NonZeroUsize;
+
+use candle_core::Device;
+use crds::{
+    contract::{DenseConfig, FailureReason},
+    summary::{DensePass, Fallback, LengthBucket, ModelFallback},
+    v1alpha1::{self, FallbackSource, Precision},
+};
+
+use super::{
+    PassContext, PassRecord, RowModel,
+    exclusive::ExclusivePass,
+    fallback::{fallback_reason, name_chunk},
+};
+use crate::{
+    device::{ComputeDevice, Holder},
+    hub,
+    model::{DenseEncoder, DenseOptions, ModelError, Pooling, Side, natural_dtype},
+    process::{
+        error::{Result, StageError},
+        interrupt::Interrupt,
+        metrics::METRICS,
+        progress::Progress,
+    },
+    spill::{Chunks, VectorColumn, VectorFile},
+    tokenizer::Tokens,
+    vectors::{Rows, quantize},
+};
+
+/// Queries per batch.
+const QUERY_BATCH: usize = 16;
+
+/// The output of a dense pass over a shard.
+pub struct DenseOutput {
+    /// The column of the model.
+    pub column: VectorColumn,
+    /// The weight of the model in the fused vector.
+    pub weight: f64,
+    /// One vector per query.
+    pub queries: Rows,
+    /// The record of the pass for the summary.
+    pub record: DensePass,
+}
+
+/// Runs the pass of one model; the model is dropped when the pass ends. `on_start` gets the column before its first vector
+/// is computed. An optional model that fails gives a fallback in place of the output.
+///
+/// # Errors
+/// If a required model fails, or for a reason that is not the model's: the disk, an interrupt, a lost device.
+pub fn pass(
+    context: PassContext<'_>,
+    config: &DenseConfig,
+    chunks: &Chunks,
+    queries: &[&str],
+    shard: u32,
+    progress: &Progress,
+    on_start: impl FnOnce(&VectorColumn) -> Result<()>,
+) -> Result<Result<DenseOutput, ModelFallback>> {
+    let holder = Holder { stage: "dense", model: &config.name, shard: Some(shard) };
+    let mut pass = ExclusivePass::begin(context, holder)?;
+    let before = progress.position();
+    let load = |device: &ComputeDevice| load(config, &device.device, context.interrupt);
+    let models = match context.models.get("dense", &config.name, context.devices, load) {
+        Ok(models) => models,
+        Err(error) => return fall_back(config, error, FallbackSource::Load).map(Err),
+    };
+    let model = &models[0];
+    let mut vectors = VectorFile::new(model.dimensions())?;
+    let column = VectorColumn {
+        name: config.name.clone(),
+        vectors: vectors.vectors(),
+        precision: config.precision.unwrap_or_default(),
+    };
+    on_start(&column)?;
+    let texts = chunks.iter().map(|chunk| chunk.map(|chunk| chunk.text));
+    let passed = pass
+        .run(&models, texts, |done| progress.set(before + done), |rows| vectors.push(&rows))
+        .map_err(|error| name_chunk(error, chunks))
+        .and_then(|record| Ok((embed_queries(model, queries)?, record)));
+    let (queries, record) = match passed {
+        Ok(done) => done,
+        Err(error) => {
+            progress.set(before + chunks.count());
+            return fall_back(config, error, FallbackSource::Runtime).map(Err);
+        }
+    };
+    let record = describe(config, model, &record);
+    Ok(Ok(DenseOutput { column, weight: config.weight, queries, record }))
+}
+
+/// The fallback of an optional model that failed.
+///
+/// # Errors
+/// The failure itself if the model is required, or if the model is not its cause.
+fn fall_back(config: &DenseConfig, error: StageError, source: FallbackSource) -> Result<ModelFallback> {
+    match fallback_reason(&error).filter(|_| config.optional) {
+        Some(reason) => {
+            tracing::warn!(model = config.name, %reason, "left out: {}", error.sentence());
+            METRICS.fallback("dense", reason, source, 1);
+            let fallback = Fallback { reason, source, count: 1 };
+            Ok(ModelFallback { model: config.name.clone(), fallback, message: error.sentence() })
+        }
+        None => Err(error),
+    }
+}
+
+/// Loads a model with the options of the run; a model of a hub is fetched first.
+pub fn load(config: &DenseConfig, device: &Device, interrupt: &Interrupt) -> Result<DenseEncoder> {
+    let pooling = config.pooling.map(|pooling| match pooling {
+        v1alpha1::Pooling::Cls => Pooling::Cls,
+        v1alpha1::Pooling::Mean => Pooling::Mean,
+        v1alpha1::Pooling::LastToken => Pooling::LastToken,
+        v1alpha1::Pooling::Max => Pooling::Max,
+        v1alpha1::Pooling::WeightedMean => Pooling::WeightedMean,
+    });
+    let prompts = config.prompts.clone().unwrap_or_default();
+    let options = DenseOptions {
+        pooling,
+        max_tokens: config.max_tokens.map(|tokens| tokens as usize),
+        dimensions: config.dimensions.map(|dimensions| dimensions as usize),
+        document_prompt: prompts.document,
+        query_prompt: prompts.query,
+        dtype: config.dtype.unwrap_or_else(|| natural_dtype(device)),
+        ..DenseOptions::default()
+    };
+    let folder = hub::folder(&config.name, &config.source, interrupt)?;
+    let model = DenseEncoder::load(&config.name, &folder, &options, device)?;
+    if config.precision == Some(Precision::Binary) && !model.dimensions().is_multiple_of(8) {
+        let message = format!(
+            "model {}: precision Binary packs eight dimensions to a byte, but its vectors have {}; set dimensions to a \
+             multiple of 8",
+            config.name,
+            model.dimensions()
+        );
+        return Err(StageError::new(FailureReason::InvalidConfiguration, message));
+    }
+    Ok(model)
+}
+
+/// Embeds the queries as queries: with the model's query prompt.
+fn embed_queries(model: &DenseEncoder, queries: &[&str]) -> Result<Rows> {
+    let mut values = Vec::with_capacity(queries.len() * model.dimensions());
+    for queries in queries.chunks(QUERY_BATCH) {
+        let tokens = model.encode_batch(queries, Side::Query, NonZeroUsize::MIN)?;
+        values.extend(model.embed(&tokens.iter().collect::<Vec<_>>())?.into_values());
+    }
+    Ok(Rows::new(model.dimensions(), values))
+}
+
+/// The length histogram of a pass for the summary.
+fn length_buckets(record: &PassRecord) -> Vec<LengthBucket> {
+    record.lengths.iter().map(|(up_to, chunks)| LengthBucket { up_to: *up_to, chunks: *chunks }).collect()
+}
+
+/// The record of a pass for the summary.
+fn describe(config: &DenseConfig, model: &DenseEncoder, record: &PassRecord) -> DensePass {
+    let precision = config.precision.unwrap_or_default();
+    DensePass {
+        model: config.name.clone(),
+        source: config.source.uri.clone(),
+        weights_sha256: model.digest().to_owned(),
+        pooling: model.pooling().to_string(),
+        max_tokens: u32::try_from(model.max_tokens()).unwrap_or(u32::MAX),
+        dimensions: model.dimensions() as u32,
+        dtype: model.dtype().name().to_owned(),
+        precision: format!("{precision:?}"),
+        quantization: match precision {
+            Precision::F32 | Precision::F16 => None,
+            Precision::Int8 => Some(quantize::INT8.to_owned()),
+            Precision::Binary => Some(quantize::BINARY.to_owned()),
+        },
+        document_prompt: model.prompt(Side::Document).map(ToOwned::to_owned),
+        chunks: record.items,
+        tokens: record.tokens,
+        truncated_chunks: record.truncated,
+        tokens_lost: record.tokens_lost,
+        batches: record.batches,
+        seconds: record.seconds,
+        peak_bytes: record.peak_bytes,
+        mitigations: record.mitigations,
+        token_lengths: length_buckets(record),
+    }
+}
+
+impl<T: AsRef<str> + Send + Sync> RowModel<T> for DenseEncoder {
+    type Rows = Rows;
+
+    fn name(&self) -> &str {
+        self.name()
+    }
+
+    fn bytes_per_token(&self) -> u64 {
+        self.bytes_per_token()
+    }
+
+    fn longest(&self) -> usize {
+        self.max_tokens()
+    }
+
+    fn size(text: &T) -> usize {
+        text.as_ref().len()
+    }
+
+    fn encode_items(&self, texts: &[T], threads: NonZeroUsize) -> Result<Vec<Tokens>, ModelError> {
+        self.encode_batch(texts, Side::Document, threads)
+    }
+
+    fn compute(&self, rows: &[&Tokens]) -> Result<Rows, ModelError> {
+        self.embed(rows)
+    }
+
+    fn empty(&self, count: usize) -> Rows {
+        Rows::new(self.dimensions(), vec![0.0; count * self.dimensions()])
+    }
+}

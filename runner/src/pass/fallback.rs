@@ -1,0 +1,48 @@
+//! What dense, sparse and rerank passes share about failures: which ones an optional model may fall back from, and the
+//! chunk that an error names.
+
+use crds::{contract::FailureReason, v1alpha1::FallbackReason};
+
+use super::PassError;
+use crate::{
+    model::ModelError,
+    process::{error::StageError, interrupt::Interrupt},
+    spill::Chunks,
+    tokenizer::TokenizerError,
+};
+
+/// The fallback reason of a model's failure. `None` if another attempt may succeed, or if the cause is the configuration,
+/// the disk or an interrupt rather than the model.
+pub fn fallback_reason(error: &StageError) -> Option<FallbackReason> {
+    match error.reason {
+        FailureReason::ModelNotFound
+        | FailureReason::ModelAccessDenied
+        | FailureReason::HubUnavailable
+        | FailureReason::InvalidModel => Some(FallbackReason::ModelUnavailable),
+        FailureReason::OutOfMemory => Some(FallbackReason::OutOfMemory),
+        FailureReason::InvalidVector | FailureReason::InvalidRecord | FailureReason::Internal => {
+            Some(FallbackReason::ExecutionFailed)
+        }
+        _ => None,
+    }
+}
+
+/// The error of a pass over chunks. An error of one row names the id of its chunk.
+pub(super) fn name_chunk(error: PassError<StageError>, chunks: &Chunks) -> StageError {
+    let error = match error {
+        PassError::Model(error) => error,
+        PassError::Cancelled => return Interrupt::error(),
+        PassError::Source(error) | PassError::Sink(error) => return error,
+    };
+    match error {
+        ModelError::NotFinite { row, .. }
+        | ModelError::OutOfMemory { row: Some(row), .. }
+        | ModelError::Tokenizer {
+            source: TokenizerError::Encode { row, .. } | TokenizerError::NoTokens { row }, ..
+        } => {
+            let chunk = chunks.id(row).map_or_else(|| format!("chunk {row}"), |id| format!("chunk {id:?}"));
+            StageError::new(error.reason(), format!("{chunk} cannot be embedded")).caused_by(error)
+        }
+        other => other.into(),
+    }
+}

@@ -1,0 +1,35 @@
+//! One model over many texts.
+//!
+//! A pass takes the devices alone ([`exclusive`]), loads its model or takes it from the [`model_cache`], and runs it in the
+//! [`engine`]: texts are tokenized ahead, cut into token-budget batches ([`batching`]) whose size the [`probe`] and the
+//! memory ceiling bound, and the rows return in input order. [`dense`], [`sparse`] and [`rerank`] say what is computed
+//! and what falls back.
+
+pub mod batching;
+mod context;
+mod cost;
+pub mod dense;
+pub mod engine;
+mod error;
+mod exclusive;
+mod fallback;
+mod model_cache;
+mod options;
+mod probe;
+mod record;
+pub mod rerank;
+mod row_model;
+pub mod sparse;
+
+pub use self::{
+    context::PassContext,
+    dense::{DenseOutput, load as load_dense},
+    engine::run,
+    error::PassError,
+    model_cache::ModelCache,
+    options::{PassOptions, Replica},
+    record::{PassProgress, PassRecord, ReplicaRecord},
+    rerank::Pair,
+    row_model::RowModel,
+    sparse::SparseOutput,
+};

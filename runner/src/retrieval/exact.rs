@@ -1,0 +1,254 @@
+//! Exact retrieval in one shard: the best chunks of every query.
+//!
+//! Dense vectors are compared by cosine, a block of rows with all queries in one matrix product. Sparse vectors are
+//! compared by dot product over an index of the queries' terms. Memory is bounded by a block and the lists.
+
+use std::collections::HashMap;
+
+use candle_core::Device;
+use kernels::matmul::{self, Finish, Packed};
+
+use super::top_k::{Candidate, TopK};
+use crate::{
+    model::ModelError,
+    ops::Nearest,
+    process::{error::Result, interrupt::Interrupt},
+    spill::{SparseVectors, Vectors},
+    vectors::{Rows, SparseVector},
+};
+
+/// Rows of a block.
+const BLOCK: usize = 512;
+/// Rows of a block on a device, if their scores fit into [`DEVICE_SCORES`].
+const DEVICE_BLOCK: usize = 16_384;
+/// Scores of a block on a device: 256 MiB. Below [`BLOCK`] rows a product is not worth its launches.
+const DEVICE_SCORES: usize = 64 << 20;
+/// Queries that a block of rows is compared with at a time.
+const QUERIES: usize = 512;
+
+/// The options of a search.
+#[derive(Clone, Copy, Debug)]
+pub struct SearchOptions<'a> {
+    /// The number of candidates per query.
+    pub k: usize,
+    /// Where dense vectors are compared.
+    pub device: &'a Device,
+    /// Stops the search.
+    pub interrupt: &'a Interrupt,
+}
+
+/// The best of `count` vectors for every query, by cosine; `first` is the ordinal of the first vector.
+pub fn dense(
+    vectors: &Vectors,
+    count: u64,
+    first: u64,
+    queries: &Rows,
+    search: SearchOptions<'_>,
+) -> Result<Vec<Vec<Candidate>>> {
+    let SearchOptions { k, device, interrupt } = search;
+    let width = vectors.dimensions();
+    let normalised = unit(queries.clone());
+    let failed = |error| ModelError::device("retrieval", error);
+    if let Some(nearest) = Nearest::new(normalised.values(), width, k, device).map_err(failed)? {
+        return on_device(nearest, vectors, count, first, interrupt);
+    }
+    let mut top_k = TopK::new(queries.len(), k);
+    let packed: Vec<(usize, Packed)> = (0..)
+        .step_by(QUERIES)
+        .zip(normalised.values().chunks(QUERIES * width))
+        .map(|(from, rows)| (from, Packed::transposed(rows, rows.len() / width, width, width)))
+        .collect();
+    let mut reader = vectors.reader();
+    let mut scores = vec![0.0; BLOCK * QUERIES.min(queries.len())];
+    let mut row = 0;
+    while row < count {
+        interrupt.check()?;
+        let rows = BLOCK.min((count - row) as usize);
+        let block = unit(reader.read(rows)?);
+        for (from, packed) in &packed {
+            let columns = packed.columns();
+            let a = matmul::Rows { values: block.values(), count: rows, stride: width };
+            matmul::product(a, packed, Finish::default(), &mut scores[..rows * columns], columns);
+            for (ordinal, scores) in (first + row..).zip(scores.chunks_exact(columns).take(rows)) {
+                for (query, score) in (*from..).zip(scores) {
+                    top_k.offer(query, Candidate { ordinal, score: *score });
+                }
+            }
+        }
+        row += rows as u64;
+    }
+    Ok(top_k.into_lists())
+}
+
+/// [`dense`] by the kernels of a device.
+fn on_device(
+    mut nearest: Nearest,
+    vectors: &Vectors,
+    count: u64,
+    first: u64,
+    interrupt: &Interrupt,
+) -> Result<Vec<Vec<Candidate>>> {
+    let failed = |error| ModelError::device("retrieval", error);
+    let mut reader = vectors.reader();
+    let mut row = 0;
+    while row < count {
+        interrupt.check()?;
+        let rows = device_block(nearest.queries()).min((count - row) as usize);
+        nearest = nearest.offer(unit(reader.read(rows)?).values()).map_err(failed)?;
+        row += rows as u64;
+    }
+    let candidate = |(number, score): (u32, f32)| Candidate { ordinal: first + u64::from(number), score };
+    let lists = nearest.into_lists().map_err(failed)?;
+    Ok(lists.into_iter().map(|list| list.into_iter().map(candidate).collect()).collect())
+}
+
+/// Rows of a block on a device that are compared with so many queries at once.
+fn device_block(queries: usize) -> usize {
+    (DEVICE_SCORES / queries.max(1)).clamp(BLOCK, DEVICE_BLOCK)
+}
+
+/// Rows scaled to length 1; those without length stay as they are.
+fn unit(rows: Rows) -> Rows {
+    let width = rows.dimensions();
+    let mut values = rows.into_values();
+    for row in values.chunks_exact_mut(width) {
+        let length = row.iter().map(|value| value * value).sum::<f32>().sqrt();
+        if length > 0.0 {
+            for value in row {
+                *value /= length;
+            }
+        }
+    }
+    Rows::new(width, values)
+}
+
+/// The best of `count` sparse vectors for every query, by dot product; `first` is the ordinal of the first vector.
+/// A chunk that shares no term with a query is not among its candidates.
+pub fn sparse(
+    vectors: &SparseVectors,
+    count: u64,
+    first: u64,
+    queries: &[SparseVector],
+    search: SearchOptions<'_>,
+) -> Result<Vec<Vec<Candidate>>> {
+    let SearchOptions { k, interrupt, .. } = search;
+    let mut index: HashMap<u32, Vec<(usize, f32)>> = HashMap::new();
+    for (query, vector) in queries.iter().enumerate() {
+        for (term, weight) in vector.indices.iter().zip(&vector.values) {
+            index.entry(*term).or_default().push((query, *weight));
+        }
+    }
+    let mut top_k = TopK::new(queries.len(), k);
+    let mut scores = vec![0.0f32; queries.len()];
+    let mut touched = Vec::new();
+    let mut reader = vectors.reader();
+    for ordinal in first..first + count {
+        interrupt.check()?;
+        let (_, vector) = reader.read()?;
+        for (term, weight) in vector.indices.iter().zip(&vector.values) {
+            for (query, of_query) in index.get(term).into_iter().flatten() {
+                if scores[*query] == 0.0 {
+                    touched.push(*query);
+                }
+                scores[*query] += weight * of_query;
+            }
+        }
+        for query in touched.drain(..) {
+            let score = std::mem::take(&mut scores[query]);
+            if score > 0.0 {
+                top_k.offer(query, Candidate { ordinal, score });
+            }
+        }
+    }
+    Ok(top_k.into_lists())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        ops::device::emulate,
+        spill::{SparseFile, SparseSource, VectorFile},
+    };
+
+    fn reference(scores: impl Iterator<Item = f32>, first: u64, most: usize) -> Vec<u64> {
+        let mut all: Vec<Candidate> =
+            (first..).zip(scores).map(|(ordinal, score)| Candidate { ordinal, score }).collect();
+        all.sort_by(Candidate::better_first);
+        all.truncate(most);
+        all.into_iter().map(|candidate| candidate.ordinal).collect()
+    }
+
+    fn ordinals(list: &[Candidate]) -> Vec<u64> {
+        list.iter().map(|candidate| candidate.ordinal).collect()
+    }
+
+    #[test]
+    fn many_queries_make_the_blocks_of_a_device_smaller() {
+        assert_eq!([0, 1, 4096, 8192, 100_000, 1_000_000].map(device_block), [16_384, 16_384, 16_384, 8192, 671, 512]);
+    }
+
+    #[test]
+    fn blocks_and_all_at_once_find_the_same() -> Result<()> {
+        let (count, width, queries) = (2 * BLOCK + 37, 19, QUERIES + 5);
+        let value = |seed: usize| ((seed * 2_654_435_761) % 1_000_003) as f32 / 500_000.0 - 1.0;
+        let rows = Rows::new(width, (0..count * width).map(value).collect());
+        let asked = Rows::new(width, (0..queries * width).map(|seed| value(seed + 7)).collect());
+        let few = Rows::new(width, asked.values()[..3 * width].to_vec());
+        let mut file = VectorFile::new(width)?;
+        file.push(&rows)?;
+        let (vectors, interrupt) = (file.vectors(), Interrupt::default());
+        let search = SearchOptions { k: 5, device: &Device::Cpu, interrupt: &interrupt };
+        let lists = dense(&vectors, count as u64, 100, &asked, search)?;
+        let by_kernels = emulate(|| dense(&vectors, count as u64, 100, &few, search))?;
+        for (one, other) in by_kernels.iter().zip(&lists) {
+            let (mut one, mut other) = (ordinals(one), ordinals(other));
+            one.sort_unstable();
+            other.sort_unstable();
+            assert_eq!(one, other);
+        }
+        let (rows, asked) = (unit(rows), unit(asked));
+        for query in [0, 1, QUERIES - 1, QUERIES, queries - 1] {
+            let scores = rows.iter().map(|row| row.iter().zip(asked.row(query)).map(|(a, b)| a * b).sum::<f32>());
+            let (mut found, mut expected) = (ordinals(&lists[query]), reference(scores, 100, 5));
+            // Scores that differ by rounding alone may change places.
+            found.sort_unstable();
+            expected.sort_unstable();
+            assert_eq!(found, expected, "query {query}");
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn an_index_of_the_queries_finds_what_dot_products_find(
+            weights in prop::collection::vec(prop::collection::vec(prop::option::of(0.1f32..2.0), 12), 1..30),
+            asked in prop::collection::vec(prop::collection::vec(prop::option::of(0.1f32..2.0), 12), 1..5),
+        ) {
+            let vector = |weights: &Vec<Option<f32>>| {
+                let entries = (0..).zip(weights).filter_map(|(id, weight)| weight.map(|weight| (id, weight)));
+                SparseVector::of_entries(entries, 0.0, None)
+            };
+            let rows: Vec<SparseVector> = weights.iter().map(vector).collect();
+            let queries: Vec<SparseVector> = asked.iter().map(vector).collect();
+            let mut file = SparseFile::new().expect("a file");
+            for row in &rows {
+                file.push(SparseSource::Model, row).expect("written");
+            }
+            file.flush().expect("written");
+            let file = file.vectors();
+            let interrupt = Interrupt::default();
+            let search = SearchOptions { k: 40, device: &Device::Cpu, interrupt: &interrupt };
+            let lists = sparse(&file, rows.len() as u64, 0, &queries, search).expect("found");
+            for (query, list) in queries.iter().zip(&lists) {
+                prop_assert!(list.is_sorted_by(|one, other| one.better_first(other).is_lt()));
+                prop_assert_eq!(list.len(), rows.iter().filter(|row| row.dot(query) > 0.0).count());
+                for found in list {
+                    prop_assert!((rows[found.ordinal as usize].dot(query) - found.score).abs() < 1e-4);
+                }
+            }
+        }
+    }
+}

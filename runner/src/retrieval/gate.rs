@@ -1,0 +1,84 @@
+//! The gate on retrieval quality: whether readers may switch to a new revision.
+
+use crds::{
+    contract::FailureReason,
+    identity::Revision,
+    layout,
+    summary::{GateOutcome, Quality},
+    v1alpha1::GateSpec,
+};
+
+use crate::{
+    process::error::{Result, StageError},
+    store::Store,
+};
+
+/// Evaluates the gate on the `quality` of `revision`. `None` if the metric was not measured.
+///
+/// # Errors
+/// If the gate has a maximum drop, and the summary of the published revision cannot be read.
+pub fn evaluate(
+    gate: &GateSpec,
+    quality: &Quality,
+    store: &Store,
+    revision: &Revision,
+    collection: &str,
+) -> Result<Option<GateOutcome>> {
+    // Only a maximum drop needs the published revision.
+    let previous = match gate.maximum_drop {
+        Some(_) => published_value(store, revision, collection, &gate.metric)?,
+        None => None,
+    };
+    Ok(last_value(quality, &gate.metric).map(|value| outcome(gate, value, previous)))
+}
+
+/// The value of a metric in the last measured list.
+fn last_value(quality: &Quality, metric: &str) -> Option<f64> {
+    quality.lists.last()?.metrics.get(metric).copied()
+}
+
+/// The value of the metric in the published revision. `None` if no other revision is published, or it was not measured.
+fn published_value(store: &Store, revision: &Revision, collection: &str, metric: &str) -> Result<Option<f64>> {
+    let Some(pointer) = store.get(&layout::current(collection))? else { return Ok(None) };
+    let published = Revision::from_recorded(String::from_utf8_lossy(&pointer).trim());
+    if published == *revision {
+        return Ok(None);
+    }
+    let path = layout::collection_summary(&published, collection);
+    let Some(bytes) = store.get(&path)? else { return Ok(None) };
+    let summary = report::read(&bytes, &store.uri_of(&path)).map_err(|error| {
+        let message = format!("spec.rerank.gate.maximumDrop: cannot compare with the published revision: {error}");
+        StageError::new(FailureReason::InvalidConfiguration, message)
+    })?;
+    Ok(summary.quality.and_then(|quality| last_value(&quality, metric)))
+}
+
+fn outcome(gate: &GateSpec, value: f64, previous: Option<f64>) -> GateOutcome {
+    let above_minimum = gate.minimum.is_none_or(|minimum| value >= minimum);
+    let within_drop = gate.maximum_drop.zip(previous).is_none_or(|(drop, previous)| value >= previous - drop);
+    GateOutcome {
+        metric: gate.metric.clone(),
+        value,
+        minimum: gate.minimum,
+        maximum_drop: gate.maximum_drop,
+        previous,
+        passed: above_minimum && within_drop,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gate_checks_the_minimum_and_the_drop() {
+        let gate = |minimum, maximum_drop| GateSpec { metric: "mrr".into(), minimum, maximum_drop };
+        let passed = |gate: &GateSpec, value, previous| outcome(gate, value, previous).passed;
+        assert!(passed(&gate(Some(0.3), None), 0.3, None));
+        assert!(!passed(&gate(Some(0.3), None), 0.29, None));
+        assert!(passed(&gate(None, Some(0.02)), 0.1, None), "nothing to drop from");
+        assert!(passed(&gate(None, Some(0.02)), 0.49, Some(0.5)));
+        assert!(!passed(&gate(None, Some(0.02)), 0.47, Some(0.5)));
+        assert!(!passed(&gate(Some(0.5), Some(0.2)), 0.4, Some(0.5)));
+    }
+}

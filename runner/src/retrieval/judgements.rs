@@ -1,0 +1,80 @@
+//! The quality of every list of a collection where queries have judgements.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crds::{
+    contract::RerankConfig,
+    summary::{ListQuality, Quality},
+};
+
+use super::{
+    candidates::CandidateLists,
+    chunk_lookup::ChunkLookup,
+    lists::QueryLists,
+    quality::{MeanMetrics, Metric},
+    queries::Query,
+    top_k::Candidate,
+};
+
+/// The quality of the lists of a collection.
+pub struct Judgement {
+    /// The quality of every list, in the order of the stages.
+    pub quality: Quality,
+    /// The relevant ids that the collection does not have.
+    pub unknown: BTreeSet<String>,
+}
+
+/// Measures every list over the queries with a relevant chunk in the collection. `None` without judgements.
+pub fn judge(
+    config: &RerankConfig,
+    queries: &[Query],
+    retrieved: &[CandidateLists],
+    lists: &QueryLists,
+    lookup: &ChunkLookup,
+) -> Option<Judgement> {
+    let unknown: BTreeSet<String> = queries
+        .iter()
+        .flat_map(|query| query.relevant.keys())
+        .filter(|id| !lookup.relevant.contains_key(*id))
+        .cloned()
+        .collect();
+    let judged: Vec<(usize, BTreeMap<u64, f64>)> = queries
+        .iter()
+        .enumerate()
+        .map(|(index, query)| (index, lookup.grades(query)))
+        .filter(|(_, grades)| !grades.is_empty())
+        .collect();
+    if judged.is_empty() && unknown.is_empty() {
+        return None;
+    }
+    let metrics = metrics(config);
+    let quality = |stage: &str, model: Option<&String>, lists: &[Vec<Candidate>]| {
+        let mut means = MeanMetrics::default();
+        for (query, grades) in &judged {
+            let list = lists.get(*query).map(Vec::as_slice).unwrap_or_default();
+            let ranking: Vec<f64> =
+                list.iter().map(|candidate| grades.get(&candidate.ordinal).copied().unwrap_or(0.0)).collect();
+            means.add(&metrics, &ranking, &grades.values().copied().collect::<Vec<_>>());
+        }
+        ListQuality { stage: stage.into(), model: model.cloned(), metrics: means.means() }
+    };
+    let of_retriever = |of: &CandidateLists| quality(&of.retriever.stage, of.retriever.model.as_ref(), &of.lists);
+    let mut measured: Vec<ListQuality> = retrieved.iter().map(of_retriever).collect();
+    measured.push(quality("candidates", None, &lists.candidates));
+    if let Some(reranked) = &lists.reranked {
+        measured.push(quality("reranked", None, reranked));
+    }
+    let quality =
+        Quality { judged_queries: judged.len() as u64, unknown_relevant: unknown.len() as u64, lists: measured };
+    Some(Judgement { quality, unknown })
+}
+
+/// The metrics of every list, each once: the usual ones, and the metric of the gate.
+fn metrics(config: &RerankConfig) -> Vec<Metric> {
+    let mut metrics =
+        vec![Metric::Ndcg(10), Metric::Recall(10), Metric::Recall(config.candidates as usize), Metric::Mrr];
+    metrics.extend(config.gate.as_ref().and_then(|gate| gate.metric.parse::<Metric>().ok()));
+    let mut seen = BTreeSet::new();
+    metrics.retain(|metric| seen.insert(*metric));
+    metrics
+}

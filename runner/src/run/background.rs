@@ -1,0 +1,183 @@
+//! Fuses and writes a shard's rows on background threads while the last model computes, so that the GPU is never held for
+//! CPU work.
+
+use std::thread::{Scope, ScopedJoinHandle};
+
+use crds::{
+    contract::FailureReason,
+    summary::{FusedModel, FusionRun},
+    v1alpha1::Precision,
+};
+
+use super::Run;
+use crate::{
+    export::{self, Columns, ExportedFile},
+    process::{
+        error::{Result, StageError},
+        telemetry,
+    },
+    spill::{Chunks, SparseColumn, VectorColumn, VectorFile, VectorReader},
+    vectors::{
+        Rows,
+        fusion::{self, VectorFusion},
+    },
+};
+
+/// Rows per step of the fusion.
+const FUSED_ROWS: u64 = 1024;
+
+/// The fused column of a shard.
+pub struct FusedOutput {
+    /// The fusion.
+    pub fusion: VectorFusion,
+    /// The column.
+    pub column: VectorColumn,
+    /// The record of the fusion for the summary.
+    pub record: FusionRun,
+}
+
+/// A shard that is embedded, and the path of its file.
+#[derive(Clone, Copy)]
+pub struct ShardTarget<'env> {
+    /// The run.
+    pub run: &'env Run,
+    /// The index of the shard.
+    pub index: u32,
+    /// The ordinal of its first chunk in the collection.
+    pub first_chunk: u64,
+    /// Its chunks.
+    pub chunks: &'env Chunks,
+    /// The path of its file in the output store.
+    pub path: &'env str,
+}
+
+/// The background threads of a shard. Each starts as soon as its columns are known, before the vectors of the last column are
+/// computed.
+pub struct BackgroundWork<'scope, 'env> {
+    scope: &'scope Scope<'scope, 'env>,
+    target: ShardTarget<'env>,
+    fusing: Option<Fusing<'scope>>,
+    writing: Option<ScopedJoinHandle<'scope, Result<ExportedFile>>>,
+}
+
+/// A running fusion; `None` if there is nothing to fuse.
+type Fusing<'scope> = Option<(FusedOutput, ScopedJoinHandle<'scope, Result<f64>>)>;
+
+impl<'scope, 'env> BackgroundWork<'scope, 'env> {
+    /// No threads yet.
+    pub fn new(scope: &'scope Scope<'scope, 'env>, target: ShardTarget<'env>) -> Self {
+        Self { scope, target, fusing: None, writing: None }
+    }
+
+    /// Starts to fuse the dense columns, each with its weight, unless the fusion has started.
+    ///
+    /// # Errors
+    /// If the fused vector is too wide, or a temporary file cannot be created.
+    pub fn fuse(&mut self, dense: &[(f64, VectorColumn)]) -> Result<()> {
+        if self.fusing.is_none() {
+            self.fusing = Some(self.fusion(dense)?);
+        }
+        Ok(())
+    }
+
+    fn fusion(&self, dense: &[(f64, VectorColumn)]) -> Result<Fusing<'scope>> {
+        let (run, chunks) = (self.target.run, self.target.chunks.count());
+        let models: Vec<(f64, usize)> =
+            dense.iter().map(|(weight, column)| (*weight, column.vectors.dimensions())).collect();
+        let Some(fusion) = VectorFusion::of(run.config.fusion.method, &models) else { return Ok(None) };
+        fusion.check_width()?;
+        let mut file = VectorFile::new(fusion.dimensions())?;
+        let share = |((_, column), share): (&(f64, VectorColumn), &f64)| FusedModel {
+            model: column.name.clone(),
+            share: *share,
+        };
+        let record = FusionRun {
+            column: fusion::COLUMN.into(),
+            method: format!("{:?}", fusion.method()),
+            models: dense.iter().zip(fusion.shares()).map(share).collect(),
+            dimensions: fusion.dimensions() as u32,
+            seconds: 0.0,
+        };
+        let column = VectorColumn { name: fusion::COLUMN.into(), vectors: file.vectors(), precision: Precision::F32 };
+        let mut readers: Vec<VectorReader> = dense.iter().map(|(_, column)| column.vectors.reader()).collect();
+        let span = tracing::info_span!(telemetry::FUSION);
+        let output = FusedOutput { fusion: fusion.clone(), column, record };
+        let fuse = move || {
+            let (fused, seconds) = telemetry::timed(span, || -> Result<()> {
+                let mut remaining = chunks;
+                while remaining > 0 {
+                    run.interrupt.check()?;
+                    let count = remaining.min(FUSED_ROWS) as usize;
+                    let rows: Vec<Rows> = readers.iter_mut().map(|reader| reader.read(count)).collect::<Result<_>>()?;
+                    file.push(&fusion.fuse(&rows))?;
+                    remaining -= count as u64;
+                }
+                Ok(())
+            });
+            let waited: f64 = readers.iter().map(|reader| reader.waited().as_secs_f64()).sum();
+            fused.map(|()| (seconds - waited).max(0.0))
+        };
+        Ok(Some((output, self.scope.spawn(fuse))))
+    }
+
+    /// Starts to write the columns and the fused column, unless writing has started.
+    ///
+    /// # Errors
+    /// Same as [`BackgroundWork::fuse`].
+    pub fn write(&mut self, dense: &[(f64, VectorColumn)], sparse: Vec<SparseColumn>) -> Result<()> {
+        self.fuse(dense)?;
+        if self.writing.is_some() {
+            return Ok(());
+        }
+        let fused = self.fusing.iter().flatten().map(|(fused, _)| &fused.column);
+        let columns = Columns { dense: dense.iter().map(|(_, column)| column).chain(fused).cloned().collect(), sparse };
+        let ShardTarget { run, index, first_chunk, chunks, path } = self.target;
+        let span = tracing::info_span!(telemetry::EXPORT, shard = index);
+        let write =
+            move || span.in_scope(|| export::write(&run.store, path, first_chunk, chunks, &columns, &run.interrupt));
+        self.writing = Some(self.scope.spawn(write));
+        Ok(())
+    }
+
+    /// Ends the threads after a column failed, so that they can start again without it.
+    pub fn restart(&mut self) {
+        if let Some((_, thread)) = self.fusing.take().flatten() {
+            // The failed column ends the thread with an error.
+            let _ = joined(thread);
+        }
+        self.discard();
+    }
+
+    /// Ends the writing, and deletes the file.
+    pub fn discard(&mut self) {
+        if let Some(thread) = self.writing.take()
+            && joined(thread).is_ok()
+            && let Err(error) = self.target.run.store.delete(self.target.path)
+        {
+            tracing::warn!("cannot delete {}, the next attempt will: {}", self.target.path, error.sentence());
+        }
+    }
+
+    /// Waits for the fused column; `None` if there is nothing to fuse.
+    ///
+    /// # Errors
+    /// If the fusion failed.
+    pub fn fused(&mut self) -> Result<Option<FusedOutput>> {
+        let Some((fused, thread)) = self.fusing.take().flatten() else { return Ok(None) };
+        let seconds = joined(thread)?;
+        Ok(Some(FusedOutput { record: FusionRun { seconds, ..fused.record }, ..fused }))
+    }
+
+    /// Waits for the file.
+    ///
+    /// # Errors
+    /// Same as [`export::write`], and if writing was never started.
+    pub fn written(&mut self) -> Result<ExportedFile> {
+        let not_started = || StageError::new(FailureReason::Internal, "writing was never started");
+        self.writing.take().map_or_else(|| Err(not_started()), joined)
+    }
+}
+
+fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}

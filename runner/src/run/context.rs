@@ -1,0 +1,77 @@
+//! What the stages of a run share: configuration, store, toggles, devices and models.
+
+use std::sync::Arc;
+
+use crds::contract::RunnerConfig;
+
+use crate::{
+    config::toggles::Toggles,
+    device::{DeviceOptions, Devices, Holder, LazyDevices, Lease, Ledger},
+    ops,
+    pass::{ModelCache, PassContext},
+    process::{error::Result, interrupt::Interrupt},
+    store::{self, Access, Store},
+};
+
+/// An open run.
+#[derive(Debug)]
+pub struct Run {
+    /// The resolved configuration.
+    pub config: RunnerConfig,
+    /// The output store.
+    pub store: Store,
+    /// The resolved toggles.
+    pub toggles: Toggles,
+    devices: LazyDevices,
+    models: ModelCache,
+    /// Whether the process was interrupted.
+    pub interrupt: Interrupt,
+    /// Whether progress bars are shown.
+    pub show_progress: bool,
+}
+
+impl Run {
+    /// Opens the output store of a run. The devices are opened when the first model needs them.
+    ///
+    /// # Errors
+    /// If the output store cannot be opened for writing.
+    pub fn open(
+        config: RunnerConfig,
+        toggles: Toggles,
+        devices: &DeviceOptions,
+        interrupt: Interrupt,
+        show_progress: bool,
+    ) -> Result<Self> {
+        let store = store::open(&config.output, Access::Write)?;
+        let models = ModelCache::new(toggles.features.exclusive);
+        let devices = LazyDevices::new(devices, ops::device::prepare);
+        Ok(Self { config, store, toggles, devices, models, interrupt, show_progress })
+    }
+
+    /// The devices that the models run on.
+    ///
+    /// # Errors
+    /// If the requested devices are not available.
+    pub fn devices(&self) -> Result<Arc<Devices>> {
+        self.devices.get(&self.toggles)
+    }
+
+    /// The context of the passes that run on these devices and are recorded in this ledger.
+    pub fn pass_context<'a>(&'a self, devices: &'a Devices, ledger: &'a Ledger) -> PassContext<'a> {
+        PassContext { devices, models: &self.models, ledger, toggles: &self.toggles, interrupt: &self.interrupt }
+    }
+
+    /// Takes the devices alone for work without a model.
+    ///
+    /// # Errors
+    /// Same as [`Lease::acquire`].
+    pub fn lease<'a>(&'a self, holder: Holder<'a>, devices: &'a Devices, ledger: &'a Ledger) -> Result<Lease<'a>> {
+        Lease::acquire(holder, devices, &self.models, ledger, &self.interrupt)
+    }
+
+    /// Whether the candidates of queries are used: a reranker orders them, or judgements measure them.
+    pub fn wants_candidates(&self) -> bool {
+        let queries = self.config.rerank.as_ref().is_some_and(|rerank| rerank.queries.is_some());
+        queries || (self.toggles.features.rerank && self.config.reranker.is_some())
+    }
+}

@@ -1,0 +1,48 @@
+//! A run from beginning to end: plan → embed every shard → finalize.
+//!
+//! [`run`] executes the three stages in one process. In a cluster each stage is a process of its own, and a stage learns
+//! of the others only from the output store.
+//!
+//! - [`plan()`] reads the sources once and writes the list of shards.
+//! - [`embed()`] runs one pass per model over a shard, fuses and writes its rows in the background, and commits the shard.
+//! - [`finalize()`] reranks, measures quality, writes the summaries and publishes the revision.
+
+mod background;
+mod commit;
+mod context;
+mod embed;
+mod finalize;
+pub mod outcome;
+mod plan;
+mod publish;
+mod rerank;
+mod summary;
+
+pub use self::{
+    context::Run,
+    embed::embed,
+    finalize::finalize,
+    outcome::{RunFailure, RunOutcome},
+    plan::plan,
+};
+
+use crds::contract::Stage;
+
+use crate::process::error::StageError;
+
+/// Executes a run. `shard_size` is the largest number of chunks in a shard; it counts only if there is no plan yet.
+///
+/// # Errors
+/// If a stage fails; the error names the stage and the shard.
+pub fn run(run: &Run, shard_size: u64) -> Result<RunOutcome, RunFailure> {
+    let failed = |stage: Stage, shard: Option<u32>| move |error: StageError| RunFailure { stage, shard, error };
+    let plan = plan(run, shard_size).map_err(failed(Stage::Plan, None))?;
+    if let Some(result) = plan.complete {
+        return Ok(RunOutcome { result, already_complete: true });
+    }
+    for shard in 0..plan.shards {
+        embed(run, shard).map_err(failed(Stage::Embed, Some(shard)))?;
+    }
+    let result = finalize(run).map_err(failed(Stage::Finalize, None))?;
+    Ok(RunOutcome { result, already_complete: false })
+}

@@ -1,0 +1,191 @@
+//! The rerank of a collection: candidates of all shards and retrievers → one list per query → the cross-encoder →
+//! rankings, and with judgements the quality of every list and the outcome of the gate.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use crds::{
+    contract::{RerankConfig, RerankerConfig},
+    summary::{Example, Fallback, GateOutcome, Quality, RerankRun},
+    v1alpha1::{CandidateFusion, FallbackReason, FallbackSource},
+};
+
+use super::{Run, commit::Commit};
+use crate::{
+    device::{Ledger, Trace},
+    pass::rerank::{self as rerank_pass, QueryDocuments, RerankFailure, RerankScores},
+    plan::{Plan, PlannedCollection},
+    process::{
+        error::Result,
+        metrics::METRICS,
+        progress::Progress,
+        telemetry::{self, timed},
+    },
+    retrieval::{
+        candidates::{self, CandidateFile},
+        chunk_lookup::ChunkLookup,
+        gate,
+        judgements::{Judgement, judge},
+        lists::QueryLists,
+        queries::{Queries, Query},
+        rankings,
+        top_k::Candidate,
+    },
+};
+
+/// The output of the rerank of a collection.
+#[derive(Clone, Debug, Default)]
+pub struct Reranked {
+    /// The record of the stage for the summary.
+    pub run: RerankRun,
+    /// The quality of every list, with judgements.
+    pub quality: Option<Quality>,
+    /// The relevant ids that the collection does not have.
+    pub unknown: BTreeSet<String>,
+    /// The outcome of the gate, if there is one and its metric was measured.
+    pub gate: Option<GateOutcome>,
+    /// A few queries with the chunks that they found.
+    pub examples: Vec<Example>,
+    /// The leases, mitigations and throughput of the cross-encoder's pass.
+    pub trace: Trace,
+}
+
+/// Reranks one collection.
+///
+/// # Errors
+/// If the candidates or the queries cannot be read, or the cross-encoder fails and that is not a fallback.
+pub fn rerank(run: &Run, plan: &Plan, planned: &PlannedCollection, commits: &[&Commit]) -> Result<Reranked> {
+    let config = run.config.rerank.clone().unwrap_or_default();
+    let mut stage = stage_without_scores(run, &config);
+    if !run.wants_candidates() {
+        return Ok(Reranked { run: stage, ..Reranked::default() });
+    }
+    let Queries { origin, queries } = Queries::of(plan, planned, config.queries.as_ref())?;
+    stage.queries_from = origin;
+    stage.queries = queries.len() as u64;
+    let k = config.candidates as usize;
+    let files: Vec<&CandidateFile> = commits.iter().filter_map(|commit| commit.candidates.as_ref()).collect();
+    let retrieved = candidates::merge(&run.store, &files, k)?;
+    let method = run.config.fusion.candidates.unwrap_or(CandidateFusion::ReciprocalRankFusion);
+    let (mut lists, several) = QueryLists::fuse(method, &retrieved, queries.len(), k);
+    stage.candidate_fusion = several.then(|| format!("{method:?}"));
+    let wanted: BTreeSet<u64> = lists.candidates.iter().flatten().map(|candidate| candidate.ordinal).collect();
+    let shard_files: Vec<&str> = commits.iter().map(|commit| commit.file.as_str()).collect();
+    let lookup = ChunkLookup::read(&run.store, &shard_files, &wanted, &queries, &run.interrupt)?;
+    let ledger = Ledger::default();
+    if let Some(reranker) = run.config.reranker.as_ref().filter(|_| run.toggles.features.rerank) {
+        let span = tracing::info_span!(telemetry::RERANK, collection = planned.name, model = reranker.name);
+        let work = || score(run, plan, reranker, &queries, &lists.candidates, &lookup, &mut stage, &ledger);
+        let (scored, seconds) = timed(span, work);
+        stage.seconds = seconds;
+        lists.reranked = scored?;
+        stage.executed = lists.reranked.is_some();
+    }
+    lists.compare(&mut stage);
+    let judgement = judge(&config, &queries, &retrieved, &lists, &lookup);
+    let gate = match (&config.gate, &judgement) {
+        (Some(gate), Some(judgement)) => {
+            gate::evaluate(gate, &judgement.quality, &run.store, &run.config.revision, &planned.name)?
+        }
+        _ => None,
+    };
+    let ranked = rankings::rank(config.top_k as usize, &queries, &lists, &lookup);
+    stage.rankings = Some(rankings::write(&run.store, &run.config.revision, &planned.name, &ranked)?);
+    let (quality, unknown) = match judgement {
+        Some(Judgement { quality, unknown }) => (Some(quality), unknown),
+        None => (None, BTreeSet::new()),
+    };
+    let examples = rankings::examples(&ranked, &lists, &lookup);
+    Ok(Reranked { run: stage, quality, unknown, gate, examples, trace: ledger.into_trace() })
+}
+
+/// The record of a stage that has not scored anything, with the fallback that the toggles imply.
+fn stage_without_scores(run: &Run, config: &RerankConfig) -> RerankRun {
+    let enabled = run.toggles.features.rerank;
+    let mut stage =
+        RerankRun { enabled, candidates_per_query: config.candidates, top_k: config.top_k, ..RerankRun::default() };
+    if run.toggles.switched_off("rerank", enabled, run.config.reranker.is_some()) {
+        stage.fallback = Some(count_fallback(FallbackReason::FeatureDisabled, FallbackSource::Toggle));
+    } else if enabled && run.config.reranker.is_none() {
+        let message = "the toggle rerank is on, but the run has no reranker (spec.models.reranker)";
+        fall_back(&mut stage, FallbackReason::ModelUnavailable, FallbackSource::Toggle, message.into());
+    }
+    stage
+}
+
+/// The lists in the order of the cross-encoder; `None` if it fell back, which `stage` then records.
+#[allow(clippy::too_many_arguments)]
+fn score(
+    run: &Run,
+    plan: &Plan,
+    config: &RerankerConfig,
+    queries: &[Query],
+    lists: &[Vec<Candidate>],
+    lookup: &ChunkLookup,
+    stage: &mut RerankRun,
+    ledger: &Ledger,
+) -> Result<Option<Vec<Vec<Candidate>>>> {
+    if queries.is_empty() {
+        let message = "no queries are given, and the chunks have no headings to probe with";
+        fall_back(stage, FallbackReason::NoQueries, FallbackSource::Input, message.into());
+        return Ok(None);
+    }
+    if lists.iter().all(Vec::is_empty) {
+        let message = "no query has a candidate";
+        fall_back(stage, FallbackReason::NoCandidates, FallbackSource::Runtime, message.into());
+        return Ok(None);
+    }
+    let devices = run.devices()?;
+    stage.device = Some(devices.used.used.clone());
+    stage.device_fallback = devices.used.fallback;
+    if let Some(reason) = devices.used.fallback {
+        METRICS.fallback("device", reason, FallbackSource::Load, 1);
+    }
+    let source = plan.pinned(&config.name, &config.source);
+    let documents: Vec<QueryDocuments<'_>> =
+        queries.iter().zip(lists).map(|(query, list)| query_documents(query, list, lookup)).collect();
+    let progress = Progress::bar(run.show_progress, "rerank", lists.iter().map(|list| list.len() as u64).sum());
+    let output = rerank_pass::pass(run.pass_context(&devices, ledger), config, &source, &documents, &progress)?;
+    stage.model = output.model;
+    match output.scores {
+        Ok(RerankScores { scores, record, mut query_seconds }) => {
+            stage.pairs = record.items;
+            stage.tokens = record.tokens;
+            stage.truncated_pairs = record.truncated;
+            stage.batches = record.batches;
+            query_seconds.sort_by(f64::total_cmp);
+            stage.median_query_seconds = query_seconds.get(query_seconds.len() / 2).copied();
+            Ok(Some(lists.iter().zip(scores).map(|(list, scores)| reorder(list, &scores)).collect()))
+        }
+        Err(RerankFailure { reason, source, error }) => {
+            tracing::warn!(%reason, "not reranked: {}", error.sentence());
+            fall_back(stage, reason, source, error.sentence());
+            Ok(None)
+        }
+    }
+}
+
+/// The texts of a query's candidates; that of a chunk that was not found is empty.
+fn query_documents<'a>(query: &'a Query, list: &[Candidate], lookup: &ChunkLookup) -> QueryDocuments<'a> {
+    let text = |candidate: &Candidate| -> Arc<str> {
+        lookup.chunks.get(&candidate.ordinal).map(|chunk| chunk.text.clone()).unwrap_or_default()
+    };
+    QueryDocuments { id: &query.id, text: &query.text, documents: list.iter().map(text).collect() }
+}
+
+/// The candidates with these scores, the best first.
+fn reorder(list: &[Candidate], scores: &[f32]) -> Vec<Candidate> {
+    let rescored = list.iter().zip(scores).map(|(candidate, &score)| Candidate { ordinal: candidate.ordinal, score });
+    let mut reordered: Vec<Candidate> = rescored.collect();
+    reordered.sort_by(Candidate::better_first);
+    reordered
+}
+
+fn fall_back(stage: &mut RerankRun, reason: FallbackReason, source: FallbackSource, message: String) {
+    stage.fallback = Some(count_fallback(reason, source));
+    stage.fallback_message = Some(message);
+}
+
+fn count_fallback(reason: FallbackReason, source: FallbackSource) -> Fallback {
+    METRICS.fallback("rerank", reason, source, 1);
+    Fallback { reason, source, count: 1 }
+}

@@ -1,0 +1,38 @@
+//! The warnings of a summary.
+
+use std::collections::BTreeSet;
+
+use crds::summary::RerankRun;
+
+use crate::{plan::PlannedCollection, process::message::first_few};
+
+/// Judged chunks that do not exist.
+pub(super) fn unknown_ids(ids: &BTreeSet<String>) -> Option<String> {
+    let ids: Vec<String> = ids.iter().cloned().collect();
+    (!ids.is_empty()).then(|| {
+        format!("{} relevant id(s) of the queries are not chunks of the collection: {}", ids.len(), first_few(&ids))
+    })
+}
+
+/// A collection with fewer chunks than the rerank returns.
+pub(super) fn few_chunks(planned: &PlannedCollection, rerank: &RerankRun) -> Option<String> {
+    (rerank.queries > 0 && planned.chunks < u64::from(rerank.top_k)).then(|| {
+        format!(
+            "collection {}: topK is {}, but the collection has only {} chunks",
+            planned.name, rerank.top_k, planned.chunks
+        )
+    })
+}
+
+/// Files with an unknown extension.
+pub(super) fn ignored_files(planned: &PlannedCollection) -> Option<String> {
+    let ignored = &planned.ignored_files;
+    (!ignored.is_empty()).then(|| {
+        format!(
+            "collection {}: skipped {} file(s) with unknown extensions: {}",
+            planned.name,
+            ignored.len(),
+            first_few(ignored)
+        )
+    })
+}

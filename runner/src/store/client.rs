@@ -1,0 +1,180 @@
+//! A store as blocking calls.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use crds::contract::{FailureReason, Place};
+use futures::TryStreamExt;
+use object_store::{GetResultPayload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, path::Path};
+use tokio_util::io::{StreamReader, SyncIoBridge};
+
+use super::{access::Access, error::output_error, local, upload::Upload};
+use crate::process::{
+    error::{Cause, Result, StageError},
+    runtime::runtime,
+};
+
+/// An open store.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pub(super) inner: Arc<dyn ObjectStore>,
+    pub(super) access: Access,
+    pub(super) place: Place,
+}
+
+/// The result of a write that must not replace a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PutNew {
+    /// The file was written.
+    Written,
+    /// The file existed and was not changed.
+    Existed,
+}
+
+/// The content of one folder; the paths are from the root of the store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Level {
+    /// Its files.
+    pub files: Vec<String>,
+    /// Its folders.
+    pub folders: Vec<String>,
+}
+
+impl Store {
+    /// The URI of a path in this store, as the user knows it.
+    pub fn uri_of(&self, path: &str) -> String {
+        self.place.uri_of(path)
+    }
+
+    /// The files and folders in `folder`, sorted; the root is the empty path.
+    pub fn level(&self, folder: &str) -> Result<Level> {
+        let prefix = (!folder.is_empty()).then(|| self.location(folder)).transpose()?;
+        let listed = runtime()
+            .block_on(self.inner.list_with_delimiter(prefix.as_ref()))
+            .map_err(|error| self.error("list", folder, error))?;
+        let mut level = Level {
+            files: listed.objects.into_iter().map(|object| object.location.to_string()).collect(),
+            folders: listed.common_prefixes.into_iter().map(|prefix| prefix.to_string()).collect(),
+        };
+        level.files.sort_unstable();
+        level.folders.sort_unstable();
+        Ok(level)
+    }
+
+    /// The path of a folder without links, to detect that two paths are the same folder; `None` if there is no such path.
+    pub fn identity(&self, folder: &str) -> Option<PathBuf> {
+        local::canonical(&self.place, folder)
+    }
+
+    /// Opens a file for reading; `None` if it does not exist.
+    pub fn read(&self, path: &str) -> Result<Option<Box<dyn Read + Send>>> {
+        let location = self.location(path)?;
+        let got = match runtime().block_on(self.inner.get(&location)) {
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            got => got.map_err(|error| self.error("read", path, error))?,
+        };
+        Ok(Some(reader(got.payload)))
+    }
+
+    /// Opens a file for random access, as Parquet needs; `None` if it does not exist. A file that is not on a local disk is
+    /// copied to a temporary file first, so that memory does not grow with it.
+    pub fn open_file(&self, path: &str) -> Result<Option<File>> {
+        let location = self.location(path)?;
+        let got = match runtime().block_on(self.inner.get(&location)) {
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            got => got.map_err(|error| self.error("read", path, error))?,
+        };
+        if let GetResultPayload::File(file, _) = got.payload {
+            return Ok(Some(file));
+        }
+        let mut reader = reader(got.payload);
+        let copied = tempfile::tempfile().and_then(|mut file| {
+            io::copy(&mut reader, &mut file)?;
+            Ok(file)
+        });
+        copied.map(Some).map_err(|error| self.error("read", path, error))
+    }
+
+    /// The bytes of a file; `None` if it does not exist.
+    pub fn get(&self, path: &str) -> Result<Option<Vec<u8>>> {
+        let Some(mut reader) = self.read(path)? else {
+            return Ok(None);
+        };
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes).map_err(|error| self.error("read", path, error))?;
+        Ok(Some(bytes))
+    }
+
+    /// Writes a file; an existing file is replaced.
+    pub fn put(&self, path: &str, bytes: Vec<u8>) -> Result<()> {
+        let location = self.location(path)?;
+        runtime()
+            .block_on(self.inner.put(&location, PutPayload::from(bytes)))
+            .map_err(|error| self.error("write", path, error))?;
+        Ok(())
+    }
+
+    /// Writes a file unless it exists. Of concurrent writers exactly one succeeds.
+    pub fn put_new(&self, path: &str, bytes: Vec<u8>) -> Result<PutNew> {
+        let location = self.location(path)?;
+        let options = PutOptions::from(PutMode::Create);
+        match runtime().block_on(self.inner.put_opts(&location, PutPayload::from(bytes), options)) {
+            Ok(_) => Ok(PutNew::Written),
+            Err(object_store::Error::AlreadyExists { .. }) => Ok(PutNew::Existed),
+            Err(error) => Err(self.error("write", path, error)),
+        }
+    }
+
+    /// Deletes a file; a missing file is not an error.
+    pub fn delete(&self, path: &str) -> Result<()> {
+        let location = self.location(path)?;
+        match runtime().block_on(self.inner.delete(&location)) {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(self.error("delete", path, error)),
+        }
+    }
+
+    /// Deletes every file in `folder` except those in `keep`; also the staging files of killed writers, which a listing does
+    /// not show.
+    pub fn keep_only(&self, folder: &str, keep: &[&str]) -> Result<()> {
+        for file in self.level(folder)?.files {
+            if !keep.contains(&file.as_str()) {
+                self.delete(&file)?;
+            }
+        }
+        local::delete_staging_files(&self.place, folder);
+        Ok(())
+    }
+
+    /// Starts a large file; it is invisible until [`Upload::finish`].
+    pub fn upload(&self, path: &str) -> Result<Upload> {
+        Ok(Upload::new(Arc::clone(&self.inner), self.location(path)?))
+    }
+
+    fn location(&self, path: &str) -> Result<Path> {
+        Path::parse(path).map_err(|error| self.error("name", path, error))
+    }
+
+    /// An error of this store with the URI of the path.
+    pub fn error(&self, action: &str, path: &str, cause: impl Into<Cause>) -> StageError {
+        let message = format!("cannot {action} {}", self.uri_of(path));
+        match self.access {
+            Access::Write => output_error(message, cause),
+            Access::Read => StageError::new(FailureReason::SourceNotFound, message).caused_by(cause),
+        }
+    }
+}
+
+fn reader(payload: GetResultPayload) -> Box<dyn Read + Send> {
+    match payload {
+        GetResultPayload::File(file, _) => Box::new(file),
+        GetResultPayload::Stream(stream) => Box::new(SyncIoBridge::new_with_handle(
+            StreamReader::new(stream.map_err(io::Error::other)),
+            runtime().handle().clone(),
+        )),
+    }
+}

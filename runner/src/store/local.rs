@@ -1,0 +1,67 @@
+//! Folders of this machine as stores: claims, host paths and ConfigMaps that are mounted into the pod.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use crds::contract::{FailureReason, Place};
+use object_store::{ObjectStore, local::LocalFileSystem};
+
+use super::{access::Access, error::output_error};
+use crate::process::error::{Cause, Result, StageError};
+
+/// Opens the folder of a place.
+///
+/// # Errors
+/// If the folder cannot be read, or created for writing.
+pub(super) fn open(place: &Place, access: Access) -> Result<Arc<dyn ObjectStore>> {
+    let folder = Path::new(&place.path);
+    if access == Access::Write {
+        std::fs::create_dir_all(folder)
+            .map_err(|error| output_error(format!("cannot create the folder {} ({})", place.uri, place.path), error))?;
+    }
+    let failed = |cause: Cause| {
+        StageError::new(FailureReason::SourceNotFound, format!("cannot open {} ({})", place.uri, place.path))
+            .caused_by(cause)
+    };
+    std::fs::read_dir(folder).map_err(|error| failed(error.into()))?;
+    let store = LocalFileSystem::new_with_prefix(folder)
+        .map_err(|error| failed(error.into()))?
+        .with_fsync(access == Access::Write);
+    Ok(Arc::new(store))
+}
+
+/// Splits the place of a single file into its folder and its name; `None` if the place is a folder.
+///
+/// # Errors
+/// If the place does not exist.
+pub(super) fn single_file(place: &Place) -> Result<Option<(Place, String)>> {
+    let path = Path::new(&place.path);
+    let is_file = std::fs::metadata(path)
+        .map_err(|error| {
+            StageError::new(FailureReason::SourceNotFound, format!("{} ({}) does not exist", place.uri, place.path))
+                .caused_by(error)
+        })?
+        .is_file();
+    let Some((name, folder)) = path.file_name().zip(path.parent()).filter(|_| is_file) else { return Ok(None) };
+    let name = name.to_string_lossy().into_owned();
+    let uri = place.uri.trim_end_matches('/');
+    let uri = uri.strip_suffix(&name).unwrap_or(uri).trim_end_matches('/').to_owned();
+    Ok(Some((Place { path: folder.to_string_lossy().into_owned(), uri }, name)))
+}
+
+/// The path of a folder without links.
+pub(super) fn canonical(place: &Place, folder: &str) -> Option<PathBuf> {
+    Path::new(&place.path).join(folder).canonicalize().ok()
+}
+
+/// Deletes the staging files of uploads in a folder, which the client of the store does not list.
+pub(super) fn delete_staging_files(place: &Place, folder: &str) {
+    for entry in std::fs::read_dir(Path::new(&place.path).join(folder)).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().contains('#') {
+            // Its writer has ended, or deletes it too.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! The stores that a run reads and writes, as blocking calls; today they are folders ([`local`]).
+//!
+//! The pipeline is blocking code: the asynchronous clients of the stores end in this module.
+
+mod access;
+mod client;
+mod error;
+mod local;
+mod open;
+mod upload;
+
+pub use self::{
+    access::Access,
+    client::{Level, PutNew, Store},
+    error::output_error,
+    open::{open, open_source},
+    upload::{Upload, Written},
+};

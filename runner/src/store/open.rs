@@ -1,0 +1,78 @@
+//! Opens stores. This is the only place that knows what kind of store a [`Place`] is.
+
+use crds::contract::Place;
+
+use super::{access::Access, client::Store, local};
+use crate::process::error::Result;
+
+/// Opens the store at a place.
+///
+/// # Errors
+/// If it does not exist, or cannot be created for writing.
+pub fn open(place: &Place, access: Access) -> Result<Store> {
+    Ok(Store { inner: local::open(place, access)?, access, place: place.clone() })
+}
+
+/// Opens the store of a source. If the source is a single file, the store is its folder, and its name is returned too.
+///
+/// # Errors
+/// If the source does not exist or cannot be read.
+pub fn open_source(place: &Place) -> Result<(Store, Option<String>)> {
+    match local::single_file(place)? {
+        Some((folder, name)) => Ok((open(&folder, Access::Read)?, Some(name))),
+        None => Ok((open(place, Access::Read)?, None)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::{super::client::PutNew, *};
+
+    fn store(access: Access) -> (tempfile::TempDir, Store) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let place = Place { path: folder.path().to_string_lossy().into(), uri: "pvc://vectors/x".into() };
+        let store = open(&place, access).expect("a store");
+        (folder, store)
+    }
+
+    #[test]
+    fn a_thing_is_written_once() {
+        let (_folder, store) = store(Access::Write);
+        assert_eq!(store.put_new("a/b.json", b"1".to_vec()).expect("put"), PutNew::Written);
+        assert_eq!(store.put_new("a/b.json", b"2".to_vec()).expect("put"), PutNew::Existed);
+        assert_eq!(store.get("a/b.json").expect("get"), Some(b"1".to_vec()));
+        assert_eq!(store.get("a/c.json").expect("get"), None);
+    }
+
+    #[test]
+    fn an_upload_is_seen_only_when_it_is_finished() {
+        let (folder, store) = store(Access::Write);
+        let mut upload = store.upload("s/one").expect("an upload");
+        upload.write_all(&vec![7; 11 << 20]).expect("written");
+        assert_eq!(store.get("s/one").expect("get"), None);
+        drop(upload);
+        let mut upload = store.upload("s/two").expect("an upload");
+        upload.write_all(b"two").expect("written");
+        let written = upload.finish().expect("finished");
+        assert_eq!((written.bytes, store.get("s/two").expect("get")), (3, Some(b"two".to_vec())));
+        std::fs::write(folder.path().join("s/three.parquet#1"), "killed").expect("a file");
+        store.keep_only("s", &["s/two"]).expect("swept");
+        let left: Vec<_> = std::fs::read_dir(folder.path().join("s")).expect("a folder").flatten().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+    }
+
+    #[test]
+    fn names_are_what_users_called_the_files() {
+        let (folder, store) = store(Access::Read);
+        for name in ["a b.txt", "100%.txt", "ü.txt", "a%20b.txt", "q?#x.txt"] {
+            std::fs::write(folder.path().join(name), name).expect(name);
+        }
+        let level = store.level("").expect("a level");
+        for name in &level.files {
+            assert_eq!(store.get(name).expect(name).as_deref(), Some(name.as_bytes()));
+        }
+        assert_eq!(level.files.len(), 5, "{level:?}");
+    }
+}

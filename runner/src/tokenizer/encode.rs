@@ -1,0 +1,301 @@
+//! The tokenizer of a model.
+
+use std::{num::NonZeroUsize, path::Path, thread};
+
+use tokenizers::TruncationDirection;
+
+use super::{
+    error::TokenizerError,
+    tokens::{SpecialTokens, Tokens},
+    truncation::{truncate, truncate_pair},
+};
+
+/// The tokenizer of a model.
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    max_tokens: usize,
+    truncation_side: TruncationDirection,
+    special: SpecialTokens,
+}
+
+impl Tokenizer {
+    /// Opens a `tokenizer.json`. A sequence is at most `max_tokens` long, special tokens included. The padding and the
+    /// truncation of the file are overridden: nothing is padded, and truncation is counted. The truncation side of the file
+    /// is kept.
+    ///
+    /// # Errors
+    /// If the file is not a tokenizer, adds no special tokens where they are required, or `max_tokens` leaves no room
+    /// for text.
+    pub fn open(path: &Path, max_tokens: usize, special: SpecialTokens) -> Result<Self, TokenizerError> {
+        let open_error = |source| TokenizerError::Open { path: path.to_owned(), source };
+        let mut inner = tokenizers::Tokenizer::from_file(path).map_err(open_error)?;
+        let truncation_side =
+            inner.get_truncation().map_or(TruncationDirection::Right, |truncation| truncation.direction);
+        inner.with_padding(None).with_truncation(None).map_err(open_error)?;
+        let special_count = inner.encode_fast("", special != SpecialTokens::Never).map_err(open_error)?.len();
+        if special_count == 0 && special == SpecialTokens::Required {
+            return Err(TokenizerError::NoSpecialTokens { path: path.to_owned() });
+        }
+        if max_tokens <= special_count {
+            return Err(TokenizerError::NoRoom { max_tokens, special: special_count });
+        }
+        Ok(Self { inner, max_tokens, truncation_side, special })
+    }
+
+    /// The longest sequence in tokens, special tokens included.
+    pub fn max_tokens(&self) -> usize {
+        self.max_tokens
+    }
+
+    /// The size of the vocabulary: the highest id plus one, so that every id is a row of an embedding of this size.
+    pub fn vocabulary(&self) -> usize {
+        self.inner.get_vocab(true).into_values().max().map_or(0, |highest| highest as usize + 1)
+    }
+
+    /// Encodes one text.
+    ///
+    /// # Errors
+    /// If the tokenizer cannot encode it; the row is 0.
+    pub fn encode(&self, text: &str) -> Result<Tokens, TokenizerError> {
+        self.encode_row(0, text)
+    }
+
+    /// Encodes texts with up to `threads` threads; the order is kept.
+    ///
+    /// # Errors
+    /// If the tokenizer cannot encode a text; the error names its row.
+    pub fn encode_batch<T: AsRef<str> + Sync>(
+        &self,
+        texts: &[T],
+        threads: NonZeroUsize,
+    ) -> Result<Vec<Tokens>, TokenizerError> {
+        encode_in_parallel(texts, threads, |row, text| self.encode_row(row, text.as_ref()))
+    }
+
+    /// Encodes a pair of texts into one sequence; of one that is too long, the longer text is cut first.
+    ///
+    /// # Errors
+    /// If the tokenizer cannot encode it; the row is 0.
+    pub fn encode_pair(&self, first: &str, second: &str) -> Result<Tokens, TokenizerError> {
+        let encode_error = |source| TokenizerError::Encode { row: 0, source };
+        let encoding = self.inner.encode_fast((first, second), true).map_err(encode_error)?;
+        Ok(truncate_pair(&encoding, self.max_tokens))
+    }
+
+    /// Encodes a text without special tokens, between tokens that are never cut.
+    ///
+    /// # Errors
+    /// If the tokenizer cannot encode it; the row is 0.
+    pub fn encode_between(&self, before: &[u32], text: &str, behind: &[u32]) -> Result<Tokens, TokenizerError> {
+        let room = self.max_tokens.saturating_sub(before.len() + behind.len());
+        let mut ids = self.ids(text)?;
+        let lost = ids.len().saturating_sub(room);
+        ids.truncate(room);
+        Ok(Tokens { ids: [before, &ids, behind].concat(), lost, ..Tokens::default() })
+    }
+
+    /// The ids of a text, without special tokens and without truncation.
+    ///
+    /// # Errors
+    /// If the tokenizer cannot encode it; the row is 0.
+    pub fn ids(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
+        let encode_error = |source| TokenizerError::Encode { row: 0, source };
+        Ok(self.inner.encode_fast(text, false).map_err(encode_error)?.get_ids().to_vec())
+    }
+
+    /// The number of tokens at the beginning of a sequence that belong to the text `text` it begins with, and to special tokens
+    /// before it.
+    ///
+    /// # Errors
+    /// If the tokenizer cannot encode it; the row is 0.
+    pub fn leading_tokens(&self, text: &str) -> Result<usize, TokenizerError> {
+        let encode_error = |source| TokenizerError::Encode { row: 0, source };
+        let encoding = self.inner.encode_fast(text, self.special != SpecialTokens::Never).map_err(encode_error)?;
+        let behind = encoding.get_special_tokens_mask().iter().rev().take_while(|special| **special == 1).count();
+        Ok(encoding.len() - behind)
+    }
+
+    /// The id of a vocabulary entry.
+    pub fn id(&self, entry: &str) -> Option<u32> {
+        self.inner.token_to_id(entry)
+    }
+
+    fn encode_row(&self, row: usize, text: &str) -> Result<Tokens, TokenizerError> {
+        let special = self.special != SpecialTokens::Never;
+        let encoding =
+            self.inner.encode_fast(text, special).map_err(|source| TokenizerError::Encode { row, source })?;
+        if encoding.is_empty() {
+            return Err(TokenizerError::NoTokens { row });
+        }
+        Ok(truncate(&encoding, self.max_tokens, self.truncation_side))
+    }
+}
+
+/// The tokens of items in their order, with up to `threads` threads; `encode` gets each item with its row.
+///
+/// # Errors
+/// That of the first item that cannot be encoded.
+pub fn encode_in_parallel<I: Sync, E: Send>(
+    items: &[I],
+    threads: NonZeroUsize,
+    encode: impl Fn(usize, &I) -> Result<Tokens, E> + Sync,
+) -> Result<Vec<Tokens>, E> {
+    let share = items.len().div_ceil(threads.get()).max(1);
+    let encode_share = |first: usize, items: &[I]| -> Result<Vec<Tokens>, E> {
+        (first..).zip(items).map(|(row, item)| encode(row, item)).collect()
+    };
+    let encode_share = &encode_share;
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..)
+            .step_by(share)
+            .zip(items.chunks(share))
+            .map(|(first, items)| scope.spawn(move || encode_share(first, items)))
+            .collect();
+        let mut encoded = Vec::with_capacity(items.len());
+        for worker in workers {
+            encoded.extend(worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+        }
+        Ok(encoded)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Words are ids 4 to 9, `[CLS]` and `[SEP]` 1 and 2; the file pads to 128 and cuts at 5, as real ones do.
+    fn tokenizer_json(cut: &str) -> serde_json::Value {
+        let special = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"];
+        let added: Vec<_> = (0..)
+            .zip(special)
+            .map(|(id, content)| {
+                json!({"id": id, "content": content, "special": true, "single_word": false, "lstrip": false,
+                       "rstrip": false, "normalized": false})
+            })
+            .collect();
+        let words = special.into_iter().chain(["a", "b", "c", "d", "e", "f"]);
+        let vocabulary: serde_json::Map<_, _> = (0..).zip(words).map(|(id, word)| (word.into(), json!(id))).collect();
+        json!({
+            "version": "1.0",
+            "truncation": {"max_length": 5, "strategy": "LongestFirst", "stride": 0, "direction": cut},
+            "padding": {"strategy": {"Fixed": 128}, "direction": "Right", "pad_to_multiple_of": null, "pad_id": 0,
+                        "pad_type_id": 0, "pad_token": "[PAD]"},
+            "added_tokens": added,
+            "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
+                           "strip_accents": null, "lowercase": true},
+            "pre_tokenizer": {"type": "BertPreTokenizer"},
+            "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 2], "cls": ["[CLS]", 1]},
+            "decoder": null,
+            "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+                      "max_input_chars_per_word": 100, "vocab": vocabulary},
+        })
+    }
+
+    fn open(json: &serde_json::Value, max_tokens: usize) -> Result<Tokenizer, TokenizerError> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("tokenizer.json");
+        std::fs::write(&path, json.to_string()).expect("a file in it");
+        Tokenizer::open(&path, max_tokens, SpecialTokens::Required)
+    }
+
+    fn tokenizer(max_tokens: usize) -> Result<Tokenizer, TokenizerError> {
+        open(&tokenizer_json("Right"), max_tokens)
+    }
+
+    #[test]
+    fn padding_and_truncation_of_the_file_are_overridden() -> Result<(), TokenizerError> {
+        let tokens = tokenizer(100)?.encode("a b c d e f")?;
+        assert_eq!(tokens, Tokens { ids: vec![1, 4, 5, 6, 7, 8, 9, 2], unpooled: 0, types: Vec::new(), lost: 0 });
+        Ok(())
+    }
+
+    #[test]
+    fn truncation_keeps_the_special_tokens_and_counts_the_others() -> Result<(), TokenizerError> {
+        assert_eq!(
+            tokenizer(5)?.encode("a b c d e f")?,
+            Tokens { ids: vec![1, 4, 5, 6, 2], unpooled: 0, types: Vec::new(), lost: 3 }
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_that_cuts_on_the_left_is_cut_on_the_left() -> Result<(), TokenizerError> {
+        let tokens = open(&tokenizer_json("Left"), 5)?.encode("a b c d e f")?;
+        assert_eq!(tokens, Tokens { ids: vec![1, 7, 8, 9, 2], unpooled: 0, types: Vec::new(), lost: 3 });
+        Ok(())
+    }
+
+    #[test]
+    fn a_text_of_exactly_the_longest_length_loses_nothing() -> Result<(), TokenizerError> {
+        assert_eq!(
+            tokenizer(5)?.encode("a b c")?,
+            Tokens { ids: vec![1, 4, 5, 6, 2], unpooled: 0, types: Vec::new(), lost: 0 }
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn special_tokens_written_in_the_text_are_cut_like_text() -> Result<(), TokenizerError> {
+        assert_eq!(
+            tokenizer(4)?.encode("a b [SEP] [SEP]")?,
+            Tokens { ids: vec![1, 4, 5, 2], unpooled: 0, types: Vec::new(), lost: 2 }
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn an_empty_text_is_its_special_tokens() -> Result<(), TokenizerError> {
+        assert_eq!(tokenizer(5)?.encode("")?, Tokens { ids: vec![1, 2], unpooled: 0, types: Vec::new(), lost: 0 });
+        Ok(())
+    }
+
+    #[test]
+    fn a_batch_has_the_order_of_its_texts_with_any_number_of_threads() -> Result<(), TokenizerError> {
+        let tokenizer = tokenizer(6)?;
+        let texts: Vec<String> = (0..50).map(|n| ["a", "b", "c", "d", "e", "f"][..n % 7].join(" ")).collect();
+        let alone = texts.iter().map(|text| tokenizer.encode(text)).collect::<Result<Vec<_>, _>>()?;
+        for threads in [1, 2, 3, 7, 64] {
+            let threads = NonZeroUsize::new(threads).expect("not zero");
+            assert_eq!(tokenizer.encode_batch(&texts, threads)?, alone);
+        }
+        assert!(tokenizer.encode_batch::<&str>(&[], NonZeroUsize::MIN)?.is_empty());
+        Ok(())
+    }
+
+    #[test]
+    fn the_vocabulary_is_one_more_than_the_highest_id() -> Result<(), TokenizerError> {
+        assert_eq!(tokenizer(5)?.vocabulary(), 10);
+        Ok(())
+    }
+
+    #[test]
+    fn a_length_without_room_for_text_is_refused() {
+        let error = tokenizer(2).map(|_| ()).expect_err("no room");
+        assert_eq!(error.to_string(), "max tokens is 2, but 2 of them are special tokens: at least 3 are required");
+    }
+
+    #[test]
+    fn a_tokenizer_without_special_tokens_is_refused() {
+        let mut json = tokenizer_json("Right");
+        json["post_processor"] = json!(null);
+        let error = open(&json, 5).map(|_| ()).expect_err("no post_processor");
+        assert!(matches!(error, TokenizerError::NoSpecialTokens { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_text_that_cannot_be_encoded_is_named_by_its_row() -> Result<(), TokenizerError> {
+        let mut json = tokenizer_json("Right");
+        json["model"]["unk_token"] = json!("[GONE]");
+        let error = open(&json, 5)?.encode_batch(&["a", "b", "?"], NonZeroUsize::MIN).expect_err("no unknown token");
+        assert!(matches!(error, TokenizerError::Encode { row: 2, .. }), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_that_is_not_a_tokenizer_is_named() {
+        let error = open(&json!({}), 5).map(|_| ()).expect_err("not a tokenizer");
+        assert!(error.to_string().contains("tokenizer.json"), "{error}");
+    }
+}
