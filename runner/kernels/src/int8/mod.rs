@@ -8,10 +8,13 @@
 //! expect them.
 
 mod dot;
+mod instructions;
 mod packed;
 mod product;
 mod quantize;
 mod tile;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 pub use self::{
     packed::{LARGEST_DEPTH, PackedInt8},

@@ -2,7 +2,12 @@
 
 use aligned_vec::{AVec, ConstAlign};
 
-use super::dot::{self, GROUP, Instructions, LARGEST, Portable, lanes};
+#[cfg(target_arch = "x86_64")]
+use super::x86;
+use super::{
+    dot::{GROUP, LARGEST, Portable, lanes},
+    instructions::Instructions,
+};
 use crate::prefetch::LINE;
 
 /// The largest depth for which no sum overflows 32 bits.
@@ -77,7 +82,7 @@ impl PackedInt8 {
 fn panel_width(instructions: Instructions) -> usize {
     match instructions {
         #[cfg(target_arch = "x86_64")]
-        Instructions::Avx512Vnni(_) => 4 * lanes::<dot::x86::Avx512Vnni>(),
+        Instructions::Avx512Vnni(_) => 4 * lanes::<x86::Avx512Vnni>(),
         #[cfg(target_arch = "x86_64")]
         Instructions::AvxVnni(_) | Instructions::Avx2(_) => 2 * lanes::<pulp::x86::V3>(),
         Instructions::Portable => 2 * lanes::<Portable>(),

@@ -3,7 +3,8 @@
 use pulp::bytemuck;
 
 use super::{
-    dot::{Dot, GROUP, Instructions, Portable, lanes},
+    dot::{Dot, GROUP, Portable, lanes},
+    instructions::Instructions,
     packed::PackedInt8,
     quantize::QuantizedRows,
     tile::{SizedTile, TILE_ROWS, Tile},

@@ -21,8 +21,8 @@ pub(super) use x86::blocks;
 mod x86 {
     use pulp::{NullaryFnOnce, cast, f32x8, x86::V3};
 
-    use super::Transposed;
     use crate::{
+        matmul::transpose::Transposed,
         prefetch::{ROWS_AHEAD, prefetch},
         simd::{load, store},
     };
