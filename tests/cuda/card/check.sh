@@ -104,7 +104,7 @@ done
 command -v compute-sanitizer >/dev/null || say "- compute-sanitizer is not installed: skipped"
 
 if [[ -x $dist/tests/parity ]]; then
-    export EMBEDRUN_TEST_FIXTURES=$here/../parity/fixtures
+    export EMBEDRUN_TEST_FIXTURES=$here/../../parity/fixtures
     if [[ $models ]]; then export EMBEDRUN_TEST_MODELS=$models; else unset EMBEDRUN_TEST_MODELS; fi
     export EMBEDRUN_TEST_DEVICE=cuda
     [[ ! $dry ]] || export EMBEDRUN_TEST_DEVICE=cpu

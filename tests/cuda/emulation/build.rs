@@ -2,8 +2,11 @@
 
 use std::{error::Error, fs, path::Path};
 
+/// The CUDA sources that ship in the runner.
+const KERNELS: &str = "../../../runner/kernels/cuda";
+
 fn main() -> Result<(), Box<dyn Error>> {
-    let kernels = Path::new("../cuda");
+    let kernels = Path::new(KERNELS);
     let mut build = cc::Build::new();
     build
         .cpp(true)
@@ -24,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Kernels are found by name at run time: nothing refers to them when the tests are linked.
     build.link_lib_modifier("+whole-archive");
     build.try_compile("emulated_kernels")?;
-    for path in ["../cuda", "include", "src/emulation.cpp", "src/checks.cu"] {
+    for path in [KERNELS, "include", "src/emulation.cpp", "src/checks.cu"] {
         println!("cargo::rerun-if-changed={path}");
     }
     Ok(())
