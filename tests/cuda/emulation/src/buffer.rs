@@ -1,4 +1,4 @@
-//! Memory that kernels work on, between red zones.
+//! Memory that kernels read and write, between red zones.
 
 use std::{
     collections::BTreeMap,
@@ -11,14 +11,14 @@ use kernels::cuda::Address;
 #[cfg(feature = "card")]
 use crate::card as memory;
 #[cfg(not(feature = "card"))]
-use crate::host as memory;
+use crate::host_memory as memory;
 
-/// What is around and, before anything is written, in a buffer: NaN in every type of numbers.
+/// The bytes around a buffer, and in it before the first write: NaN in every type of numbers.
 const POISON: u8 = 0xff;
-/// Bytes before and after a buffer.
+/// Bytes of the zone before a buffer, and of the zone after it.
 const ZONE: usize = 4096;
 
-/// The buffers there are: from the address to the number of bytes.
+/// All live buffers: the address, and the number of bytes.
 static BUFFERS: Mutex<BTreeMap<usize, usize>> = Mutex::new(BTreeMap::new());
 
 fn buffers() -> MutexGuard<'static, BTreeMap<usize, usize>> {
@@ -29,7 +29,7 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// A type of values for which any bytes are one.
+/// A type of which any bytes are a valid value.
 pub trait Plain: Copy + sealed::Sealed {}
 
 macro_rules! plain {
@@ -40,17 +40,17 @@ macro_rules! plain {
 }
 plain!(f32, half::f16, half::bf16, u8, u16, i32, u32, i64, u64);
 
-/// Values in the memory of the device that is emulated, or of the card.
+/// Values in the memory of the emulated device, or of the card.
 #[derive(Debug)]
 pub struct Buffer<T: Plain> {
-    /// Where the zone before the values begins.
+    /// The address of the zone before the values.
     allocation: usize,
     len: usize,
     values: PhantomData<T>,
 }
 
 impl<T: Plain> Buffer<T> {
-    /// Values that have not been written: NaN, or all bits set.
+    /// A buffer of `len` unwritten values: NaN, or all bits set.
     pub fn new(len: usize) -> Self {
         let allocation = memory::allocate(len * size_of::<T>() + 2 * ZONE, POISON);
         let buffer = Self { allocation, len, values: PhantomData };
@@ -58,7 +58,7 @@ impl<T: Plain> Buffer<T> {
         buffer
     }
 
-    /// The `values`.
+    /// A buffer that holds `values`.
     pub fn of(values: &[T]) -> Self {
         let buffer = Self::new(values.len());
         // SAFETY: values of a plain type are bytes, all of them initialised.
@@ -72,26 +72,29 @@ impl<T: Plain> Buffer<T> {
         self.len
     }
 
-    /// Whether there is none.
+    /// Whether the buffer holds no values.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Where the values are.
+    /// The address of the first value.
     pub fn address(&self) -> Address {
         self.address_of(0)
     }
 
-    /// Where the value at `index` is.
+    /// The address of the value at `index`, or of the end.
+    ///
+    /// # Panics
+    /// If `index` is larger than the number of values.
     pub fn address_of(&self, index: usize) -> Address {
-        assert!(index <= self.len, "an index in the buffer");
+        assert!(index <= self.len, "the index is within the buffer");
         Address((self.start() + index * size_of::<T>()) as u64)
     }
 
-    /// The values now.
+    /// The current values.
     ///
     /// # Panics
-    /// If something was written next to them.
+    /// If a kernel has written next to them.
     pub fn read(&self) -> Vec<T> {
         if let Err(message) = check(self.address()) {
             panic!("{message}");
@@ -113,12 +116,12 @@ impl<T: Plain> Drop for Buffer<T> {
     }
 }
 
-/// Whether `address` is in a buffer, or at its end, with nothing written around it.
+/// Checks that `address` is in a buffer or at its end, and that the zones around the buffer are intact.
 pub(crate) fn check(address: Address) -> Result<(), String> {
     let address = address.0 as usize;
     let buffers = buffers();
-    let found = buffers.range(..=address).next_back().filter(|&(start, bytes)| address <= start + bytes);
-    let Some((&start, &bytes)) = found else { return Err(format!("{address:#x} is not in a buffer")) };
+    let buffer = buffers.range(..=address).next_back().filter(|&(start, bytes)| address <= start + bytes);
+    let Some((&start, &bytes)) = buffer else { return Err(format!("{address:#x} is not in a buffer")) };
     for zone in [start - ZONE, start + bytes] {
         if let Some(at) = memory::read(zone, ZONE).iter().position(|value| *value != POISON) {
             let distance = (zone + at) as isize - start as isize;

@@ -1,4 +1,4 @@
-//! Kernels by their names, as a driver has them: without the types of their parameters.
+//! Launches of kernels by name alone, as a driver receives them: without the types of the parameters.
 
 use std::ffi::{CStr, c_char, c_void};
 
@@ -17,9 +17,10 @@ unsafe extern "C" {
     ) -> bool;
 }
 
-/// A letter per parameter of a kernel: `p` for an address, `i`, `l` and `f` for numbers. `None` if there is no such kernel.
+/// A letter per parameter of a kernel: `p` for an address, `i` for 32-bit integers, `l` for 64-bit ones, `f` for f32.
+/// `None` if no kernel has this name.
 pub fn signature(name: &CStr) -> Option<&'static str> {
-    // SAFETY: both names end with 0, and the answer is a constant.
+    // SAFETY: the name ends with 0, and the signature is a constant.
     let signature = unsafe {
         let signature = embedrun_emulation_signature(name.as_ptr());
         (!signature.is_null()).then(|| CStr::from_ptr(signature))
@@ -27,11 +28,14 @@ pub fn signature(name: &CStr) -> Option<&'static str> {
     signature.and_then(|signature| signature.to_str().ok())
 }
 
-/// Runs a kernel to its end, or says what is wrong with the launch.
+/// Runs a kernel to its end.
+///
+/// # Errors
+/// A mistake in the launch or in the kernel, as [`crate::try_run`] lists them.
 ///
 /// # Safety
-/// There is the address of a value for every parameter of the kernel, of its type, and the kernel stays in memory that
-/// is there.
+/// `parameters` holds the address of a value of the right type for every parameter of the kernel, and the kernel stays
+/// within allocated memory.
 pub unsafe fn launch(
     name: &CStr,
     grid: [u32; 3],
@@ -43,10 +47,10 @@ pub unsafe fn launch(
     unsafe { run(None, name, grid, block, shared_bytes, parameters, None) }
 }
 
-/// [`launch`] of a kernel of this source, whose parameters are of these `kinds`.
+/// As [`launch`], and checks that the kernel is in the file `source` and that `kinds` is its signature.
 ///
 /// # Safety
-/// As of [`launch`], for the parameters that `kinds` has.
+/// As [`launch`], for the parameters that `kinds` lists.
 pub(crate) unsafe fn run(
     source: Option<&CStr>,
     name: &CStr,
@@ -56,23 +60,23 @@ pub(crate) unsafe fn run(
     parameters: *const *const c_void,
     kinds: Option<&CStr>,
 ) -> Result<(), String> {
-    let of = |text: Option<&CStr>| text.map_or(std::ptr::null(), CStr::as_ptr);
+    let pointer = |text: Option<&CStr>| text.map_or(std::ptr::null(), CStr::as_ptr);
     let mut message = [0u8; 1024];
-    // SAFETY: the caller's promise; there is room for the message.
-    let done = unsafe {
+    // SAFETY: the caller's promise; the message has `len` bytes.
+    let succeeded = unsafe {
         embedrun_emulation_run(
-            of(source),
+            pointer(source),
             name.as_ptr(),
             grid.as_ptr(),
             block.as_ptr(),
             shared_bytes,
             parameters,
-            of(kinds),
+            pointer(kinds),
             message.as_mut_ptr().cast(),
             message.len(),
         )
     };
-    if done {
+    if succeeded {
         return Ok(());
     }
     let message = CStr::from_bytes_until_nul(&message).map_err(|error| error.to_string())?;

@@ -1,41 +1,46 @@
 //! Runs the CUDA kernels on the CPU.
 //!
-//! The sources of the kernels are compiled as C++ against a small emulation of CUDA, whose threads are fibers. It is
-//! made to find mistakes, not to be fast: see `include/emulation.h` for what it notices.
+//! `build.rs` compiles the sources of the kernels as C++ against a small emulation of CUDA, whose threads are fibers. It
+//! is made to find mistakes, not to be fast: `include/emulation.h` lists the mistakes that it reports.
 //!
-//! With the feature `card` the same launches and buffers are those of the first card of the machine.
+//! With the feature `card` the same launches and buffers use the first card of the machine instead.
 
 // The kernels are called by their names in C, and work on memory that Rust does not see them change.
 #![allow(unsafe_code)]
 
 #[cfg(not(feature = "card"))]
 use std::ffi::CString;
-use std::fmt::Debug;
 
-use kernels::cuda::{Argument, Element, Launch};
+use kernels::cuda::{Argument, Launch};
 
 mod buffer;
 #[cfg(feature = "card")]
 mod card;
 pub mod driver;
 #[cfg(not(feature = "card"))]
-mod host;
+mod host_memory;
+mod real;
 pub mod test;
 
 pub use buffer::{Buffer, Plain};
+pub use real::Real;
 
 /// Runs a launch to its end.
 ///
 /// # Panics
-/// If the launch or what the kernel does is wrong; see [`try_run`].
+/// If the launch or the kernel is wrong; see [`try_run`].
 pub fn run(launch: &Launch) {
     if let Err(message) = try_run(launch) {
         panic!("{message}");
     }
 }
 
-/// Runs a launch to its end, or says what is wrong with it: an unknown kernel or one of another source, arguments of other types than its
-/// parameters, an address outside of all buffers, threads that wait for others in vain, writes next to the buffers.
+/// Runs a launch to its end.
+///
+/// # Errors
+/// An unknown kernel or one of another source file, arguments of other types than the kernel's parameters, a grid or a
+/// block of an invalid size, an address outside of all buffers, threads that wait for others in vain, an access that is
+/// not aligned, or a write next to the buffers or to shared memory.
 pub fn try_run(launch: &Launch) -> Result<(), String> {
     let kernel = &launch.kernel;
     let addresses = || {
@@ -62,10 +67,10 @@ pub fn try_run(launch: &Launch) -> Result<(), String> {
 fn emulate(launch: &Launch) -> Result<(), String> {
     let source = CString::new(launch.source).map_err(|error| error.to_string())?;
     let name = CString::new(launch.kernel.as_str()).map_err(|error| error.to_string())?;
-    let kinds: Vec<u8> = launch.arguments.iter().map(kind).collect();
+    let kinds: Vec<u8> = launch.arguments.iter().map(type_letter).collect();
     let kinds = CString::new(kinds).map_err(|error| error.to_string())?;
-    // SAFETY: the parameters are of the types that `kinds` says, which the callee compares with those of the kernel.
-    // The kernel is trusted to stay in its buffers; their surroundings show when it did not.
+    // SAFETY: the parameters have the types of `kinds`, which the callee compares with the kernel's signature. That the
+    // kernel stays in its buffers is checked afterwards, by the zones around them.
     unsafe {
         let parameters = launch.parameters();
         driver::run(
@@ -80,60 +85,13 @@ fn emulate(launch: &Launch) -> Result<(), String> {
     }
 }
 
+/// The letter of an argument's type in a signature.
 #[cfg(not(feature = "card"))]
-fn kind(argument: &Argument) -> u8 {
+fn type_letter(argument: &Argument) -> u8 {
     match argument {
         Argument::Address(_) => b'p',
         Argument::I32(_) => b'i',
         Argument::I64(_) => b'l',
         Argument::F32(_) => b'f',
-    }
-}
-
-/// A type of activations and weights.
-pub trait Real: Plain + Debug {
-    /// Its name among the kernels.
-    const ELEMENT: Element;
-
-    /// The nearest value.
-    fn of(value: f32) -> Self;
-
-    /// The value, exactly.
-    fn to_f32(self) -> f32;
-}
-
-impl Real for f32 {
-    const ELEMENT: Element = Element::F32;
-
-    fn of(value: f32) -> Self {
-        value
-    }
-
-    fn to_f32(self) -> f32 {
-        self
-    }
-}
-
-impl Real for half::f16 {
-    const ELEMENT: Element = Element::F16;
-
-    fn of(value: f32) -> Self {
-        Self::from_f32(value)
-    }
-
-    fn to_f32(self) -> f32 {
-        self.to_f32()
-    }
-}
-
-impl Real for half::bf16 {
-    const ELEMENT: Element = Element::Bf16;
-
-    fn of(value: f32) -> Self {
-        Self::from_f32(value)
-    }
-
-    fn to_f32(self) -> f32 {
-        self.to_f32()
     }
 }

@@ -1,4 +1,4 @@
-//! What the tests share: values at random, comparison.
+//! Random values and comparisons for tests.
 
 use crate::Real;
 
@@ -42,10 +42,10 @@ pub fn floats<T: Real>(values: &[T]) -> Vec<f32> {
     values.iter().map(|value| value.to_f32()).collect()
 }
 
-/// Compares with what is expected, relative to the largest expected value or, if that is smaller, to 1.
+/// Compares values with the expected ones, relative to the largest expected value or, if that is smaller, to 1.
 ///
 /// # Panics
-/// If a value differs by more than `tolerance`, or is NaN alone.
+/// If a value differs by more than `tolerance`, or only one of the two is NaN.
 pub fn assert_close<T: Real>(found: &[T], expected: &[f32], tolerance: f32, of: &str) {
     assert_eq!(found.len(), expected.len(), "{of}: the number of values");
     let finite = expected.iter().map(|value| value.abs()).filter(|value| value.is_finite());
@@ -56,7 +56,7 @@ pub fn assert_close<T: Real>(found: &[T], expected: &[f32], tolerance: f32, of: 
     }
 }
 
-/// Whether two lists are the same bit for bit, but that any NaN is like another.
+/// Whether two lists are equal bit for bit, where any NaN equals any other.
 pub fn same<T: Real>(a: &[T], b: &[T]) -> bool {
     let equal =
         |(a, b): (&T, &T)| a.to_f32().to_bits() == b.to_f32().to_bits() || (a.to_f32().is_nan() && b.to_f32().is_nan());

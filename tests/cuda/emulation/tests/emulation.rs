@@ -120,13 +120,13 @@ fn a_missing_barrier_shows() {
 fn launches_are_checked() {
     let out = Buffer::<i32>::new(64);
     let address = out.address();
-    assert!(error(launch("check_nothing", 1, 64, vec![])).contains("no such kernel"));
+    assert!(error(launch("check_nothing", 1, 64, vec![])).contains("unknown kernel"));
     let elsewhere = Launch { source: "norm", ..launch("check_shuffles", 1, 64, vec![address.into()]) };
     assert!(error(elsewhere).contains("checks.cu, not in norm.cu"));
     assert!(error(launch("check_shuffles", 1, 64, vec![])).contains("types"));
     assert!(error(launch("check_shuffles", 1, 64, vec![Argument::I64(3)])).contains("types l"));
     assert!(error(launch("check_shuffles", 1, 256, vec![address.into()])).contains("256 threads"));
-    assert!(error(launch("check_shuffles", 0, 32, vec![address.into()])).contains("a grid"));
+    assert!(error(launch("check_shuffles", 0, 32, vec![address.into()])).contains("an invalid grid"));
     let outside = Address(address.0 + 257);
     assert!(error(launch("check_shuffles", 1, 32, vec![outside.into()])).contains("not in a buffer"));
 }

@@ -1,40 +1,40 @@
-//! The memory of the emulated device, which is that of the process.
+//! The memory of the emulated device: that of the process.
 
 use std::{
     alloc::{Layout, alloc, dealloc, handle_alloc_error},
     ptr::NonNull,
 };
 
-/// What the driver aligns memory to.
+/// The alignment of the driver's allocations.
 const ALIGNMENT: usize = 256;
 
 fn layout(bytes: usize) -> Layout {
-    Layout::from_size_align(bytes, ALIGNMENT).expect("a buffer that fits into memory")
+    Layout::from_size_align(bytes, ALIGNMENT).expect("a buffer is smaller than the address space")
 }
 
-/// Memory whose bytes are all `value`; not of no bytes.
+/// Allocates `bytes` bytes of `value`; `bytes` is not 0.
 pub fn allocate(bytes: usize, value: u8) -> usize {
-    // SAFETY: the layout is not of size 0.
+    // SAFETY: the size of the layout is not 0.
     let Some(allocation) = NonNull::new(unsafe { alloc(layout(bytes)) }) else { handle_alloc_error(layout(bytes)) };
     // SAFETY: all of it was just allocated.
     unsafe { allocation.write_bytes(value, bytes) };
     allocation.as_ptr().expose_provenance()
 }
 
-/// Gives back what [`allocate`] gave.
+/// Frees memory of [`allocate`].
 pub fn free(address: usize, bytes: usize) {
     // SAFETY: allocated with this layout.
     unsafe { dealloc(address as *mut u8, layout(bytes)) };
 }
 
-/// Writes into memory that was allocated.
+/// Writes to allocated memory.
 pub fn write(address: usize, bytes: &[u8]) {
-    // SAFETY: there is place for them.
+    // SAFETY: the caller has allocated them.
     unsafe { bytes.as_ptr().copy_to_nonoverlapping(address as *mut u8, bytes.len()) };
 }
 
-/// What is in memory that was allocated, also if a kernel has written it.
+/// Reads allocated memory, including the writes of kernels.
 pub fn read(address: usize, bytes: usize) -> Vec<u8> {
-    // SAFETY: that many bytes are there, and all are initialised.
+    // SAFETY: the caller has allocated them, and all are initialised.
     (address..address + bytes).map(|at| unsafe { (at as *const u8).read_volatile() }).collect()
 }

@@ -1,4 +1,4 @@
-// Kernels for the tests of the emulation itself.
+// Kernels of the tests of the emulation itself.
 
 #include "common.cuh"
 
