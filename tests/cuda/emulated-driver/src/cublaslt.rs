@@ -1,4 +1,4 @@
-//! cuBLASLt's interface, as far as the program calls it.
+//! The calls of cuBLASLt that the program makes.
 
 use std::{
     env,
@@ -9,10 +9,10 @@ use std::{
 };
 
 use crate::{
-    answer::Code,
     card::{self, Card},
     driver::{Stream, stream_card},
     product::{self, Element, Product},
+    status::ErrorCode,
 };
 
 pub const SUCCESS: c_int = 0;
@@ -21,20 +21,21 @@ const EXECUTION_FAILED: c_int = 13;
 const INTERNAL_ERROR: c_int = 14;
 pub const NOT_SUPPORTED: c_int = 15;
 
-/// Attributes of a product's description, and the epilogue that adds a bias.
+/// Attributes of the description of a product, and the epilogue that adds a bias.
 const TRANSPOSE_A: c_int = 3;
 const EPILOGUE: c_int = 7;
 const BIAS_POINTER: c_int = 8;
 const EPILOGUE_BIAS: c_uint = 4;
 
-/// What a product needs to be free on a card that says INTERNAL_ERROR when it is full, in bytes.
-const FULL_ROOM: u64 = 8 << 20;
-/// How many algorithms are proposed. The first splits its sums: it is two launches, with the workspace between them.
+/// With `EMULATED_BLAS_FULL`, a product on a card with fewer free bytes fails with INTERNAL_ERROR.
+const LEAST_FREE: u64 = 8 << 20;
+/// The number of algorithms that the heuristic proposes. The first splits its sums: two launches, with partial sums in
+/// the workspace.
 const PROPOSED: usize = 2;
-/// The time between the two, in which work of other threads may come.
+/// The time between these launches, in which other threads may launch work.
 const BETWEEN: Duration = Duration::from_micros(20);
 
-static FULL: LazyLock<bool> = LazyLock::new(|| env::var_os("EMULATED_BLAS_FULL").is_some());
+static FAILS_WHEN_FULL: LazyLock<bool> = LazyLock::new(|| env::var_os("EMULATED_BLAS_FULL").is_some());
 
 /// A description of a product.
 #[derive(Clone, Debug, Default)]
@@ -43,7 +44,7 @@ pub struct Description {
     bias: Option<u64>,
 }
 
-/// A matrix, column by column.
+/// A matrix in column-major order.
 #[derive(Clone, Copy, Debug)]
 pub struct Layout {
     element: c_int,
@@ -62,8 +63,8 @@ pub struct Proposal {
     reserved: [c_int; 4],
 }
 
-pub fn make<T>(to: *mut *mut T, value: T) -> c_int {
-    // SAFETY: there is room for a handle.
+pub fn create<T>(to: *mut *mut T, value: T) -> c_int {
+    // SAFETY: the caller has room for a handle.
     unsafe { to.write(Box::into_raw(Box::new(value))) };
     SUCCESS
 }
@@ -72,14 +73,14 @@ pub fn destroy<T>(handle: *mut T) -> c_int {
     if handle.is_null() {
         return INVALID_VALUE;
     }
-    // SAFETY: it was made by `make`.
+    // SAFETY: `create` has made it.
     drop(unsafe { Box::from_raw(handle) });
     SUCCESS
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn cublasLtCreate(handle: *mut *mut u64) -> c_int {
-    if card::current().is_err() { EXECUTION_FAILED } else { make(handle, 1) }
+    if card::current().is_err() { EXECUTION_FAILED } else { create(handle, 1) }
 }
 
 #[unsafe(no_mangle)]
@@ -89,7 +90,7 @@ extern "C" fn cublasLtDestroy(handle: *mut u64) -> c_int {
 
 #[unsafe(no_mangle)]
 extern "C" fn cublasLtMatmulDescCreate(description: *mut *mut Description, _: c_int, _: c_int) -> c_int {
-    make(description, Description::default())
+    create(description, Description::default())
 }
 
 #[unsafe(no_mangle)]
@@ -104,7 +105,7 @@ extern "C" fn cublasLtMatmulDescSetAttribute(
     value: *const c_void,
     bytes: usize,
 ) -> c_int {
-    // SAFETY: a handle from above, and a value of the attribute's type.
+    // SAFETY: a handle of `create`, and a value of the attribute's type.
     unsafe {
         let Some(description) = description.as_mut() else { return INVALID_VALUE };
         match (attribute, bytes) {
@@ -125,7 +126,7 @@ extern "C" fn cublasLtMatrixLayoutCreate(
     columns: u64,
     stride: i64,
 ) -> c_int {
-    make(layout, Layout { element, rows, columns, stride })
+    create(layout, Layout { element, rows, columns, stride })
 }
 
 #[unsafe(no_mangle)]
@@ -135,7 +136,7 @@ extern "C" fn cublasLtMatrixLayoutDestroy(layout: *mut Layout) -> c_int {
 
 #[unsafe(no_mangle)]
 extern "C" fn cublasLtMatmulPreferenceCreate(preference: *mut *mut usize) -> c_int {
-    make(preference, 0)
+    create(preference, 0)
 }
 
 #[unsafe(no_mangle)]
@@ -150,7 +151,7 @@ extern "C" fn cublasLtMatmulPreferenceSetAttribute(
     value: *const usize,
     _: usize,
 ) -> c_int {
-    // SAFETY: a handle from above, and the one attribute that the program sets is a size.
+    // SAFETY: a handle of `create`, and the only attribute that the program sets is a size.
     unsafe { preference.write(value.read_unaligned()) };
     SUCCESS
 }
@@ -164,13 +165,13 @@ extern "C" fn cublasLtMatmulAlgoGetHeuristic(
     _: *const Layout,
     _: *const Layout,
     preference: *const usize,
-    most: c_int,
+    limit: c_int,
     proposals: *mut Proposal,
     count: *mut c_int,
 ) -> c_int {
-    let proposed = PROPOSED.min(most as usize);
+    let proposed = PROPOSED.min(limit as usize);
     for at in 0..proposed {
-        // SAFETY: there is room for as many as are asked for; the preference is a handle from above.
+        // SAFETY: the caller has room for `limit` proposals; the preference is a handle of `create`.
         unsafe {
             let workspace = if at == 0 { *preference } else { 0 };
             proposals.add(at).write(Proposal {
@@ -182,7 +183,7 @@ extern "C" fn cublasLtMatmulAlgoGetHeuristic(
             });
         }
     }
-    // SAFETY: there is room for the count.
+    // SAFETY: the caller has room for the count.
     unsafe { count.write(proposed as c_int) };
     SUCCESS
 }
@@ -207,7 +208,7 @@ extern "C" fn cublasLtMatmul(
     stream: *const Stream,
 ) -> c_int {
     let _ = (handle, c_layout);
-    // SAFETY: all are handles from above, or numbers that the program holds.
+    // SAFETY: all are handles of `create`, or numbers of the program.
     let (description, layouts, algorithm, alpha, beta) =
         unsafe { (&*description, [*a_layout, *b_layout, *d_layout], *algorithm, *alpha, *beta) };
     let Ok(card) = stream_card(stream) else { return EXECUTION_FAILED };
@@ -223,15 +224,15 @@ fn multiply(
     [alpha, beta]: [f32; 2],
     workspace: Option<(u64, usize)>,
 ) -> c_int {
-    let Ok(mut state) = card.open() else { return EXECUTION_FAILED };
-    if *FULL && card.room(&state) < FULL_ROOM {
+    let Ok(mut state) = card.lock_working() else { return EXECUTION_FAILED };
+    if *FAILS_WHEN_FULL && card.free_bytes(&state) < LEAST_FREE {
         return INTERNAL_ERROR;
     }
-    let Some(element) = Element::of(a.element) else { return NOT_SUPPORTED };
-    // As the program describes it: the first operand transposed, all of one type and without gaps.
+    let Some(element) = Element::from_cuda(a.element) else { return NOT_SUPPORTED };
+    // The only form that the program uses: the first operand transposed, all of one type and without gaps.
     let (inputs, outputs, rows) = (a.rows, a.columns, b.columns);
-    let whole = [a, b, d].iter().all(|layout| layout.element == a.element && layout.stride == layout.rows as i64);
-    if !description.transposed || !whole || b.rows != inputs || (d.rows, d.columns) != (outputs, rows) {
+    let is_uniform = [a, b, d].iter().all(|layout| layout.element == a.element && layout.stride == layout.rows as i64);
+    if !description.transposed || !is_uniform || b.rows != inputs || (d.rows, d.columns) != (outputs, rows) {
         return INVALID_VALUE;
     }
     let product = Product {
@@ -246,25 +247,25 @@ fn multiply(
         out,
     };
     state.products += 1;
-    let current = card::current().is_ok_and(|current| std::ptr::eq(current, card));
+    let is_current = card::current().is_ok_and(|current| std::ptr::eq(current, card));
     let one = 1f32.to_bits();
-    if !current || alpha.to_bits() != one || ![0, one].contains(&beta.to_bits()) {
-        state.wrong.push(format!("a product with {alpha}, {beta}, context {current}"));
+    if !is_current || alpha.to_bits() != one || ![0, one].contains(&beta.to_bits()) {
+        state.misuse.push(format!("a product with alpha {alpha}, beta {beta}, current context {is_current}"));
         return INVALID_VALUE;
     }
-    let workspace = workspace.filter(|(_, bytes)| *bytes >= product.sums()).map(|(workspace, _)| workspace);
-    let mut done = workspace.map_or(Ok(()), |workspace| product::begin(&product, &state.memory, workspace));
-    if done.is_ok() && workspace.is_some() {
+    let workspace = workspace.filter(|(_, bytes)| *bytes >= product.workspace_bytes()).map(|(workspace, _)| workspace);
+    let mut result = workspace.map_or(Ok(()), |workspace| product::first_half(&product, &state.memory, workspace));
+    if result.is_ok() && workspace.is_some() {
         drop(state);
         thread::sleep(BETWEEN);
-        let Ok(again) = card.open() else { return EXECUTION_FAILED };
-        state = again;
+        let Ok(relocked) = card.lock_working() else { return EXECUTION_FAILED };
+        state = relocked;
     }
-    done = done.and_then(|()| product::end(&product, &state.memory, workspace));
-    match done {
+    result = result.and_then(|()| product::finish(&product, &state.memory, workspace));
+    match result {
         Ok(()) => SUCCESS,
-        Err(why) => {
-            state.fail(Code::ILLEGAL_ADDRESS, why);
+        Err(reason) => {
+            state.fail(ErrorCode::ILLEGAL_ADDRESS, reason);
             EXECUTION_FAILED
         }
     }

@@ -1,4 +1,4 @@
-//! Launches of kernels: the runner's by the emulation, candle's by what is written here.
+//! Launches of kernels: those of the runner by the emulation, those of candle by `candle.rs`.
 
 use std::{
     ffi::{CString, c_uint, c_void},
@@ -6,12 +6,12 @@ use std::{
 };
 
 use crate::{
-    answer::{Code, Done},
     candle,
     card::{self, Card},
+    status::{CallResult, ErrorCode},
 };
 
-/// The dynamic shared memory of a kernel that did not ask for more.
+/// The limit of a kernel's dynamic shared memory unless it is raised, in bytes.
 pub const SHARED_BYTES: u32 = 48 << 10;
 
 /// A kernel on a card.
@@ -19,12 +19,13 @@ pub const SHARED_BYTES: u32 = 48 << 10;
 pub struct Function {
     pub card: &'static Card,
     pub name: CString,
-    /// A letter per parameter of a kernel that the emulation has.
+    /// A letter per parameter of a kernel of the runner; `None` for one of candle.
     pub signature: Option<&'static str>,
+    /// The limit of its dynamic shared memory, in bytes.
     pub shared_bytes: AtomicU32,
 }
 
-/// How many threads run, and what they share.
+/// The size of a launch.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
     pub grid: [c_uint; 3],
@@ -33,32 +34,42 @@ pub struct Shape {
 }
 
 /// Runs a kernel to its end.
-pub fn launch(function: &Function, card: &Card, shape: &Shape, parameters: *const *const c_void) -> Done {
-    let mut state = card.open()?;
+///
+/// # Errors
+/// The card has failed, or fails now because the launch or the kernel is wrong.
+pub fn launch(function: &Function, card: &Card, shape: &Shape, parameters: *const *const c_void) -> CallResult {
+    let mut state = card.lock_working()?;
     state.launches += 1;
     let kernel = function.name.to_string_lossy();
     if !std::ptr::eq(card::current()?, card) || !std::ptr::eq(function.card, card) {
-        return Err(state.fail(Code::INVALID_HANDLE, format!("{kernel} is launched on another card than its own")));
+        return Err(state.fail(
+            ErrorCode::INVALID_HANDLE,
+            format!("{kernel} is launched on another card than the one it was loaded for"),
+        ));
     }
     if shape.shared_bytes > function.shared_bytes.load(Ordering::Relaxed) {
-        return Err(
-            state.fail(Code::INVALID_VALUE, format!("{kernel} has {} bytes of shared memory", shape.shared_bytes))
-        );
+        return Err(state.fail(
+            ErrorCode::INVALID_VALUE,
+            format!("{kernel} is launched with {} bytes of shared memory, above its limit", shape.shared_bytes),
+        ));
     }
-    let done = match function.signature {
+    let result = match function.signature {
         Some(signature) => {
             for (at, kind) in signature.bytes().enumerate() {
                 if kind != b'p' {
                     continue;
                 }
-                // SAFETY: there is an address of a parameter for each letter.
+                // SAFETY: `parameters` has an address for each letter.
                 let address = unsafe { (*parameters.add(at)).cast::<u64>().read_unaligned() };
-                if address != 0 && state.memory.left(address).is_none() {
-                    let why = format!("{kernel}: parameter {at}, {address:#x}, is not on card {}", card.ordinal);
-                    return Err(state.fail(Code::ILLEGAL_ADDRESS, why));
+                if address != 0 && state.memory.bytes_from(address).is_none() {
+                    let reason = format!(
+                        "{kernel}: the address of parameter {at}, {address:#x}, is not allocated on card {}",
+                        card.ordinal
+                    );
+                    return Err(state.fail(ErrorCode::ILLEGAL_ADDRESS, reason));
                 }
             }
-            // SAFETY: the parameters are those of the kernel, as far as the driver can know.
+            // SAFETY: the parameters are those of the kernel, as far as a driver can know.
             unsafe {
                 emulation::driver::launch(&function.name, shape.grid, shape.block, shape.shared_bytes, parameters)
             }
@@ -66,5 +77,5 @@ pub fn launch(function: &Function, card: &Card, shape: &Shape, parameters: *cons
         // SAFETY: as above.
         None => unsafe { candle::run(&kernel, &candle::Parameters::new(parameters, &state.memory)) },
     };
-    done.map_err(|why| state.fail(Code::ILLEGAL_ADDRESS, why))
+    result.map_err(|reason| state.fail(ErrorCode::ILLEGAL_ADDRESS, reason))
 }

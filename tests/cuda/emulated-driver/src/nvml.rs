@@ -1,4 +1,4 @@
-//! NVML's interface, as far as the program calls it.
+//! The calls of NVML that the program makes.
 
 use std::{
     env,
@@ -21,7 +21,7 @@ struct MemoryInfo {
     used: u64,
 }
 
-/// What the driver keeps of a card for itself, in bytes.
+/// Bytes of a card that the driver reserves for itself.
 const RESERVED: u64 = 64 << 20;
 
 #[unsafe(no_mangle)]
@@ -40,7 +40,7 @@ extern "C" fn nvmlSystemGetDriverVersion(version: *mut c_char, length: c_uint) -
     if (length as usize) < text.len() {
         return INVALID_ARGUMENT;
     }
-    // SAFETY: there is room for it.
+    // SAFETY: the caller has room for it.
     unsafe { text.as_ptr().copy_to(version.cast(), text.len()) };
     SUCCESS
 }
@@ -55,10 +55,10 @@ fn uuid(card: &Card) -> String {
 
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetHandleByUUID(name: *const c_char, device: *mut *const Card) -> c_int {
-    // SAFETY: a text that ends with 0.
+    // SAFETY: the name ends with 0.
     let name = unsafe { CStr::from_ptr(name) }.to_string_lossy();
     let Some(card) = card::all().iter().find(|card| uuid(card) == name) else { return NOT_FOUND };
-    // SAFETY: there is room for a handle.
+    // SAFETY: the caller has room for a handle.
     unsafe { device.write(card) };
     SUCCESS
 }
@@ -67,11 +67,11 @@ extern "C" fn nvmlDeviceGetHandleByUUID(name: *const c_char, device: *mut *const
 extern "C" fn nvmlDeviceGetMemoryInfo_v2(device: *const Card, info: *mut MemoryInfo) -> c_int {
     // SAFETY: a handle from above, or null.
     let Some(card) = (unsafe { device.as_ref() }) else { return INVALID_ARGUMENT };
-    let used = card.used(&card.look());
+    let used = card.used(&card.lock());
     let version = (size_of::<MemoryInfo>() | 2 << 24) as c_uint;
     let total = card.total + RESERVED;
-    let known = MemoryInfo { version, total, reserved: RESERVED, free: card.total.saturating_sub(used), used };
-    // SAFETY: there is room for it.
-    unsafe { info.write(known) };
+    let memory = MemoryInfo { version, total, reserved: RESERVED, free: card.total.saturating_sub(used), used };
+    // SAFETY: the caller has room for it.
+    unsafe { info.write(memory) };
     SUCCESS
 }

@@ -1,10 +1,10 @@
-//! Matrix products, by loops.
+//! Matrix products by plain loops, in f32.
 
 use half::{bf16, f16, slice::HalfFloatSliceExt};
 
-use crate::memory::Ledger;
+use crate::memory::Pool;
 
-/// A type of operands.
+/// The type of the operands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Element {
     F32,
@@ -27,8 +27,8 @@ pub struct Product {
 }
 
 impl Element {
-    /// As `cudaDataType` numbers them.
-    pub fn of(number: i32) -> Option<Self> {
+    /// The type with this number in `cudaDataType`.
+    pub fn from_cuda(number: i32) -> Option<Self> {
         Some(match number {
             0 => Self::F32,
             2 => Self::F16,
@@ -43,14 +43,14 @@ impl Element {
 }
 
 impl Product {
-    /// Bytes of the sums that [`begin`] leaves for [`end`].
-    pub fn sums(&self) -> usize {
+    /// Bytes of the partial sums that [`first_half`] leaves for [`finish`].
+    pub fn workspace_bytes(&self) -> usize {
         self.rows * self.outputs * size_of::<f32>()
     }
 
-    fn read(&self, memory: &Ledger, what: &str, address: u64, count: usize) -> Result<Vec<f32>, String> {
-        held(memory, what, address, count * self.element.bytes())?;
-        // SAFETY: the card holds so many, and any bytes are a number.
+    fn read(&self, memory: &Pool, what: &str, address: u64, count: usize) -> Result<Vec<f32>, String> {
+        check_allocated(memory, what, address, count * self.element.bytes())?;
+        // SAFETY: they are allocated, and any bytes are a number.
         Ok(unsafe {
             match self.element {
                 Element::F32 => std::slice::from_raw_parts(address as *const f32, count).to_vec(),
@@ -60,46 +60,45 @@ impl Product {
         })
     }
 
-    /// What is multiplied: the weight and x.
-    fn factors(&self, memory: &Ledger) -> Result<[Vec<f32>; 2], String> {
+    /// The weight and x.
+    fn operands(&self, memory: &Pool) -> Result<[Vec<f32>; 2], String> {
         let weight = self.read(memory, "a weight", self.weight, self.outputs * self.inputs)?;
-        Ok([weight, self.read(memory, "what it is multiplied with", self.x, self.rows * self.inputs)?])
+        Ok([weight, self.read(memory, "an operand x", self.x, self.rows * self.inputs)?])
     }
 }
 
-/// The first of two launches: the sums of the first half of the inputs go to the workspace.
-pub fn begin(product: &Product, memory: &Ledger, workspace: u64) -> Result<(), String> {
+/// The first of two launches: writes the sums over the first half of the inputs to the workspace.
+pub fn first_half(product: &Product, memory: &Pool, workspace: u64) -> Result<(), String> {
     let Product { inputs, outputs, .. } = *product;
-    let [weight, x] = product.factors(memory)?;
-    held(memory, "a workspace", workspace, product.sums())?;
+    let [weight, x] = product.operands(memory)?;
+    check_allocated(memory, "a workspace", workspace, product.workspace_bytes())?;
     for (row, x) in x.chunks_exact(inputs).enumerate() {
         for (output, weight) in weight.chunks_exact(inputs).enumerate() {
             let sum = dot(&x[..inputs / 2], &weight[..inputs / 2]);
-            // SAFETY: the card holds so many.
+            // SAFETY: they are allocated.
             unsafe { (workspace as *mut f32).add(row * outputs + output).write(sum) };
         }
     }
     Ok(())
 }
 
-/// The only launch, or the second one: what is left is added to the sums in the workspace.
-pub fn end(product: &Product, memory: &Ledger, workspace: Option<u64>) -> Result<(), String> {
+/// The only launch, or the second of two: adds the rest of the inputs to the sums in the workspace.
+pub fn finish(product: &Product, memory: &Pool, workspace: Option<u64>) -> Result<(), String> {
     let Product { element, inputs, outputs, rows, .. } = *product;
-    let [weight, x] = product.factors(memory)?;
+    let [weight, x] = product.operands(memory)?;
     let bias = product.bias.map(|address| product.read(memory, "a bias", address, outputs)).transpose()?;
-    let added =
-        product.added.map(|address| product.read(memory, "what is added", address, rows * outputs)).transpose()?;
-    held(memory, "a product", product.out, rows * outputs * element.bytes())?;
+    let added = product.added.map(|address| product.read(memory, "an addend", address, rows * outputs)).transpose()?;
+    check_allocated(memory, "a product", product.out, rows * outputs * element.bytes())?;
     let first = workspace.map_or(0, |_| inputs / 2);
     for (row, x) in x.chunks_exact(inputs).enumerate() {
         for (output, weight) in weight.chunks_exact(inputs).enumerate() {
             let at = row * outputs + output;
             let bias = bias.as_ref().map_or(0.0, |bias| bias[output]);
-            // SAFETY: the first launch has written as many.
-            let begun = workspace.map_or(0.0, |sums| unsafe { (sums as *const f32).add(at).read() });
-            let sum = begun + dot(&x[first..], &weight[first..]);
+            // SAFETY: the first launch has written them.
+            let partial = workspace.map_or(0.0, |sums| unsafe { (sums as *const f32).add(at).read() });
+            let sum = partial + dot(&x[first..], &weight[first..]);
             let value = sum + bias + added.as_ref().map_or(0.0, |added| added[at]);
-            // SAFETY: the card holds so many.
+            // SAFETY: they are allocated.
             unsafe {
                 match element {
                     Element::F32 => (product.out as *mut f32).add(at).write(value),
@@ -112,19 +111,21 @@ pub fn end(product: &Product, memory: &Ledger, workspace: Option<u64>) -> Result
     Ok(())
 }
 
-fn held(memory: &Ledger, what: &str, address: u64, bytes: usize) -> Result<(), String> {
-    let held = bytes == 0 || memory.holds(address, bytes);
-    held.then_some(()).ok_or_else(|| format!("{what} of {bytes} bytes at {address:#x} is not on the card"))
+fn check_allocated(memory: &Pool, what: &str, address: u64, bytes: usize) -> Result<(), String> {
+    let is_allocated = bytes == 0 || memory.contains(address, bytes);
+    is_allocated
+        .then_some(())
+        .ok_or_else(|| format!("{what} of {bytes} bytes at {address:#x} is not allocated on the card"))
 }
 
-fn dot(one: &[f32], other: &[f32]) -> f32 {
+fn dot(left: &[f32], right: &[f32]) -> f32 {
     const LANES: usize = 16;
-    let (ones, others) = (one.chunks_exact(LANES), other.chunks_exact(LANES));
-    let rest: f32 = ones.remainder().iter().zip(others.remainder()).map(|(a, b)| a * b).sum();
+    let (lefts, rights) = (left.chunks_exact(LANES), right.chunks_exact(LANES));
+    let rest: f32 = lefts.remainder().iter().zip(rights.remainder()).map(|(a, b)| a * b).sum();
     let mut sums = [0.0f32; LANES];
-    for (one, other) in ones.zip(others) {
+    for (left, right) in lefts.zip(rights) {
         for lane in 0..LANES {
-            sums[lane] += one[lane] * other[lane];
+            sums[lane] += left[lane] * right[lane];
         }
     }
     sums.iter().sum::<f32>() + rest

@@ -1,12 +1,12 @@
-//! What calls answer.
+//! Status codes of calls.
 
 use std::ffi::c_int;
 
-/// A code of the driver's interface that is no success.
+/// A status of the driver's interface (`CUresult`) other than success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Code(pub c_int);
+pub struct ErrorCode(pub c_int);
 
-impl Code {
+impl ErrorCode {
     pub const INVALID_VALUE: Self = Self(1);
     pub const OUT_OF_MEMORY: Self = Self(2);
     pub const NO_DEVICE: Self = Self(100);
@@ -18,20 +18,20 @@ impl Code {
     pub const NOT_SUPPORTED: Self = Self(801);
 }
 
-/// What is to be done, or why it cannot be.
-pub type Done<T = ()> = Result<T, Code>;
+/// The result of a call before it is a status code.
+pub type CallResult<T = ()> = Result<T, ErrorCode>;
 
-/// The code of what was done.
-pub fn code(done: Done) -> c_int {
-    done.map_or_else(|code| code.0, |()| 0)
+/// The status code of a result, 0 on success.
+pub fn status(result: CallResult) -> c_int {
+    result.map_or_else(|code| code.0, |()| 0)
 }
 
-/// Symbols that the program has and does not call.
+/// Symbols that the program links to and does not call.
 macro_rules! not_supported {
     ($code:expr => $($name:ident),*) => {$(
         #[unsafe(no_mangle)]
         extern "C" fn $name() -> c_int {
-            eprintln!("emulated driver: {} is called", stringify!($name));
+            eprintln!("emulated driver: {} is not implemented", stringify!($name));
             $code
         }
     )*};

@@ -1,16 +1,16 @@
-//! What candle opens a card with: handles of cuBLAS and cuRAND, which the program then does not use.
+//! Handles of cuBLAS and cuRAND: candle creates them when it opens a card, and the program does not use them.
 
 use std::ffi::c_int;
 
 use crate::{
-    answer::not_supported,
-    cublaslt::{NOT_SUPPORTED, SUCCESS, destroy, make},
+    cublaslt::{NOT_SUPPORTED, SUCCESS, create, destroy},
     driver::Stream,
+    status::not_supported,
 };
 
 #[unsafe(no_mangle)]
 extern "C" fn cublasCreate_v2(handle: *mut *mut u64) -> c_int {
-    make(handle, 2)
+    create(handle, 2)
 }
 
 #[unsafe(no_mangle)]
@@ -25,7 +25,7 @@ extern "C" fn cublasSetStream_v2(_: *mut u64, _: *const Stream) -> c_int {
 
 #[unsafe(no_mangle)]
 extern "C" fn curandCreateGenerator(generator: *mut *mut u64, _: c_int) -> c_int {
-    make(generator, 3)
+    create(generator, 3)
 }
 
 #[unsafe(no_mangle)]
