@@ -50,14 +50,14 @@ impl<'a> Parameters<'a> {
         is_allocated.then_some(address as *mut T).ok_or_else(error)
     }
 
-    /// The offsets of a tensor's elements, in their order. The first parameters are the number of elements, the number of
-    /// dimensions, and the sizes and strides of these, or null.
+    /// The offsets of a tensor's elements, in their order. The first parameters are the number of elements, the number
+    /// of dimensions, and the sizes and strides of these, or null.
     fn offsets(&self) -> Result<Vec<usize>, String> {
         self.offsets_of(1, 0)
     }
 
-    /// As [`Parameters::offsets`], of one of several tensors: `dimensions` is the parameter that has their number, and the
-    /// strides of all tensors follow the sizes.
+    /// As [`Parameters::offsets`], of one of several tensors: `dimensions` is the parameter that has their number, and
+    /// the strides of all tensors follow the sizes.
     fn offsets_of(&self, dimensions: usize, tensor: usize) -> Result<Vec<usize>, String> {
         let (count, info): (usize, usize) = (self.value(0), dimensions + 1);
         let dimensions: usize = self.value(dimensions);
