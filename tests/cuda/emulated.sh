@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Runs the CUDA program on a machine without a card: over an emulated driver and emulated kernels. Builds all
-# of it, in a development build without candle's own kernels.
+# Tests the CUDA program on a machine without a card, over an emulated driver and emulated kernels. Builds a development
+# build without candle's own kernels.
 #
-#   emulated.sh [DIST]             DIST, as `make cuda` lays it out, is run in place of that build
-#   E2E=skip emulated.sh [DIST]    leaves out the pods, which need a control plane
+#   emulated.sh [DIST]             tests the build of `make cuda` in DIST instead
+#   E2E=skip emulated.sh [DIST]    skips the pods, which need a control plane
 #
-# It shows how the program uses the driver: with one card and with several, with little memory, with one that is lost.
-# It does not show that kernels are right on a card, nor how fast they are.
+# It shows how the program uses the driver: with one card and several, with little memory, with a card that fails. It
+# does not show that kernels are correct on a card, nor how fast they are.
 set -euo pipefail
 dist=${1:+$(realpath "$1")}
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -25,22 +25,22 @@ mkdir -p "$work"
 if [[ $dist ]]; then
     program=$dist/embedrun
 else
-    # The selection of the other builds: what they share is compiled once.
+    # The same packages as in the other builds, so that shared crates are compiled once.
     (
         export EMBEDRUN_CANDLE_KERNELS=none
         source scripts/cuda-env.sh
         cargo build --locked --workspace --bins --features embedrun-runner/cuda
     )
-    # The next build puts one without CUDA in its place.
+    # The next build overwrites it with a program without CUDA.
     program=$work/embedrun
     cp "$target/debug/embedrun" "$program"
 fi
 [[ -x $program ]] || {
-    echo "emulated.sh: there is no $program; make cuda builds it" >&2
+    echo "emulated.sh: $program is missing; make cuda builds it" >&2
     exit 2
 }
 cargo build --locked --workspace --lib
-# One file under all its names is loaded once.
+# One file with all names, so that it is loaded once.
 mkdir "$work/driver"
 cp "$target/debug/libemulated_driver.so" "$work/driver/libcuda.so.1"
 for name in libcublas.so.13 libcublasLt.so.13 libcurand.so.10 libnvidia-ml.so.1; do
@@ -52,7 +52,7 @@ export EMBEDRUN_TEST_MODELS EMBEDRUN_TEST_CUDA_RUNNER=$program EMBEDRUN_TEST_DRI
 cargo test --locked --workspace --test cli -- --ignored cards::
 
 if [[ ${E2E:-} == skip ]]; then
-    echo "E2E=skip: PODS THAT HOLD CARDS ARE LEFT OUT" >&2
+    echo "E2E=skip: PODS THAT HOLD CARDS ARE SKIPPED" >&2
     exit
 fi
 if [[ -z ${KUBEBUILDER_ASSETS:-} ]]; then

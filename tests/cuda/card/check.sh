@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Checks what `make cuda` built on a machine with an NVIDIA card: correctness, then speed beside the card's own matrix
-# products and beside a peer. Nothing is fetched, and the whole takes less than eight minutes.
+# Checks the build of `make cuda` on a machine with an NVIDIA card: correctness, then speed beside the card's own matrix
+# products and beside a peer. It downloads nothing and takes less than eight minutes.
 #
 #   check.sh [--dry] DIST [MODELS]
 #
-# DIST is the folder that `make cuda` lays out, MODELS one of model folders as scripts/models.sh lays them out. --dry
-# goes the same way in little on a CPU, without a card. PYTHON names an interpreter that has PyTorch [python3].
+# DIST is the folder that `make cuda` writes, MODELS a folder of model folders of scripts/models.sh. --dry runs the same
+# steps with small inputs on a CPU, without a card. PYTHON names an interpreter that has PyTorch [python3].
 #
-# Exits 1 where something is wrong; goals of speed that are missed are only marked.
+# Exits 1 if a check fails. A missed goal of speed is only marked.
 set -euo pipefail
 
 dry=
@@ -20,21 +20,21 @@ models=${2:+$(realpath "$2")}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 python=${PYTHON:-python3}
 
-# Seconds of the parts; the speed gets what is left of the whole.
+# Seconds of the parts; the speed gets the rest of the total.
 total=${EMBEDRUN_CHECK_SECONDS:-470}
-of_tests=${EMBEDRUN_CHECK_TEST_SECONDS:-90}
-of_memory=50
+test_seconds=${EMBEDRUN_CHECK_TEST_SECONDS:-90}
+memory_seconds=50
 
 "$python" -c 'import torch' || {
-    echo "check.sh: $python has no PyTorch; PYTHON names another interpreter" >&2
+    echo "check.sh: $python cannot import PyTorch; set PYTHON to an interpreter that can" >&2
     exit 2
 }
 if [[ ! $dry ]]; then
     command -v nvidia-smi >/dev/null || {
-        echo "check.sh: there is no nvidia-smi; --dry needs no card" >&2
+        echo "check.sh: nvidia-smi is missing; without a card use --dry" >&2
         exit 2
     }
-    # PyTorch brings the libraries of CUDA; the driver's are the machine's.
+    # The libraries of CUDA are PyTorch's; those of the driver are the machine's.
     libraries=$("$python" -c '
 import pathlib, torch
 root = pathlib.Path(torch.__file__).parents[1] / "nvidia"
@@ -44,9 +44,9 @@ fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 failed=0 cut=0
-say() { printf '%s\n' "$@"; }
+print() { printf '%s\n' "$@"; }
 
-# Parts run side by side: none of them is timed, and each begins with seconds in which the card has nothing to do.
+# Parts run in parallel: none is timed, and each begins with seconds in which the card is idle.
 names=()
 start() { # NAME COMMAND...
     local log=$work/part-${#names[@]}
@@ -54,7 +54,7 @@ start() { # NAME COMMAND...
     shift
     (
         began=$SECONDS status=0
-        timeout -k 5 "$of_tests" "$@" >"$log" 2>&1 || status=$?
+        timeout -k 5 "$test_seconds" "$@" >"$log" 2>&1 || status=$?
         echo "$status $((SECONDS - began))" >"$log.ended"
     ) &
 }
@@ -65,30 +65,30 @@ report() {
         log=$work/part-$at
         read -r status seconds <"$log.ended"
         case $status in
-        0) say "- ${names[at]}: ok, $seconds s" ;;
+        0) print "- ${names[at]}: ok, $seconds s" ;;
         124 | 137)
             cut=$((cut + 1))
-            say "- ${names[at]}: cut after $of_tests s, not judged"
+            print "- ${names[at]}: cut after $test_seconds s, no result"
             ;;
         *)
-            say "- ${names[at]}: FAILED with $status"
+            print "- ${names[at]}: FAILED with $status"
             tail -n 40 "$log" | cut -c -300 | sed 's/^/      /'
             failed=1
             ;;
         esac
-        # What differs most, of those that pass.
+        # The largest difference, of those that pass.
         sed -nE 's/^(.*): lowest cosine ([0-9.]+).*/\2 \1/p' "$log" | sort -n | head -n 1 | sed 's/^/      lowest cosine /'
     done
 }
 
 if [[ $dry ]]; then
-    say "# Check of $(basename "$dist") on a CPU, in little: the numbers say nothing"
+    print "# Check of $(basename "$dist") on a CPU with small inputs: the numbers mean nothing"
 else
-    say "# Check on $(nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader -i 0)"
+    print "# Check on $(nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader -i 0)"
 fi
-say "PyTorch $("$python" -c 'import torch; print(torch.__version__)')"
+print "PyTorch $("$python" -c 'import torch; print(torch.__version__)')"
 
-say "" "## Correctness"
+print "" "## Correctness"
 some=0
 for test in "$dist"/tests/*; do
     [[ -f $test && -x $test && $(basename "$test") != parity ]] || continue
@@ -96,12 +96,12 @@ for test in "$dist"/tests/*; do
     name=$(basename "$test")
     start "$name" "$test"
     if command -v compute-sanitizer >/dev/null && [[ ! $dry ]]; then
-        # Many times slower: what does not end in its time is cut.
+        # Many times slower, so it may be cut.
         start "$name under compute-sanitizer" compute-sanitizer --error-exitcode 9 "$test"
     fi
 done
-[[ $some == 1 ]] || say "- no tests of kernels in $dist/tests: skipped"
-command -v compute-sanitizer >/dev/null || say "- compute-sanitizer is not installed: skipped"
+[[ $some == 1 ]] || print "- $dist/tests has no tests of kernels: skipped"
+command -v compute-sanitizer >/dev/null || print "- compute-sanitizer is not installed: skipped"
 
 if [[ -x $dist/tests/parity ]]; then
     export EMBEDRUN_TEST_FIXTURES=$here/../../parity/fixtures
@@ -110,33 +110,33 @@ if [[ -x $dist/tests/parity ]]; then
     [[ ! $dry ]] || export EMBEDRUN_TEST_DEVICE=cpu
     for dtype in f32 f16 bf16; do start "parity, $dtype" env EMBEDRUN_TEST_DTYPE=$dtype "$dist/tests/parity"; done
 else
-    say "- no $dist/tests/parity: skipped"
+    print "- $dist/tests/parity is missing: skipped"
 fi
-# The models and texts of the speed are made meanwhile.
+# Meanwhile, the models and texts of the speed are made.
 start "models and texts" "$python" "$here/speed.py" "$dist" --work "$work" --prepare $dry
 start "vectors" "$python" "$here/vectors.py" "$dist" --work "$work" $dry
 report
 
 status=0
-timeout -k 5 $((of_memory + 30)) "$python" "$here/memory.py" "$dist" --work "$work" --budget $of_memory $dry \
+timeout -k 5 $((memory_seconds + 30)) "$python" "$here/memory.py" "$dist" --work "$work" --budget $memory_seconds $dry \
     >"$work/log" 2>&1 || status=$?
 if [[ $status != 0 ]]; then
     failed=1
-    say "- memory: FAILED with $status"
+    print "- memory: FAILED with $status"
 fi
 tail -n 20 "$work/log" | sed 's/^/- memory, /'
 
-say "" "## Speed" ""
+print "" "## Speed" ""
 left=$((total - SECONDS))
-# A process that is stuck is ended here; the table up to it has been printed.
+# Ends a process that is stuck; the table up to it is printed already.
 timeout -k 5 $((left + 5)) "$python" "$here/speed.py" "$dist" --work "$work" --budget "$left" $dry 2>"$work/log" || {
-    say "" "The speed was cut or failed: $(tail -n 3 "$work/log" | tr '\n' ' ')"
+    print "" "The speed part was cut or failed: $(tail -n 3 "$work/log" | tr '\n' ' ')"
 }
 
-say ""
+print ""
 verdict="Correct."
-[[ $cut == 0 ]] || verdict="Correct as far as it was judged: $cut of ${#names[@]} parts were cut."
-[[ $failed == 0 ]] || verdict="Something is wrong, see above."
-say "$verdict Took $SECONDS s."
+[[ $cut == 0 ]] || verdict="Correct as far as checked: $cut of ${#names[@]} parts were cut."
+[[ $failed == 0 ]] || verdict="Checks failed, see above."
+print "$verdict Took $SECONDS s."
 [[ $cut -lt ${#names[@]} ]] || failed=1
 exit $failed

@@ -1,9 +1,8 @@
-"""Runs that have little of the card's memory: beside a program that holds nearly all, and under a ceiling.
+"""Runs with little memory on the card: beside a program that holds nearly all of it, and under a ceiling.
 
     memory.py DIST --work DIR [--budget SECONDS] [--dry]
 
-Exits 1 where a run does not succeed, for there is room for it in both, or where more memory is in use than the ceiling
-allows.
+Both have enough memory for the run. Exits 1 if a run fails, or uses more memory than the ceiling allows.
 """
 
 import argparse
@@ -16,14 +15,16 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-import shapes
-from card import Watch, ask
-from speed import manifest
+from model_folder import write_model
+from nvidia_smi import Monitor, query
+from programs import write_manifest
+from shapes import SHAPES
+from texts import TextWriter
 
 GIB = 1 << 30
 FREE = 6  # GiB beside the ballast
 CEILING = 4  # GiB
-# More than a window has: every window is one batch, which no memory here holds.
+# More than a window has: every window is one batch, which does not fit into the memory left here.
 BATCH_TOKENS = 262_144
 
 BALLAST = """
@@ -38,29 +39,29 @@ sys.stdin.read()
 
 @contextmanager
 def ballast(free: int):
-    """A program that leaves so many bytes of the card free."""
+    """Runs a program that leaves only `free` bytes of the card free; gives the bytes that are free then."""
     command = [sys.executable, "-c", BALLAST, str(free)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
-        said = process.stdout.readline()
-        if not said:
-            raise RuntimeError("the ballast could not be held")
-        yield int(said)
+        line = process.stdout.readline()
+        if not line:
+            raise RuntimeError("the ballast cannot allocate the card's memory")
+        yield int(line)
     finally:
         process.stdin.close()
         process.wait()
 
 
-def events(out: Path) -> str:
-    """What the summary says was done about pressure on memory."""
-    found = []
+def describe_summary(out: Path) -> str:
+    """The mitigations of memory pressure and the peak, from the summary of a run."""
+    lines = []
     for file in out.rglob("processing_summary.json"):
         text = file.read_text()
         kinds = [event["kind"] for event in mitigations(json.loads(text))]
         counts = {kind: kinds.count(kind) for kind in sorted(set(kinds))}
         peaks = [int(peak) for peak in re.findall(r'"(?:peak_bytes|bytes_peak)": *(\d+)', text)]
-        found.append(f"mitigations {counts or 'none'}, peak of the summary {max(peaks, default=0) / GIB:.2f} GiB")
-    return "; ".join(found) or "no summary"
+        lines.append(f"mitigations {counts or 'none'}, peak of the summary {max(peaks, default=0) / GIB:.2f} GiB")
+    return "; ".join(lines) or "no summary"
 
 
 def mitigations(value) -> list[dict]:
@@ -71,9 +72,9 @@ def mitigations(value) -> list[dict]:
 
 
 def run(dist: Path, work: Path, name: str, device: str, seconds: float, **environment: str) -> tuple[bool | None, str]:
-    """Whether a run did as it should, none where it was cut, and what there is to say about it."""
+    """Whether a run succeeded, none if it was cut, and a description."""
     out = work / f"out-{name}"
-    arguments = manifest(work / f"{name}.yaml", work / "long", work / "bert-base", out, device)
+    arguments = write_manifest(work / f"{name}.yaml", work / "long", work / "bert-base", out, device)
     command = [str(dist / "embedrun"), *arguments]
     variables = os.environ | {"EMBEDRUN_BATCH_TOKENS": str(BATCH_TOKENS)} | environment
     try:
@@ -84,7 +85,7 @@ def run(dist: Path, work: Path, name: str, device: str, seconds: float, **enviro
         return None, f"cut after {seconds:.0f} s"
     if done.returncode == 0:
         written = any(out.rglob("*.parquet"))
-        return written, f"succeeded, {events(out)}" if written else "wrote no Parquet"
+        return written, f"succeeded, {describe_summary(out)}" if written else "wrote no Parquet"
     return False, f"exit code {done.returncode}: {' '.join(done.stderr.split())[-400:]}"
 
 
@@ -93,24 +94,24 @@ def main() -> None:
     parser.add_argument("dist", type=Path)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--budget", type=float, default=60)
-    parser.add_argument("--dry", action="store_true", help="on the CPU, everything tiny, no ballast")
+    parser.add_argument("--dry", action="store_true", help="on the CPU, everything small, no ballast")
     arguments = parser.parse_args()
     end = time.monotonic() + arguments.budget
     dist, work = arguments.dist, arguments.work
     device = "cpu" if arguments.dry else "cuda"
 
-    shape = shapes.SHAPES["bert-base"]
-    shapes.lay_out(shape.tiny() if arguments.dry else shape, work / "bert-base")
+    shape = SHAPES["bert-base"]
+    write_model(shape.tiny() if arguments.dry else shape, work / "bert-base")
     (work / "long").mkdir(exist_ok=True)
-    shapes.Writer(2).write("full", 32 if arguments.dry else 2048, work / "long/texts.jsonl")
+    TextWriter(2).write("full", 32 if arguments.dry else 2048, work / "long/texts.jsonl")
 
     failed = False
 
-    def report(name: str, right: bool | None, said: str) -> None:
+    def report(name: str, passed: bool | None, description: str) -> None:
         nonlocal failed
-        failed |= right is False
-        verdict = {True: "ok", False: "FAILED", None: "not judged"}[right]
-        print(f"{verdict}: {name}: {said}", flush=True)
+        failed |= passed is False
+        verdict = {True: "ok", False: "FAILED", None: "not judged"}[passed]
+        print(f"{verdict}: {name}: {description}", flush=True)
 
     if arguments.dry:
         report("plain run", *run(dist, work, "ballast", device, end - time.monotonic()))
@@ -119,16 +120,17 @@ def main() -> None:
             name = f"{free / GIB:.1f} GiB free"
             report(name, *run(dist, work, "ballast", device, (end - time.monotonic()) / 2))
 
-    before = ask("memory.used")
-    watch = Watch()
-    right, said = run(dist, work, "ceiling", device, end - time.monotonic(), EMBEDRUN_MEMORY_CEILING=f"{CEILING}Gi")
-    watch.stop()
-    if (peak := watch.peak()) is not None:
-        # What others hold is not the run's.
+    before = query("memory.used")
+    monitor = Monitor()
+    ceiling = {"EMBEDRUN_MEMORY_CEILING": f"{CEILING}Gi"}
+    passed, description = run(dist, work, "ceiling", device, end - time.monotonic(), **ceiling)
+    monitor.stop()
+    if (peak := monitor.peak()) is not None:
+        # Memory that was in use before does not belong to the run.
         used = (peak - float(before[0])) / 1024
-        right = False if used > CEILING else right
-        said = f"the card's memory rose by {used:.2f} GiB; {said}"
-    report(f"ceiling of {CEILING} GiB", right, said)
+        passed = False if used > CEILING else passed
+        description = f"the card's memory in use rose by {used:.2f} GiB; {description}"
+    report(f"ceiling of {CEILING} GiB", passed, description)
     sys.exit(failed)
 
 

@@ -1,28 +1,28 @@
-"""What a card does and holds, as nvidia-smi says it while other programs run."""
+"""The utilization and the memory of the first card, from nvidia-smi, while other programs run."""
 
 import subprocess
 import threading
 import time
 
-QUERY = ["nvidia-smi", "--format=csv,noheader,nounits"]
+COMMAND = ["nvidia-smi", "--format=csv,noheader,nounits"]
 
 
-def ask(fields: str) -> list[str]:
-    """The fields of the first card; empty where there is none."""
+def query(fields: str) -> list[str]:
+    """Fields of the first card; empty without a card."""
     try:
-        said = subprocess.run([*QUERY, f"--query-gpu={fields}"], stdout=subprocess.PIPE, text=True, timeout=20)
+        done = subprocess.run([*COMMAND, f"--query-gpu={fields}"], stdout=subprocess.PIPE, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return []
-    lines = said.stdout.splitlines() if said.returncode == 0 else []
+    lines = done.stdout.splitlines() if done.returncode == 0 else []
     return [part.strip() for part in lines[0].split(",")] if lines else []
 
 
-class Watch:
-    """Samples of the first card, ten a second, until `stop`."""
+class Monitor:
+    """Samples the first card ten times a second, until `stop`."""
 
     def __init__(self):
-        self.samples = []  # of (when, utilization in %, MiB in use)
-        command = [*QUERY, "--query-gpu=utilization.gpu,memory.used", "-lms", "100", "-i", "0"]
+        self.samples = []  # (time, utilization in %, MiB in use)
+        command = [*COMMAND, "--query-gpu=utilization.gpu,memory.used", "-lms", "100", "-i", "0"]
         try:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         except OSError:
@@ -34,7 +34,7 @@ class Watch:
     def read(self) -> None:
         for line in self.process.stdout:
             busy, used = (part.strip() for part in line.split(","))
-            # Some cards do not say how busy they are.
+            # Some cards do not report their utilization.
             self.samples.append((time.monotonic(), float(busy) if busy.isdigit() else None, float(used)))
 
     def stop(self) -> None:
@@ -44,9 +44,10 @@ class Watch:
             self.reader.join()
 
     def busy(self, start: float, end: float) -> float | None:
-        """The mean utilization between two moments of time.monotonic()."""
-        found = [busy for at, busy, _ in self.samples if start <= at <= end and busy is not None]
-        return sum(found) / len(found) if found else None
+        """The mean utilization between two times of time.monotonic(), in %; none without samples."""
+        samples = [busy for at, busy, _ in self.samples if start <= at <= end and busy is not None]
+        return sum(samples) / len(samples) if samples else None
 
     def peak(self) -> float | None:
+        """The largest memory in use, in MiB; none without samples."""
         return max((used for _, _, used in self.samples), default=None)
