@@ -32,7 +32,7 @@ fn tolerance<T: Real>() -> f32 {
     }
 }
 
-/// The error function by its series, which converges everywhere.
+/// The error function by its Taylor series, which converges everywhere.
 fn erf(x: f64) -> f64 {
     if x.abs() > 5.0 {
         return x.signum();
@@ -166,7 +166,7 @@ fn sums_are_added() {
 }
 
 fn special<T: Real>() {
-    // NaN stays NaN; what overflows is not taken for a number.
+    // NaN stays NaN, and an overflow is not a finite number.
     for activation in ACTIVATIONS {
         let mut x = random::<T>(1, 64);
         (x[5], x[40], x[41]) = (T::of(f32::NAN), T::of(f32::INFINITY), T::of(f32::NEG_INFINITY));

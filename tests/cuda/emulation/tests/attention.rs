@@ -21,7 +21,7 @@ fn tolerance<T: Real>() -> f32 {
     }
 }
 
-/// An attention with what it reads.
+/// A case of attention and its inputs.
 struct Case<T: Real> {
     attention: Attention,
     lengths: Vec<usize>,
@@ -33,7 +33,7 @@ struct Case<T: Real> {
 impl<T: Real> Case<T> {
     fn new(query_heads: usize, key_value_heads: usize, width: usize, lengths: &[usize]) -> Self {
         let tokens: usize = lengths.iter().sum();
-        // Scores that differ enough for their largest to matter.
+        // Scores that differ enough for the largest to matter.
         let qkv = random::<T>(7, tokens * (query_heads + 2 * key_value_heads) * width);
         let qkv = qkv.iter().map(|value| T::of(value.to_f32() * 2.0)).collect();
         let attention = Attention {
@@ -82,7 +82,7 @@ impl<T: Real> Case<T> {
         [0].into_iter().chain(sums).collect()
     }
 
-    /// The contexts, and the name of the kernel.
+    /// The contexts that the kernel computes, and the name of the kernel.
     fn contexts(&self) -> (Vec<T>, String) {
         let starts: Vec<i32> = self.starts().iter().map(|&start| start as i32).collect();
         let (qkv, starts) = (Buffer::of(&self.qkv), Buffer::of(&starts));
@@ -146,7 +146,7 @@ impl<T: Real> Case<T> {
     }
 }
 
-/// The kernel for any width but f32 that is on tensor cores.
+/// The kernel on tensor cores, which takes every width and every type except f32.
 fn every_width<T: Real>() {
     let suffix = T::ELEMENT.suffix();
     for width in WIDTHS {
@@ -268,7 +268,7 @@ fn kept<T: Real>(width: usize) {
 }
 
 #[test]
-fn what_is_kept_is_what_it_is_among_all() {
+fn selected_tokens_are_as_among_all_tokens() {
     kept::<f16>(64);
     kept::<bf16>(32);
     kept::<f16>(256);
@@ -293,7 +293,7 @@ fn alone<T: Real>(width: usize, reach: Reach) {
 }
 
 #[test]
-fn a_sequence_alone_is_what_it_is_in_a_batch() {
+fn a_sequence_alone_is_as_in_a_batch() {
     for reach in [Reach::FULL, Reach::CAUSAL, Reach::window(10)] {
         alone::<f16>(64, reach);
         alone::<bf16>(16, reach);
@@ -306,7 +306,7 @@ fn not_a_number<T: Real>(width: usize) {
     let nan = T::of(f32::NAN);
     let plain = Case::<T>::new(1, 1, width, &[100, 90, 20]);
     let usual = plain.contexts().0;
-    // In a query: that context alone. In a key or a value: those of the whole sequence. Others are as usual.
+    // NaN in a query affects that context alone, in a key or a value the whole sequence. Others do not change.
     for (part, rows) in [(0, 150..151), (1, 100..190), (2, 100..190)] {
         let mut case = Case::<T>::new(1, 1, width, &[100, 90, 20]);
         let at = 150 * case.stride() + part * width + width / 2;
@@ -347,7 +347,7 @@ fn large_scores_do_not_overflow() {
 }
 
 #[test]
-fn long_sequences_are_taken_in_parts() {
+fn long_sequences_are_processed_in_parts() {
     Case::<f16>::new(1, 1, 32, &[511, 512]).check("attention_w32_q128");
     Case::<bf16>::new(1, 1, 64, &[512, 511]).check("attention_w64_q128");
     Case::<f16>::new(1, 1, 16, &[1100]).reach(Reach::window(64)).check("attention_w16_q128");
@@ -355,8 +355,8 @@ fn long_sequences_are_taken_in_parts() {
     Case::<f16>::new(1, 1, 16, &[8192]).kept(Kept::First).check("attention_w16_q64");
 }
 
-/// A case of numbers drawn at random.
-fn drawn<T: Real>(seed: u64) {
+/// A random case.
+fn random_case<T: Real>(seed: u64) {
     let mut drawn = Random::new(seed);
     let key_value_heads = 1 + drawn.below(2);
     let query_heads = key_value_heads * (1 + drawn.below(3));
@@ -371,10 +371,10 @@ fn drawn<T: Real>(seed: u64) {
 }
 
 #[test]
-fn all_sorts_of_combinations() {
+fn random_combinations() {
     for seed in 0..15 {
-        drawn::<f16>(seed);
-        drawn::<bf16>(seed + 100);
-        drawn::<f32>(seed + 200);
+        random_case::<f16>(seed);
+        random_case::<bf16>(seed + 100);
+        random_case::<f32>(seed + 200);
     }
 }

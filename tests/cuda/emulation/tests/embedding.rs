@@ -104,7 +104,7 @@ fn every_combination_of_bf16() {
 }
 
 #[test]
-fn no_tokens_are_no_launch() {
+fn no_tokens_need_no_launch() {
     let words = Part { table: Address(256), indices: Address(512) };
     let embedding =
         Embedding { element: Element::F16, width: 8, words, positions: None, types: None, scale: None, norm: None };

@@ -1,4 +1,4 @@
-//! The emulation itself: conversions, collectives, and that mistakes are noticed.
+//! The emulation itself: conversions, collectives, and the detection of mistakes.
 #![cfg(not(feature = "card"))]
 
 use emulation::{
@@ -22,7 +22,7 @@ fn conversions_are_those_of_the_types() {
     let mut bits = Random::new(1);
     let special =
         [0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 65504.0, 65519.0, 65520.0, 1e-8, 6e-8, 2.9e-8];
-    // Halves and what is exactly between two of them.
+    // All halves, and the midpoints between two of them.
     let halves = (0..=u16::MAX).map(|bits| f16::from_bits(bits).to_f32());
     let half = |bits| f16::from_bits(bits).to_f32();
     let ties = (0..0x7bff).map(|bits| half(bits).midpoint(half(bits + 1)));
@@ -80,19 +80,19 @@ fn error(launch: Launch) -> String {
 #[test]
 fn threads_that_wait_in_vain_are_an_error() {
     let out = Buffer::<i32>::new(64);
-    let found = error(launch("check_left_barrier", 1, 64, vec![argument(&out)]));
-    assert_eq!(found, "check_left_barrier: 63 threads wait at a barrier, 1 ended before it (block 0, 0, 0)");
-    let found = error(launch("check_left_lanes", 1, 64, vec![argument(&out)]));
-    assert!(found.contains("a collective of the lanes ffffffff"), "{found}");
-    assert!(found.starts_with("check_left_lanes: "), "{found}");
+    let message = error(launch("check_left_barrier", 1, 64, vec![argument(&out)]));
+    assert_eq!(message, "check_left_barrier: 63 threads wait at a barrier, 1 ended before it (block 0, 0, 0)");
+    let message = error(launch("check_left_lanes", 1, 64, vec![argument(&out)]));
+    assert!(message.contains("a collective of the lanes ffffffff"), "{message}");
+    assert!(message.starts_with("check_left_lanes: "), "{message}");
 }
 
 #[test]
 fn writes_next_to_memory_are_an_error() {
     let out = Buffer::<i32>::new(64);
     run(&launch("check_write_beyond", 1, 60, vec![argument(&out), Argument::I32(4)]));
-    let found = error(launch("check_write_beyond", 1, 60, vec![argument(&out), Argument::I32(5)]));
-    assert_eq!(found, "check_write_beyond: byte 256 of a buffer of 256 bytes was written");
+    let message = error(launch("check_write_beyond", 1, 60, vec![argument(&out), Argument::I32(5)]));
+    assert_eq!(message, "check_write_beyond: byte 256 of a buffer of 256 bytes was written");
     let out = Buffer::<f32>::new(1);
     let mut shared = launch("check_shared_write_beyond", 1, 64, vec![argument(&out)]);
     shared.shared_bytes = 256;
@@ -102,7 +102,7 @@ fn writes_next_to_memory_are_an_error() {
 }
 
 #[test]
-fn shared_memory_that_was_not_written_is_nan() {
+fn unwritten_shared_memory_is_nan() {
     let out = Buffer::<f32>::new(64);
     run(&launch("check_unwritten", 1, 64, vec![argument(&out)]));
     let found = out.read();
@@ -110,7 +110,7 @@ fn shared_memory_that_was_not_written_is_nan() {
 }
 
 #[test]
-fn a_missing_barrier_shows() {
+fn a_missing_barrier_is_detected() {
     let out = Buffer::<f32>::new(3 * 64);
     run(&launch("check_race", 3, 64, vec![argument(&out)]));
     assert!(out.read().chunks(64).all(|block| block.iter().any(|value| value.is_nan())));

@@ -11,7 +11,7 @@ use kernels::cuda::{
 };
 
 const WIDTHS: [usize; 11] = [1, 5, 20, 33, 64, 384, 513, 768, 1024, 1032, 4096];
-/// A single column has no variance: ε keeps its rounding from being all that is left.
+/// A single column has no variance: without ε only its rounding would be left.
 const EPSILON: f32 = 1e-3;
 
 fn tolerance<T: Real>() -> f32 {
@@ -22,7 +22,7 @@ fn tolerance<T: Real>() -> f32 {
     }
 }
 
-/// What is normalised, and with what.
+/// A case of a norm and its inputs.
 struct Case<T: Real> {
     rows: Rows,
     kind: Kind,
@@ -59,7 +59,7 @@ impl<T: Real> Case<T> {
         self
     }
 
-    /// The sums and the normalised rows; `shift` values after the start of an allocation.
+    /// The sums and the normalised rows of the kernel; inputs are `shift` values after the start of an allocation.
     fn found(&self, in_place: bool, shift: usize) -> (Vec<T>, Vec<T>) {
         let place = |values: &[T]| {
             let padded: Vec<T> = vec![T::of(0.0); shift].iter().chain(values).copied().collect();
@@ -167,7 +167,7 @@ fn groups_of_columns_are_normalised_apart() {
 
 #[test]
 fn the_sum_that_is_normalised_is_not_rounded() {
-    // The residual is lost when the sum is rounded; the normalised row is all of it.
+    // The rounded sum loses the residual; the normalised row depends on nothing else.
     let rows = Rows::whole(1, 8);
     let mut case = Case::<f16>::new(rows, Kind::Layer);
     case.x = vec![f16::of(1024.0); 8];

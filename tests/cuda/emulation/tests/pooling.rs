@@ -86,7 +86,7 @@ impl<T: Real> Case<T> {
 
     fn check(&self, shift: usize) {
         let of = format!("{:?}, {:?}, {shift}", self.pool, self.leading);
-        // What is summed is of the element's type, the sums are not.
+        // The summands have the element's type, the sums are f32.
         assert_close(&self.found(shift), &self.expected(), 2e-5, &of);
     }
 }
@@ -148,7 +148,7 @@ fn rows_alone_are_normalised() {
 }
 
 #[test]
-fn a_sequence_alone_is_what_it_is_in_a_batch() {
+fn a_sequence_alone_is_as_in_a_batch() {
     for pooling in POOLINGS {
         let batch = Case::<f16>::new(pooling, 384, 384, true);
         let together = batch.found(0);
@@ -224,7 +224,7 @@ fn finite_rows<T: Real>() {
 }
 
 #[test]
-fn rows_that_are_not_finite_are_found() {
+fn rows_that_are_not_finite_are_reported() {
     finite_rows::<f32>();
     finite_rows::<f16>();
     finite_rows::<bf16>();

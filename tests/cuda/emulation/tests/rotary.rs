@@ -148,7 +148,7 @@ impl Case {
     }
 }
 
-/// Everything that may be done to heads that are normalised each.
+/// All combinations of operations on heads that are normalised separately.
 fn apart(width: usize, half: usize) -> Vec<Case> {
     let norms = [None, Some((Kind::Rms, false, false)), Some((Kind::Layer, true, false))];
     let mut cases = Vec::new();

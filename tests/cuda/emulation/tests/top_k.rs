@@ -1,4 +1,4 @@
-//! Lists of the best candidates against sorting them all.
+//! Lists of the best candidates, against sorting all candidates.
 
 use emulation::{
     Buffer, Real, run,
@@ -10,7 +10,8 @@ use kernels::cuda::{
     top_k::{Lists, MOST, Scores},
 };
 
-/// Merges tiles of these sizes in this order, each of documents that follow those of the tile before it in `tiles`.
+/// Merges tiles in this `order`. `tiles` has the number of documents of each tile; a tile's documents follow those of
+/// the tile before it.
 fn found<T: Real>(scores: &[Vec<T>], most: usize, tiles: &[usize], order: &[usize], first: u32) -> Vec<(u32, u32)> {
     let queries = scores.len();
     let (values, ordinals) = (Buffer::<f32>::new(queries * most), Buffer::<u32>::new(queries * most));
@@ -19,7 +20,7 @@ fn found<T: Real>(scores: &[Vec<T>], most: usize, tiles: &[usize], order: &[usiz
     for (at, tile) in order.iter().enumerate() {
         let start: usize = tiles[..*tile].iter().sum();
         let documents = tiles[*tile];
-        // Rows that may be read as vectors, or may not.
+        // Rows that can be read as vectors, and rows that cannot.
         let stride = if at % 2 == 0 { documents.next_multiple_of(8) } else { documents + 3 };
         let padded = scores.iter().flat_map(|row| {
             let padding = vec![T::of(100.0); stride - documents];
@@ -94,7 +95,7 @@ fn equal_scores_go_by_ordinal() {
 }
 
 #[test]
-fn orders_that_are_worst_for_the_lists() {
+fn ascending_and_descending_scores() {
     let rising: Vec<f32> = (0..6000).map(|at| at as f32).collect();
     let falling: Vec<f32> = rising.iter().map(|score| -score).collect();
     let scores = [rising, falling];
@@ -124,7 +125,7 @@ fn the_last_ordinals() {
 }
 
 #[test]
-fn nothing_is_no_launch() {
+fn no_queries_or_documents_need_no_launch() {
     let lists = Lists { values: Address(256), ordinals: Address(512), queries: 0, most: 5 };
     let of = Scores { element: Element::F32, scores: Address(1024), documents: 5, stride: 5, first: 0 };
     assert_eq!((lists.start(), lists.merge(of)), (None, None));

@@ -25,7 +25,7 @@ fn larger(a: f32, b: f32) -> f32 {
     if a.is_nan() || b.is_nan() { f32::NAN } else { a.max(b) }
 }
 
-/// All tiles of a vocabulary, each from scores of its own.
+/// All tiles of a vocabulary, each with its own buffer of scores.
 fn tiles<T: Real>(entries: usize, tile: usize, biased: bool, logarithm: bool, broken: Option<(usize, f32)>) {
     let sequences = starts(&LENGTHS);
     let tokens = LENGTHS.iter().sum::<usize>();
@@ -38,7 +38,7 @@ fn tiles<T: Real>(entries: usize, tile: usize, biased: bool, logarithm: bool, br
     let out = Buffer::<f32>::new(LENGTHS.len() * entries);
     for first in (0..entries).step_by(tile) {
         let width = tile.min(entries - first);
-        // Rows that may be read as vectors, and rows without a gap.
+        // Rows that can be read as vectors, and rows without a gap.
         let stride = if first % 2 == 0 { width.next_multiple_of(8) } else { width };
         let gap = vec![T::of(f32::NAN); stride - width];
         let rows = scores.chunks(entries).map(|row| [&row[first..first + width], &gap[..]].concat());
@@ -97,7 +97,7 @@ fn nan_and_infinity_show() {
     }
 }
 
-/// The entries that are kept, by ascending index: as the CPU does it.
+/// The selected entries by ascending index, as on the CPU.
 fn kept(weights: &[f32], threshold: f32, most: Option<usize>) -> Vec<(u32, f32)> {
     let mut entries: Vec<(u32, f32)> =
         (0..).zip(weights.iter().copied()).filter(|(_, weight)| *weight > threshold).collect();
@@ -132,7 +132,7 @@ fn selected(weights: &[f32], entries: usize, threshold: f32, most: Option<usize>
     assert_eq!(finite.read(), weights.chunks(entries).map(is_finite).collect::<Vec<_>>(), "{of}");
 
     let expected: Vec<(u32, f32)> = expected.into_iter().flatten().collect();
-    // Place for all, and for some.
+    // With capacity for all entries, and for half of them.
     for capacity in [expected.len(), expected.len() / 2] {
         let (indices, values) = (Buffer::<u32>::new(capacity), Buffer::<f32>::new(capacity));
         let to = Entries { indices: indices.address(), values: values.address(), capacity };
@@ -147,7 +147,7 @@ fn selected(weights: &[f32], entries: usize, threshold: f32, most: Option<usize>
     }
 }
 
-/// Weights of which most are 0 and many are equal.
+/// Weights, most of them 0 and many equal.
 fn weights(seed: u64, rows: usize, entries: usize, dense: usize) -> Vec<f32> {
     let mut draw = Random::new(seed);
     let mut weight = || if draw.below(100) < dense { draw.below(40) as f32 / 16.0 } else { 0.0 };
