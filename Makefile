@@ -32,7 +32,7 @@ cuda-check: ## Whether the code for NVIDIA cards compiles, without building it
 
 .PHONY: cuda-test
 cuda-test: ## The program for NVIDIA cards over an emulated driver (no GPU is needed)
-	@tests/gpu/emulated.sh
+	@tests/cuda/emulated.sh
 
 .PHONY: lint
 lint: ## Format, clippy, circles between modules, links
