@@ -1,9 +1,9 @@
 #!/bin/sh
-# The nvcc of candle's build script: the real one, but for the library of its quantised kernels, which is left empty.
-# That is ten of the fourteen CPU minutes of a cold build, and the runner computes with none of them. Should code come
-# to need one, linking fails by its name; then this file goes.
+# The nvcc for candle's build script: runs the real nvcc, except for the library of quantized kernels, which it leaves
+# empty. That library takes ten of the fourteen CPU minutes of a cold build, and the runner uses none of its kernels. If
+# code comes to need one, linking fails with its name: then delete this script.
 #
-#   EMBEDRUN_CANDLE_KERNELS=none    makes no PTX either, where nothing of candle's runs on a card
+#   EMBEDRUN_CANDLE_KERNELS=none    also skips the PTX, for builds that run no kernel of candle on a GPU
 out='' folder='' last=''
 for word; do
     case $last in

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# An embedded control plane with a local kubelet that knows this project's binaries, until Ctrl-C.
+# Runs a local control plane with a kubelet that uses this project's binaries as images, until Ctrl-C.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/require.sh
 
 require_toolchain
 require_bwrap
-[[ -n ${KUBEBUILDER_ASSETS:-} ]] || require go "Go 1.26 builds the control plane; or set KUBEBUILDER_ASSETS"
+[[ -n ${KUBEBUILDER_ASSETS:-} ]] || require go "install Go 1.26, or set KUBEBUILDER_ASSETS"
 require_end
 
 cargo build --locked --workspace --bins

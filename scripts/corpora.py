@@ -2,7 +2,7 @@
 
     corpora.py /usr/share TOKENIZER.json FOLDER
 
-| file                   | a line               | what                                                                |
+| file                   | fields of a line     | content                                                             |
 |------------------------|----------------------|---------------------------------------------------------------------|
 | gcide.jsonl            | id, text             | all articles of the GNU Collaborative International Dictionary      |
 | foldoc.jsonl           | id, text             | all articles of the Free On-line Dictionary of Computing            |
@@ -12,8 +12,8 @@
 | pairs_185.jsonl        | id, query, document  | 300 glosses with an article, of the same word in every second pair: |
 |                        |                      | 185 tokens a pair on average                                        |
 
-Tokens are those of the BERT tokenizer given, with its special tokens; no text of the last two has more than 256.
-Whatever is a selection goes by the digest of the id, so it looks random and is always the same.
+Tokens are counted with the given BERT tokenizer, special tokens included; no text of the last two files has more than
+256. Selections are ordered by the digest of the id: they look random and are always the same.
 """
 
 import gzip
@@ -31,7 +31,7 @@ DIGITS = {c: i for i, c in enumerate(string.ascii_uppercase + string.ascii_lower
 
 
 def number(text: str) -> int:
-    """A number of a dictd index: base 64, the most significant digit first."""
+    """Decodes a number of a dictd index: base 64, the most significant digit first."""
     value = 0
     for digit in text:
         value = value * 64 + DIGITS[digit]
@@ -39,18 +39,18 @@ def number(text: str) -> int:
 
 
 def articles(folder: Path, name: str) -> list[dict]:
-    """The articles of a dictd dictionary in its order, each once, whatever number of headwords point to it."""
+    """The articles of a dictd dictionary in its order, each once even if several headwords point to it."""
     content = gzip.decompress((folder / f"{name}.dict.dz").read_bytes())
-    places = {}
+    headwords_at = {}
     for line in (folder / f"{name}.index").read_text("utf-8").splitlines():
         headword, offset, length = line.split("\t")[:3]
-        places.setdefault((number(offset), number(length)), []).append(headword)
+        headwords_at.setdefault((number(offset), number(length)), []).append(headword)
 
     rows = []
-    for (offset, length), headwords in sorted(places.items()):
-        if any(word.startswith("00-") for word in headwords):  # about the dictionary
+    for (offset, length), headwords in sorted(headwords_at.items()):
+        if any(word.startswith("00-") for word in headwords):  # metadata of the dictionary
             continue
-        # A few bytes are not UTF-8; line breaks and indents are the layout of a page.
+        # A few bytes are not UTF-8. Line breaks and indents are page layout.
         text = " ".join(content[offset : offset + length].decode("utf-8", "replace").split())
         rows.append({"id": f"{name}-{len(rows):06}", "text": text, "headwords": headwords})
     return rows
@@ -76,11 +76,11 @@ def shuffled(rows: list[dict]) -> list[dict]:
 
 
 def by_headword(rows: list[dict]) -> dict[str, list[dict]]:
-    found = {}
+    by_word = {}
     for row in rows:
         for word in dict.fromkeys(word.lower() for word in row["headwords"]):
-            found.setdefault(word, []).append(row)
-    return found
+            by_word.setdefault(word, []).append(row)
+    return by_word
 
 
 def known_items(glosses: list[dict]) -> list[dict]:
@@ -99,7 +99,7 @@ def mixed(count, encyclopedic: list[dict], glosses: list[dict]) -> list[dict]:
 
 
 def pairs(count, documents: list[dict], glosses: list[dict]) -> list[dict]:
-    """Glosses as queries, alternately with the article of the same headword and with that of the pair before."""
+    """Glosses as queries, in turn with the article of the same headword and with the article of the gloss before."""
     words = by_headword(documents)
     rows, unrelated = [], None
     for gloss in shuffled(glosses):
@@ -111,7 +111,7 @@ def pairs(count, documents: list[dict], glosses: list[dict]) -> list[dict]:
             unrelated = document
         if len(rows) == 300:
             return rows
-    raise SystemExit(f"only {len(rows)} pairs of a gloss and an article were found")
+    raise SystemExit(f"found only {len(rows)} of 300 pairs of a gloss and an article")
 
 
 def main():

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Lays out the test corpora as JSON Lines and prints their folder; scripts/corpora.py says what is in it.
+# Writes the test corpora as JSON Lines into the cache and prints their folder; scripts/corpora.py describes the files.
 #
-# The texts are those of the Debian packages dict-gcide (GPL), wordnet-base (WordNet) and dict-foldoc (GFDL), which are
-# unpacked but not installed. What comes out is pinned by sha256; GCIDE and WordNet are the same in Debian 12 and 13,
-# FOLDOC is newer in 13. A finished folder is never touched again; it is named by the digest of what makes it.
+# The texts come from the Debian packages dict-gcide (GPL), wordnet-base (WordNet) and dict-foldoc (GFDL), which are
+# unpacked but not installed. The output is pinned by sha256: GCIDE and WordNet are the same in Debian 12 and 13, FOLDOC
+# is newer in 13. The name of the folder is the digest of the two scripts. A finished folder never changes.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -41,7 +41,7 @@ for tool in apt-get dpkg-deb; do
     command -v "$tool" >/dev/null || fail "$tool is missing: the corpora come from Debian packages"
 done
 model=$("$here/models.sh" all-MiniLM-L6-v2)
-packages=$(python_packages tokenizers==0.23.3) || fail "cannot install tokenizers, which counts the tokens"
+packages=$(python_packages tokenizers==0.23.3) || fail "cannot install the Python package tokenizers"
 
 unfinished=$(mktemp -d "$root/.corpora.XXXXXX")
 trap 'rm -rf "$unfinished"' EXIT
@@ -49,7 +49,7 @@ chmod 755 "$unfinished"
 for package in dict-gcide wordnet-base dict-foldoc; do
     echo "fetching $package" >&2
     (cd "$unfinished" && apt-get -qq download "$package" 2>apt.log) ||
-        fail "cannot fetch $package ($(tail -n 1 "$unfinished/apt.log")); apt-get update may be missing"
+        fail "cannot fetch $package ($(tail -n 1 "$unfinished/apt.log")); run apt-get update and try again"
     dpkg-deb -x "$unfinished/$package"_*.deb "$unfinished/files"
 done
 echo "writing the texts" >&2
@@ -59,7 +59,7 @@ PYTHONPATH=$packages python3 "$here/corpora.py" "$unfinished/files/usr/share" "$
 for file in "$unfinished"/corpora/*.jsonl; do
     sum=$(sha256sum <"$file" | cut -d' ' -f1)
     pins | grep -qx "$sum  $(basename "$file")" ||
-        fail "$(basename "$file") ($sum) is not what is pinned: the packages of this system have other texts"
+        fail "$(basename "$file") ($sum) does not match its pinned sha256: the packages of this system have other texts"
 done
 mv "$unfinished/corpora" "$dest"
 echo "$dest"

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Lays out what compiles and links CUDA programs on a machine without a GPU, once, and prints the folder.
+# Installs a CUDA toolkit for building on a machine without a GPU into the cache, once, and prints its folder.
 #
-# The compiler comes from packages of the Python index, pinned by version and sha256; a machine with a toolkit of its
-# own (CUDA_HOME, or nvcc in the PATH) needs none of this. It is 13.0 because a driver of that generation (580) refuses
-# the PTX of a newer one. The libraries of the driver and of cuBLAS are not needed to link: lib/stubs has stand-ins with
-# their names and symbols, and the program finds the real ones where it runs.
+# The compiler comes from packages of the Python index, pinned by version and sha256. A machine with a toolkit of its
+# own (CUDA_HOME, or nvcc in the PATH) does not need this. The version is 13.0 because a driver of that generation (580)
+# rejects the PTX of a newer one. Linking does not need the libraries of the driver and of cuBLAS: lib/stubs has stubs
+# with their names and symbols, and the program loads the real libraries at run time.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-# The symbols of the stand-ins are those of the locked cudarc.
+# The stubs have the symbols of the locked version of cudarc.
 key=$({
     cat "$here/cuda-toolkit.sh" "$here/cuda_stubs.py"
     grep -A 3 -x 'name = "cudarc"' "$here/../Cargo.lock"
@@ -33,12 +33,12 @@ PINS
     for wheel in "$work/wheels"/*.whl; do python3 -m zipfile -e "$wheel" "$work/packages"; done
     toolkit=$work/packages/nvidia/cu13
     chmod +x "$toolkit"/bin/* "$toolkit"/nvvm/bin/*
-    # Where build scripts look for it.
+    # Build scripts search for libraries in lib64.
     ln -s lib "$toolkit/lib64"
     ln -sf libcudart.so.13 "$toolkit/lib/libcudart.so"
     cargo fetch --locked --manifest-path "$here/../Cargo.toml" >&2
     python3 "$here/cuda_stubs.py" "$toolkit/lib/stubs"
-    # Another script may have been first; its folder is as good.
+    # Another script may have finished first; its folder has the same contents.
     mv -T "$toolkit" "$dest" 2>/dev/null || [[ -d $dest ]]
 fi
 echo "$dest"

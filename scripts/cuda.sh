@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Builds the runner for CUDA, on a machine with or without a GPU, and what the check on a card needs:
+# Builds the runner for CUDA, on a machine with or without a GPU, and the programs for the checks on a GPU:
 #
 #   target/cuda/dist/embedrun         the runner
-#   target/cuda/dist/encode           times a model
-#   target/cuda/dist/tests/           the tests that run on a card
+#   target/cuda/dist/encode           measures the speed of a model
+#   target/cuda/dist/tests/           the tests that run on a GPU
 #
-# `make cuda`. With the argument `runner` it is the runner alone, which is what an image needs. Where neither CUDA_HOME
-# nor nvcc in the PATH names a toolkit, one is laid out in the cache.
+# Runs as `make cuda`. With the argument `runner` it builds the runner alone, for an image. If neither CUDA_HOME nor
+# nvcc in the PATH names a toolkit, it installs one into the cache.
 set -euo pipefail
 case ${1:-all} in
 all | runner) parts=${1:-all} ;;
 *)
-    echo "scripts/cuda.sh: there is no part $1: runner, or nothing for all" >&2
+    echo "scripts/cuda.sh: unknown argument $1; known: runner, all (the default)" >&2
     exit 2
     ;;
 esac
@@ -33,7 +33,7 @@ if [[ $parts == runner ]]; then
     exit
 fi
 "${build[@]}" --example encode
-# The tests of whole models, and those of the kernels with the card in place of the emulation.
+# The tests of whole models, and the tests of the kernels on a GPU instead of the emulation.
 compile=(cargo test --locked --release --no-run --message-format=json)
 tests=$({
     "${compile[@]}" -p embedrun-runner --features cuda --test parity

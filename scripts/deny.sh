@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks licences, sources and versions of the dependencies; with ADVISORIES=1 the published advisories too.
+# Checks licences, sources and versions of the dependencies; with ADVISORIES=1 also security advisories.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -9,6 +9,6 @@ if [[ ! -x $root/bin/cargo-deny ]]; then
     cargo install -q --locked --version "$version" --root "$root" cargo-deny
 fi
 checks=(bans licenses sources)
-# The advisory database is a git repository; only who asks for it reaches out.
+# The advisory database is a git repository: fetching it needs network access.
 [[ ${ADVISORIES:-} == 1 ]] && checks+=(advisories)
 "$root/bin/cargo-deny" --locked check "${checks[@]}"

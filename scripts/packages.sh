@@ -1,6 +1,7 @@
-# Sourced. Python packages for a script of this folder, beside the machine's own and without a virtual environment.
+# Sourced. Installs Python packages for a script of this folder, next to the system's packages, without a virtual
+# environment.
 #
-#   python_packages NAME==VERSION…    installs just these, once, into the cache; prints the folder for PYTHONPATH
+#   python_packages NAME==VERSION…    installs exactly these into the cache, once; prints the folder for PYTHONPATH
 
 python_packages() {
     local tools=${EMBEDRUN_CACHE:-$HOME/.cache/embedrun}/tools folder unfinished
@@ -13,7 +14,7 @@ python_packages() {
             return 1
         }
         chmod 755 "$unfinished"
-        # Another script may have been first; its folder is as good.
+        # Another script may have finished first; its folder has the same contents.
         mv -T "$unfinished" "$folder" 2>/dev/null || rm -rf "$unfinished"
     fi
     echo "$folder"

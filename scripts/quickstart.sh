@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# The main job, from nothing: builds, starts a control plane, installs the chart, runs the whole pipeline over docs/,
-# shows the quality of every stage, asks two questions.
+# The whole pipeline from scratch: builds everything, starts a control plane, installs the chart, embeds docs/, shows
+# the retrieval quality of every stage, and runs two searches.
 #
 #   CLUSTER=existing scripts/quickstart.sh    uses the cluster of KUBECONFIG; see docs/guides/quickstart.md
 #
-# OPERATOR_ROOT and RUNNER_ROOT name folders that images were unpacked into, to be used in place of what is built here.
+# OPERATOR_ROOT and RUNNER_ROOT name folders with unpacked images, which replace the programs that are built here.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/require.sh
@@ -32,7 +32,7 @@ if [[ ${CLUSTER:-} == existing ]]; then
 else
     require_toolchain
     require_bwrap
-    [[ -n ${KUBEBUILDER_ASSETS:-} ]] || require go "Go 1.26 builds the control plane; or set KUBEBUILDER_ASSETS"
+    [[ -n ${KUBEBUILDER_ASSETS:-} ]] || require go "install Go 1.26, or set KUBEBUILDER_ASSETS"
 fi
 require_end
 started=$SECONDS
@@ -48,7 +48,7 @@ trap finish EXIT
 mkdir -p "$work"
 if [[ $existing == 0 ]]; then
     say "building the operator and the runner"
-    # The whole workspace, as the tests build it: another selection would compile candle once more.
+    # The whole workspace, as the tests build it: another selection of packages would compile candle again.
     cargo build --locked --workspace --bins
 
     say "fetching the models"
@@ -59,7 +59,7 @@ if [[ $existing == 0 ]]; then
         models+=("$folder")
     done
 
-    say "starting a control plane with a local kubelet (8 pretended GPUs, loopback only)"
+    say "starting a local control plane with a kubelet (8 simulated GPUs, loopback only)"
     if [[ -z ${KUBEBUILDER_ASSETS:-} ]]; then
         KUBEBUILDER_ASSETS=$(tests/control-plane/build.sh)
         export KUBEBUILDER_ASSETS
@@ -70,13 +70,13 @@ if [[ $existing == 0 ]]; then
         --image "embedrun.test/runner=${RUNNER_ROOT:-$built/embedrun}:/usr/local/bin/embedrun" \
         >"$work/kubeconfig.path" 2>"$work/cluster.log" &
     cluster_pid=$!
-    # It names the kubeconfig once everything is up.
+    # It prints the path of the kubeconfig when everything is ready.
     for _ in $(seq 240); do
         [[ -s $work/kubeconfig.path ]] && break
         kill -0 "$cluster_pid" 2>/dev/null || fail "the control plane did not start: $(tail -5 "$work/cluster.log")"
         sleep 0.5
     done
-    [[ -s $work/kubeconfig.path ]] || fail "the control plane is not ready after two minutes, see $work/cluster.log"
+    [[ -s $work/kubeconfig.path ]] || fail "the control plane is not ready after two minutes; see $work/cluster.log"
     KUBECONFIG=$(<"$work/kubeconfig.path")
     export KUBECONFIG
     PATH=$KUBEBUILDER_ASSETS:$PATH
@@ -91,18 +91,18 @@ values=(
     --set "runner.image.repository=${RUNNER_IMAGE%:*}" --set "runner.image.tag=${RUNNER_IMAGE##*:}"
 )
 if [[ $existing == 0 ]]; then
-    # Pods of the local kubelet share this machine's network.
+    # The pods of the local kubelet share the network of this machine.
     port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
     values+=(--set operator.bindAddress=127.0.0.1 --set "service.port=$port")
 fi
 helm upgrade --install embedrun charts/embedrun --namespace "$system" --create-namespace "${values[@]}" >/dev/null
 kubectl -n "$system" rollout status deployment/embedrun-operator --timeout=120s
 
-say "the claims: docs, models, vectors"
+say "creating the volume claims docs, models and vectors"
 kubectl create namespace "$namespace" --dry-run=client -o yaml | kubectl apply -f - >/dev/null
 if [[ $existing == 0 ]]; then
     kubectl label --overwrite namespace "$namespace" pod-security.kubernetes.io/enforce=restricted >/dev/null
-    volume() { # NAME FOLDER: a claim bound to a folder of this machine
+    volume() { # volume NAME FOLDER: a claim that is bound to a folder of this machine
         kubectl apply -f - <<YAML
 apiVersion: v1
 kind: PersistentVolume
@@ -135,7 +135,7 @@ YAML
 else
     for claim in docs models vectors; do
         kubectl -n "$namespace" get pvc "$claim" >/dev/null 2>&1 ||
-            fail "no claim $claim in namespace $namespace: it must hold what docs/guides/quickstart.md says"
+            fail "namespace $namespace has no claim $claim; create and fill it as docs/guides/quickstart.md describes"
     done
 fi
 
@@ -151,7 +151,7 @@ for _ in $(seq 600); do
     sleep 0.5
 done
 
-say "the status"
+say "status"
 kubectl -n "$namespace" get erun quickstart -o wide
 kubectl -n "$namespace" get erun quickstart \
     -o jsonpath='{range .status.conditions[?(@.status=="True")]}  {.type}: {.reason}: {.message}{"\n"}{end}'

@@ -1,9 +1,9 @@
-# Sourced. Names what the machine lacks in one line each, before anything is built.
+# Sourced. Reports all missing tools, one line each, before anything is built.
 #
-#   require TOOL "how to get it"      an executable in PATH
-#   require_bwrap                     Debian's bubblewrap, installed where that needs no password
+#   require TOOL "how to get it"      an executable in the PATH
+#   require_bwrap                     Debian's bubblewrap, installed automatically when running as root
 #
-# `built` is the folder of what `cargo build` makes, absolute.
+# Sets `built` to the absolute path of the folder that `cargo build` writes to.
 
 built=$(realpath -m "${CARGO_TARGET_DIR:-target}")/debug
 missing=0
@@ -19,14 +19,14 @@ require_bwrap() {
         echo "installing bubblewrap" >&2
         apt-get -qq update >&2 && apt-get -qq install -y --no-install-recommends bubblewrap >&2 && return
     fi
-    echo "missing: bwrap (apt-get install bubblewrap: the local kubelet gives each container its own root with it)" >&2
+    echo "missing: bwrap (apt-get install bubblewrap; the local kubelet isolates containers with it)" >&2
     missing=1
 }
 
 require_toolchain() {
-    require cargo "Rust by rustup, https://rustup.rs"
-    require cc "a C compiler, for example the package gcc"
-    require python3 "Python 3 with pip, for the test models"
+    require cargo "install Rust with rustup, https://rustup.rs"
+    require cc "install a C compiler, for example the package gcc"
+    require python3 "install Python 3 with pip, for the test models"
 }
 
 require_end() {

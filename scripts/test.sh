@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Everything: unit, contract, chart and end-to-end tests. Installs or builds what it needs, once, into a cache.
+# Runs all tests: unit, contract, chart and end-to-end. Installs or builds the tools that they need into a cache, once.
 #
-#   E2E=skip scripts/test.sh    leaves out what needs a control plane, and says so
+#   E2E=skip scripts/test.sh    skips the tests that need a control plane, and reports them as skipped
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/require.sh
@@ -9,7 +9,7 @@ source scripts/require.sh
 require_toolchain
 require_bwrap
 if [[ ${E2E:-} != skip && -z ${KUBEBUILDER_ASSETS:-} ]]; then
-    require go "Go 1.26 builds the control plane of the end-to-end tests; or set KUBEBUILDER_ASSETS, or E2E=skip"
+    require go "install Go 1.26, or set KUBEBUILDER_ASSETS; E2E=skip skips the end-to-end tests"
 fi
 require_end
 
@@ -25,6 +25,6 @@ if [[ ${E2E:-} != skip ]]; then
     fi
 fi
 
-# The end-to-end tests run the binaries as a pod would.
+# The end-to-end tests run these binaries in pods.
 cargo build --locked --workspace --bins
 cargo test --locked --workspace "$@"

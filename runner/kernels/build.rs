@@ -1,4 +1,4 @@
-//! With the feature `cuda`, compiles the kernels of `cuda/` for the cards that the project supports.
+//! With the feature `cuda`, compiles the kernels of `cuda/` for the supported cards.
 
 use std::{
     env,
@@ -10,8 +10,9 @@ use std::{
     thread,
 };
 
-/// Code for these cards, and PTX of the last one for later ones.
-const CARDS: [&str; 4] = ["80", "86", "89", "90"];
+/// The compute capabilities that the kernels are compiled for. For newer cards the driver compiles the PTX
+/// of the last one.
+const CAPABILITIES: [&str; 4] = ["80", "86", "89", "90"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
@@ -27,7 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         fs::read_dir("cuda")?.map(|entry| Ok(entry?.path())).collect::<Result<_, std::io::Error>>()?;
     sources.retain(|path| path.extension().is_some_and(|extension| extension == "cu"));
     sources.sort();
-    // The larger half of the work is one file.
+    // attention.cu takes more than half of the time.
     thread::scope(|scope| {
         let compile = |source: &Path| compile(source, &out);
         let (attention, others): (Vec<_>, Vec<_>) =
@@ -38,7 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     })?;
     let mut list = String::from("&[\n");
     for source in &sources {
-        let stem = source.file_stem().ok_or("a name")?.to_string_lossy();
+        let stem = source.file_stem().ok_or("a source without a name")?.to_string_lossy();
         let image = fatbin(source, &out);
         writeln!(list, "    ({stem:?}, include_bytes!({:?})),", image.display().to_string())?;
     }
@@ -55,20 +56,20 @@ fn compile(source: &Path, out: &Path) -> Result<(), String> {
         env::var_os("CUDA_HOME").map_or_else(|| PathBuf::from("nvcc"), |home| PathBuf::from(home).join("bin/nvcc"));
     let mut command = Command::new(&nvcc);
     command.args(["-fatbin", "-std=c++17", "-O3", "-lineinfo", "-Xfatbin", "-compress-all"]);
-    for card in CARDS {
-        command.arg("-gencode").arg(format!("arch=compute_{card},code=sm_{card}"));
+    for capability in CAPABILITIES {
+        command.arg("-gencode").arg(format!("arch=compute_{capability},code=sm_{capability}"));
     }
-    let last = CARDS[CARDS.len() - 1];
+    let last = CAPABILITIES[CAPABILITIES.len() - 1];
     command.arg("-gencode").arg(format!("arch=compute_{last},code=compute_{last}"));
     command.arg(source).arg("-o").arg(fatbin(source, out));
-    let done = command.output().map_err(|error| {
+    let output = command.output().map_err(|error| {
         format!(
-            "cannot run {}: {error}; the feature `cuda` needs the compiler of CUDA (`make cuda` installs one)",
+            "cannot run {}: {error}; the feature `cuda` needs the CUDA compiler; `make cuda` installs one, or set CUDA_HOME",
             nvcc.display()
         )
     })?;
-    if !done.status.success() {
-        return Err(format!("{} does not compile:\n{}", source.display(), String::from_utf8_lossy(&done.stderr)));
+    if !output.status.success() {
+        return Err(format!("{} does not compile:\n{}", source.display(), String::from_utf8_lossy(&output.stderr)));
     }
     Ok(())
 }

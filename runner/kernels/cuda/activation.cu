@@ -1,4 +1,4 @@
-// Activations, gates and sums over rows of any width. A thread has a chunk of a row at a time.
+// Activations, gated activations and sums over rows of any width. A thread processes one chunk of a row at a time.
 
 #include "rows.cuh"
 
@@ -39,7 +39,7 @@ __device__ __forceinline__ void activate(float (&values)[SIZE], int activation) 
     }
 }
 
-// Calls f(row, column) for every chunk of this thread: a row per thread in y, columns over those in x.
+// Calls f(row, column) for every chunk of this thread: threads in y have a row each, threads in x share its columns.
 template <int SIZE, typename F>
 __device__ __forceinline__ void for_chunks(int rows, int width, F f) {
     const int64_t row = static_cast<int64_t>(blockIdx.x) * blockDim.y + threadIdx.y;
@@ -61,7 +61,7 @@ __device__ __forceinline__ void activate_rows(const T* x, const float* bias, con
     });
 }
 
-// The halves of x + bias, one of them activated, multiplied; `width` is that of a half.
+// The product of the halves of x + bias, one of them activated; `width` is that of a half.
 template <typename T, int SIZE>
 __device__ __forceinline__ void gate_rows(const T* __restrict__ x, const float* __restrict__ bias, T* __restrict__ out,
                                           int rows, int width, int activation, int second_is_activated) {

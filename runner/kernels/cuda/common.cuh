@@ -1,10 +1,10 @@
-// What every kernel uses: element types, vectors of 16 bytes, reductions, instantiation.
+// Shared by all kernels: element types, vectors of 16 bytes, reductions, instantiation.
 //
-// The sources are compiled by nvcc for the device and, with EMBEDRUN_EMULATED, as C++ for the tests. Three things are
-// therefore written by macro:
+// The sources are compiled by nvcc for the device and, with EMBEDRUN_EMULATED, as C++ for the tests. Macros hide the
+// differences:
 //   SHARED_ARRAY(type, name, count);   an array in static shared memory, inside a function
 //   DYNAMIC_SHARED(name);              the dynamic shared memory, `unsigned char*`, aligned to 128 bytes
-//   KERNEL(name, threads, (parameters), statement)   an extern "C" kernel of at most so many threads per block
+//   KERNEL(name, threads, (parameters), statement)   an extern "C" kernel of at most `threads` threads per block
 #pragma once
 
 #ifdef EMBEDRUN_EMULATED
@@ -29,7 +29,7 @@
 
 #define KERNEL(name, threads, parameters, ...) KERNEL_BOUNDS(name, threads, 1, parameters, __VA_ARGS__)
 
-// Applies MACRO(type, suffix) to every element type, or to those of two bytes.
+// Applies MACRO(type, suffix) to every element type, or to the two-byte types.
 #define FOR_HALF_ELEMENTS(MACRO) MACRO(__half, f16) MACRO(__nv_bfloat16, bf16)
 #define FOR_ELEMENTS(MACRO) MACRO(float, f32) FOR_HALF_ELEMENTS(MACRO)
 
@@ -57,7 +57,7 @@ __device__ __forceinline__ __nv_bfloat16 from_float<__nv_bfloat16>(float value) 
     return __float2bfloat16_rn(value);
 }
 
-// Two values of two bytes in a register, the first in the lower half.
+// Two two-byte values in a register, the first in the lower half.
 template <typename T>
 __device__ __forceinline__ uint32_t two_in_register(float low, float high);
 #ifdef EMBEDRUN_EMULATED
@@ -90,7 +90,7 @@ __device__ __forceinline__ bool is_aligned(const void* pointer) {
     return reinterpret_cast<uintptr_t>(pointer) % 16 == 0;
 }
 
-// Whether rows of `width` values from `pointer` on may be read and written as vectors. Absent pointers may.
+// Whether rows of `width` values from `pointer` on can be read and written as vectors. True for a null pointer.
 template <typename T>
 __device__ __forceinline__ bool has_vectors(const T* pointer, int64_t width) {
     return width % Vector<T>::SIZE == 0 && is_aligned(pointer);
@@ -104,7 +104,7 @@ __device__ __forceinline__ Vector<T> load_vector(const T* from) {
     return vector;
 }
 
-// As `load_vector`, of memory that this kernel also writes.
+// Same as `load_vector`, for memory that this kernel also writes.
 template <typename T>
 __device__ __forceinline__ Vector<T> load_written_vector(const T* from) {
     CHECK_ALIGNED(from, 16);
@@ -124,10 +124,10 @@ __device__ __forceinline__ void store_vector(T* to, const Vector<T>& vector) {
 
 // Reductions
 
-// The larger one, or NaN if either is.
+// The larger value, or NaN if either is NaN.
 __device__ __forceinline__ float largest(float a, float b) { return a > b || a != a ? a : b; }
 
-// The same value in every lane.
+// Reductions over a warp; every lane gets the result.
 __device__ __forceinline__ float warp_sum(float value) {
 #pragma unroll
     for (int distance = WARP / 2; distance > 0; distance /= 2) value += __shfl_xor_sync(ALL_LANES, value, distance);
@@ -141,27 +141,28 @@ __device__ __forceinline__ float warp_largest(float value) {
     return value;
 }
 
-// The same value in every thread of a block of one dimension with whole warps. Every thread has to call these.
+// Reductions over a one-dimensional block of whole warps; every thread gets the result, and every thread has to call
+// them.
 __device__ __forceinline__ float block_sum(float value) {
-    SHARED_ARRAY(float, of_warps, WARP);
+    SHARED_ARRAY(float, warp_results, WARP);
     const int warps = blockDim.x / WARP, lane = threadIdx.x % WARP;
     value = warp_sum(value);
     if (warps == 1) return value;
-    if (lane == 0) of_warps[threadIdx.x / WARP] = value;
+    if (lane == 0) warp_results[threadIdx.x / WARP] = value;
     __syncthreads();
-    value = warp_sum(lane < warps ? of_warps[lane] : 0.0f);
+    value = warp_sum(lane < warps ? warp_results[lane] : 0.0f);
     __syncthreads();
     return value;
 }
 
 __device__ __forceinline__ float block_largest(float value) {
-    SHARED_ARRAY(float, of_warps, WARP);
+    SHARED_ARRAY(float, warp_results, WARP);
     const int warps = blockDim.x / WARP, lane = threadIdx.x % WARP;
     value = warp_largest(value);
     if (warps == 1) return value;
-    if (lane == 0) of_warps[threadIdx.x / WARP] = value;
+    if (lane == 0) warp_results[threadIdx.x / WARP] = value;
     __syncthreads();
-    value = warp_largest(lane < warps ? of_warps[lane] : -INFINITY);
+    value = warp_largest(lane < warps ? warp_results[lane] : -INFINITY);
     __syncthreads();
     return value;
 }

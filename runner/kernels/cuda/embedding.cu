@@ -1,4 +1,4 @@
-// Rows of embedding tables, gathered, summed and normalised. A warp or a block has a token, in registers.
+// Embeddings: rows of tables, gathered, summed and normalised. A warp or a block has a token, in registers.
 
 #include "rows.cuh"
 
@@ -6,7 +6,7 @@ namespace {
 
 // A table with an index per token; or absent.
 template <typename T>
-struct Part {
+struct TableLookup {
     const T* table;
     const unsigned* indices;
 
@@ -16,7 +16,7 @@ struct Part {
 };
 
 template <typename T, int SIZE, int CHUNKS>
-__device__ __forceinline__ void embed(const Part<T>& words, const Part<T>& positions, const Part<T>& types,
+__device__ __forceinline__ void embed(const TableLookup<T>& words, const TableLookup<T>& positions, const TableLookup<T>& types,
                                       const Norm& norm, T* out, int tokens, int width, float scale) {
     const unsigned token = blockIdx.x * blockDim.y + threadIdx.y;
     if (token >= static_cast<unsigned>(tokens)) return;
@@ -40,7 +40,7 @@ __device__ __forceinline__ void embed(const Part<T>& words, const Part<T>& posit
            (const T* words, const unsigned* ids, const T* positions, const unsigned* position_ids, const T* types,    \
             const unsigned* type_ids, const float* weight, const float* norm_bias, T* out, int tokens, int width,     \
             float scale, int kind, float epsilon),                                                                    \
-           embed<T, size, chunks>(Part<T>{words, ids}, Part<T>{positions, position_ids}, Part<T>{types, type_ids},    \
+           embed<T, size, chunks>(TableLookup<T>{words, ids}, TableLookup<T>{positions, position_ids}, TableLookup<T>{types, type_ids},    \
                                   Norm{kind, epsilon, weight, norm_bias}, out, tokens, width, scale))
 #define EMBEDDINGS(T, suffix) FOR_ROWS(EMBEDDING, T, suffix)
 

@@ -1,6 +1,6 @@
-// Products of the tensor cores, the loads that feed them, and asynchronous copies to shared memory.
+// Matrix products on tensor cores, the loads that feed them, and asynchronous copies to shared memory.
 //
-// Fragments are those of the PTX documentation. With `group` = lane / 4 and `place` = lane % 4, a lane holds of
+// The fragments are those of the PTX ISA documentation. With `group` = lane / 4 and `place` = lane % 4, a lane holds of
 //   A, 16×16: rows group and group + 8 at columns 2⋅place.. (registers 0 and 1) and 2⋅place + 8.. (registers 2 and 3);
 //   B, 16×8:  column group at rows 2⋅place.. (register 0) and 2⋅place + 8.. (register 1);
 //   C, 16×8:  rows group (values 0 and 1) and group + 8 (values 2 and 3) at columns 2⋅place...
@@ -16,7 +16,7 @@ __device__ __forceinline__ unsigned shared_address(const void* pointer) {
     return static_cast<unsigned>(__cvta_generic_to_shared(pointer));
 }
 
-// Four matrices of 8×8 values of two bytes from shared memory; lane 8i + r names row r of matrix i.
+// Loads four matrices of 8×8 two-byte values from shared memory; lane 8i + r passes the address of row r of matrix i.
 __device__ __forceinline__ void load_matrices(uint32_t (&registers)[4], const void* row) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(registers[0]), "=r"(registers[1]), "=r"(registers[2]), "=r"(registers[3])
@@ -24,7 +24,7 @@ __device__ __forceinline__ void load_matrices(uint32_t (&registers)[4], const vo
                  : "memory");
 }
 
-// As `load_matrices`, each matrix transposed.
+// Same as `load_matrices`, with each matrix transposed.
 __device__ __forceinline__ void load_matrices_transposed(uint32_t (&registers)[4], const void* row) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(registers[0]), "=r"(registers[1]), "=r"(registers[2]), "=r"(registers[3])
@@ -51,7 +51,7 @@ __device__ __forceinline__ void multiply<__nv_bfloat16>(float (&c)[4], const uin
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-// Starts a copy of 16 bytes to shared memory; zeros if they are not `present`.
+// Starts a copy of 16 bytes to shared memory; writes zeros if not `present`.
 __device__ __forceinline__ void copy_async(void* shared, const void* from, bool present) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)),
                  "l"(__cvta_generic_to_global(from)), "r"(present ? 16 : 0)
@@ -61,13 +61,13 @@ __device__ __forceinline__ void copy_async(void* shared, const void* from, bool 
 // Ends a group of copies.
 __device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 
-// Waits for this thread's groups of copies but for the last PENDING ones.
+// Waits for all of this thread's groups of copies except the last PENDING ones.
 template <int PENDING>
 __device__ __forceinline__ void wait_for_copies() {
     asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
 }
 
-// 2 to the power of `value`; numbers too small for normal ones are 0.
+// 2 to the power of `value`; subnormal results are flushed to 0.
 __device__ __forceinline__ float exp2_fast(float value) {
     float power;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(value));

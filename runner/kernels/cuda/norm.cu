@@ -4,24 +4,24 @@
 
 namespace {
 
-// A thread reads and writes the same columns, so that outputs may be inputs: `x` and `residual` are read before
-// anything is written, `added` before `out`.
+// A thread reads and writes the same columns, so an output may be the same array as an input: `x` and `residual` are
+// read before anything is written, `added` before `out`.
 template <typename T, int SIZE, int CHUNKS>
 __device__ __forceinline__ void normalise_rows(const T* x, const float* bias, const T* residual, const T* added,
                                                const Norm& norm, T* sum, T* out, int rows, int width, int groups,
                                                int64_t stride) {
     const unsigned row = blockIdx.x * blockDim.y + threadIdx.y;
     if (row >= static_cast<unsigned>(rows)) return;
-    const int of_group = static_cast<int>(row % groups) * width;
-    const int64_t start = static_cast<int64_t>(row / groups) * stride + of_group;
+    const int group_column = static_cast<int>(row % groups) * width;
+    const int64_t start = static_cast<int64_t>(row / groups) * stride + group_column;
     Row<SIZE, CHUNKS> values;
     values.width = width;
     values.load(x + start);
-    values.add(at(bias, of_group));
-    values.add(at(residual, start));
-    values.store(at(sum, start));
+    values.add(offset_or_null(bias, group_column));
+    values.add(offset_or_null(residual, start));
+    values.store(offset_or_null(sum, start));
     values.normalise(norm);
-    values.add(at(added, start));
+    values.add(offset_or_null(added, start));
     values.store(out + start);
 }
 

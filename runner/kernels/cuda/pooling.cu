@@ -1,26 +1,26 @@
-// Token vectors to one vector per sequence; rows that are kept; rows that are not finite.
+// Pooling of token vectors to one vector per sequence, selected rows, and rows that are not finite.
 
 #include "rows.cuh"
 
 namespace {
 
 constexpr int THREADS = 512;
-constexpr float LEAST_LENGTH = 1e-12f;
+constexpr float MIN_LENGTH = 1e-12f;
 
-// As `Pooling` of the builder.
+// As `Pooling` of the launch builder.
 enum { CLS = 0, MEAN = 1, LAST = 2, LARGEST = 3, WEIGHTED_MEAN = 4, MEAN_SQRT_LENGTH = 5 };
 
 struct Range {
     int first, end;
 };
 
-// The rows of a sequence; without `starts` every row is one.
+// The rows of a sequence; without `starts` every row is a sequence.
 __device__ __forceinline__ Range rows_of(const int* starts, int sequence) {
     if (!starts) return {sequence, sequence + 1};
     return {__ldg(starts + sequence), __ldg(starts + sequence + 1)};
 }
 
-// The rows that are pooled: without the leading ones, but for the last.
+// The rows that are pooled: all but the `leading` ones, and always the last.
 __device__ __forceinline__ Range pooled_rows(const int* starts, const int* leading, int sequence, int pooling) {
     Range range = rows_of(starts, sequence);
     const int last = range.end - 1;
@@ -39,17 +39,17 @@ __device__ __forceinline__ float weight_of_sum(int pooling, float count) {
     }
 }
 
-// A block has a sequence. Its threads in x have the columns, a tile at a time; those in y take turns with the rows.
+// A block has a sequence. Threads in x share the columns, a tile at a time; threads in y share the rows.
 template <typename T, int SIZE>
 __device__ __forceinline__ void pool(const T* __restrict__ x, const int* __restrict__ starts,
                                      const int* __restrict__ leading, float* __restrict__ out, int width,
                                      int dimensions, int pooling, int normalise) {
     SHARED_ARRAY(float, parts, THREADS * SIZE);
-    const int columns = blockDim.x * SIZE, turns = blockDim.y, turn = threadIdx.y;
+    const int columns = blockDim.x * SIZE, row_threads = blockDim.y, row_thread = threadIdx.y;
     const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
     const Range rows = pooled_rows(starts, leading, blockIdx.x, pooling);
     const float weight = weight_of_sum(pooling, static_cast<float>(rows.end - rows.first));
-    float* const of_sequence = out + static_cast<int64_t>(blockIdx.x) * dimensions;
+    float* const sequence_out = out + static_cast<int64_t>(blockIdx.x) * dimensions;
     float squares = 0.0f;
     for (int from = 0; from < dimensions; from += columns) {
         const int column = from + threadIdx.x * SIZE;
@@ -57,12 +57,12 @@ __device__ __forceinline__ void pool(const T* __restrict__ x, const int* __restr
 #pragma unroll
         for (int i = 0; i < SIZE; i++) pooled[i] = pooling == LARGEST ? -INFINITY : 0.0f;
         if (column < dimensions) {
-            const T* of_row = x + static_cast<int64_t>(rows.first + turn) * width + column;
+            const T* of_row = x + static_cast<int64_t>(rows.first + row_thread) * width + column;
 #pragma unroll 4
-            for (int row = rows.first + turn; row < rows.end; row += turns) {
+            for (int row = rows.first + row_thread; row < rows.end; row += row_threads) {
                 float values[SIZE];
                 load_chunk(values, of_row);
-                of_row += static_cast<int64_t>(turns) * width;
+                of_row += static_cast<int64_t>(row_threads) * width;
                 const float factor = pooling == WEIGHTED_MEAN ? static_cast<float>(row - rows.first + 1) : 1.0f;
 #pragma unroll
                 for (int i = 0; i < SIZE; i++)
@@ -73,18 +73,18 @@ __device__ __forceinline__ void pool(const T* __restrict__ x, const int* __restr
         __syncthreads();
         for (int at = thread; at < min(columns, dimensions - from); at += threads) {
             float total = parts[at];
-            for (int other = 1; other < turns; other++) {
+            for (int other = 1; other < row_threads; other++) {
                 const float part = parts[other * columns + at];
                 total = pooling == LARGEST ? largest(total, part) : total + part;
             }
             total *= weight;
             squares = fmaf(total, total, squares);
-            of_sequence[from + at] = total;
+            sequence_out[from + at] = total;
         }
         __syncthreads();
     }
     if (!normalise) return;
-    // The sum over the threads in a fixed order.
+    // The order of the sum over the threads is fixed.
     parts[thread] = squares;
     __syncthreads();
     if (thread < WARP) {
@@ -95,15 +95,15 @@ __device__ __forceinline__ void pool(const T* __restrict__ x, const int* __restr
     }
     __syncthreads();
     const float length = sqrtf(parts[0]);
-    // A length that is no number stays none.
-    const float factor = 1.0f / (length < LEAST_LENGTH ? LEAST_LENGTH : length);
+    // NaN stays NaN.
+    const float factor = 1.0f / (length < MIN_LENGTH ? MIN_LENGTH : length);
     for (int from = 0; from < dimensions; from += columns)
-        for (int at = thread; at < min(columns, dimensions - from); at += threads) of_sequence[from + at] *= factor;
+        for (int at = thread; at < min(columns, dimensions - from); at += threads) sequence_out[from + at] *= factor;
 }
 
-// The first or the last row of every sequence.
+// Copies the first or the last row of every sequence.
 template <typename T, int SIZE>
-__device__ __forceinline__ void keep_rows(const T* __restrict__ x, const int* __restrict__ starts, T* __restrict__ out,
+__device__ __forceinline__ void select_rows(const T* __restrict__ x, const int* __restrict__ starts, T* __restrict__ out,
                                           int sequences, int width, int last) {
     const int sequence = blockIdx.x * blockDim.y + threadIdx.y;
     if (sequence >= sequences) return;
@@ -116,9 +116,9 @@ __device__ __forceinline__ void keep_rows(const T* __restrict__ x, const int* __
     }
 }
 
-// Whether all values of a row are finite; a warp has a row.
+// Flags the rows whose values are all finite; a warp has a row.
 template <typename T, int SIZE>
-__device__ __forceinline__ void find_finite(const T* __restrict__ x, unsigned* __restrict__ flags, int rows,
+__device__ __forceinline__ void flag_finite_rows(const T* __restrict__ x, unsigned* __restrict__ flags, int rows,
                                             int width) {
     const unsigned row = blockIdx.x * blockDim.y + threadIdx.y;
     if (row >= static_cast<unsigned>(rows)) return;
@@ -143,9 +143,9 @@ __device__ __forceinline__ void find_finite(const T* __restrict__ x, unsigned* _
            pool<T, size>(x, starts, leading, out, width, dimensions, pooling, normalise))                            \
     KERNEL(kept_rows_##form##_##suffix, THREADS,                                                                     \
            (const T* x, const int* starts, T* out, int sequences, int width, int last),                              \
-           keep_rows<T, size>(x, starts, out, sequences, width, last))                                               \
+           select_rows<T, size>(x, starts, out, sequences, width, last))                                               \
     KERNEL(finite_##form##_##suffix, THREADS, (const T* x, unsigned* flags, int rows, int width),                    \
-           find_finite<T, size>(x, flags, rows, width))
+           flag_finite_rows<T, size>(x, flags, rows, width))
 #define POOLINGS(T, suffix)                      \
     POOLING(T, suffix, vectors, Vector<T>::SIZE) \
     POOLING(T, suffix, values, 1)

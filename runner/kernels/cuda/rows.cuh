@@ -3,7 +3,7 @@
 
 #include "common.cuh"
 
-// SIZE neighbouring values: one, or as many as a vector of an element's type has.
+// Chunks of SIZE neighbouring values: one value, or whole vectors.
 template <int SIZE, typename T>
 __device__ __forceinline__ void load_chunk(float (&values)[SIZE], const T* from) {
     if constexpr (SIZE == 1) {
@@ -37,7 +37,7 @@ __device__ __forceinline__ void store_chunk(T* to, const float (&values)[SIZE]) 
     }
 }
 
-// Adds what is at `from`, unless that is absent.
+// Adds the chunk at `from + offset`, unless `from` is null.
 template <int SIZE, typename T>
 __device__ __forceinline__ void add_chunk(float (&values)[SIZE], const T* from, int64_t offset) {
     if (!from) return;
@@ -47,14 +47,14 @@ __device__ __forceinline__ void add_chunk(float (&values)[SIZE], const T* from, 
     for (int i = 0; i < SIZE; i++) values[i] += other[i];
 }
 
-// A normalisation, as `Norm` of the builder.
+// A normalisation, as `Norm` of the launch builder.
 enum { NORM_NONE = 0, NORM_LAYER = 1, NORM_RMS = 2 };
 
 struct Norm {
     int kind;
     float epsilon;
     const float* weight;
-    // Or absent.
+    // May be null.
     const float* bias;
 
     template <int SIZE>
@@ -67,13 +67,13 @@ struct Norm {
     }
 };
 
-// What is at an offset of something that may be absent.
+// `pointer + offset`, or null for a null pointer.
 template <typename T>
-__device__ __forceinline__ T* at(T* pointer, int64_t offset) {
+__device__ __forceinline__ T* offset_or_null(T* pointer, int64_t offset) {
     return pointer ? pointer + offset : nullptr;
 }
 
-// A row over the threads of a block in x: each has every blockDim.x-th chunk.
+// A row in the registers of the threads of a block in x: each has every blockDim.x-th chunk.
 template <int SIZE, int CHUNKS>
 struct Row {
     float values[CHUNKS][SIZE];
@@ -95,19 +95,19 @@ struct Row {
         each([&](float(&chunk)[SIZE], int column) { load_chunk(chunk, from + column); });
     }
 
-    // Adds the row at `from`, if there is one.
+    // Adds the row at `from`, unless that is null.
     template <typename T>
     __device__ __forceinline__ void add(const T* from) {
         if (from) each([&](float(&chunk)[SIZE], int column) { add_chunk(chunk, from, column); });
     }
 
-    // Writes the row to `to`, if it is wanted.
+    // Writes the row to `to`, unless that is null.
     template <typename T>
     __device__ __forceinline__ void store(T* to) {
         if (to) each([&](float(&chunk)[SIZE], int column) { store_chunk(to + column, chunk); });
     }
 
-    // Every thread in x has to call it. Two passes: the variance of differences from the mean does not cancel.
+    // Every thread in x has to call it. Two passes: summing squared differences from the mean avoids cancellation.
     __device__ __forceinline__ void normalise(const Norm& norm) {
         float mean = 0.0f, squares = 0.0f;
         if (norm.kind == NORM_LAYER) {
@@ -128,8 +128,8 @@ struct Row {
 
 constexpr int ROW_THREADS = 512;
 
-// Instantiates KERNELS(T, suffix, form, chunk size, chunks) for rows of vectors and of single values; `form` says how
-// many values a thread has at most.
+// Instantiates KERNELS(T, suffix, form, chunk size, chunks) for rows of vectors and of single values; `form` names the
+// most values of a thread.
 #define FOR_ROWS(KERNELS, T, suffix)                                      \
     KERNELS(T, suffix, vectors_8, Vector<T>::SIZE, 8 / Vector<T>::SIZE)   \
     KERNELS(T, suffix, vectors_16, Vector<T>::SIZE, 16 / Vector<T>::SIZE) \

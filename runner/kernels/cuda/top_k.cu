@@ -1,15 +1,15 @@
-// The best candidates of every query so far, and a tile of scores that is merged into them.
+// Top-k: merges a tile of scores into the best candidates of every query so far.
 
 #include "rows.cuh"
 
 namespace {
 
 constexpr int THREADS = 128;
-constexpr int MOST_KEPT = 1024;
-// Candidates that wait to be merged.
-constexpr unsigned MOST_WAITING = 2048;
+constexpr int MAX_CANDIDATES = 1024;
+// The most candidates that wait to be merged.
+constexpr unsigned MAX_PENDING = 2048;
 
-// A candidate as a number that is larger for the better one: by descending score, of equal ones by ascending ordinal.
+// A candidate as a number that is larger for a better candidate: by descending score, equal scores by ascending ordinal.
 // NaN comes before all numbers.
 __device__ __forceinline__ uint64_t candidate_of(float score, unsigned ordinal) {
     const unsigned bits = __float_as_uint(score);
@@ -28,8 +28,9 @@ __device__ __forceinline__ int power_of_two(int least) {
     return power;
 }
 
-// Puts pairs of places at a `distance` in descending order; in every other run of `run` places, in ascending order.
-__device__ __forceinline__ void exchange(uint64_t* places, int count, int distance, int run) {
+// A step of a bitonic sort: puts pairs of places at a `distance` in descending order, or in ascending order within every
+// other run of `run` places.
+__device__ __forceinline__ void bitonic_step(uint64_t* places, int count, int distance, int run) {
     for (int pair = threadIdx.x; pair < count / 2; pair += THREADS) {
         const int first = 2 * pair - (pair & (distance - 1)), second = first + distance;
         const uint64_t a = places[first], b = places[second];
@@ -41,23 +42,23 @@ __device__ __forceinline__ void exchange(uint64_t* places, int count, int distan
     __syncthreads();
 }
 
-// Sorts the `waiting` candidates and merges them into the `best`, both descending; `kept` is a power of two.
-__device__ __forceinline__ void merge(uint64_t* best, int kept, uint64_t* waiting, int filled) {
+// Sorts the `pending` candidates and merges them into the `best`, both descending; `kept` is a power of two.
+__device__ __forceinline__ void merge(uint64_t* best, int kept, uint64_t* pending, int filled) {
     const int count = power_of_two(filled);
-    for (int i = filled + threadIdx.x; i < count; i += THREADS) waiting[i] = 0;
+    for (int i = filled + threadIdx.x; i < count; i += THREADS) pending[i] = 0;
     __syncthreads();
     for (int run = 2; run <= count; run *= 2)
-        for (int distance = run / 2; distance > 0; distance /= 2) exchange(waiting, count, distance, run);
-    // The larger ones of both lists, one from its end: they rise and fall, which half a sort puts in order.
+        for (int distance = run / 2; distance > 0; distance /= 2) bitonic_step(pending, count, distance, run);
+    // The pairwise larger of both lists, one read from its end, rise and fall: half a bitonic sort orders them.
     for (int i = threadIdx.x; i < min(count, kept); i += THREADS) {
         uint64_t& place = best[kept - 1 - i];
-        if (place < waiting[i]) place = waiting[i];
+        if (place < pending[i]) place = pending[i];
     }
     __syncthreads();
-    for (int distance = kept / 2; distance > 0; distance /= 2) exchange(best, kept, distance, 0);
+    for (int distance = kept / 2; distance > 0; distance /= 2) bitonic_step(best, kept, distance, 0);
 }
 
-// Up to SIZE scores from `at` on.
+// Loads up to SIZE scores from `at` on.
 template <typename T, int SIZE>
 __device__ __forceinline__ void load_scores(float (&scores)[SIZE], const T* row, int at, int count) {
     if (at + SIZE <= count) {
@@ -69,14 +70,14 @@ __device__ __forceinline__ void load_scores(float (&scores)[SIZE], const T* row,
     }
 }
 
-// A block has a query.
+// Merges a tile of scores into the list of a query; a block has a query.
 template <typename T, int SIZE>
 __device__ __forceinline__ void merge_tile(const T* __restrict__ scores, float* __restrict__ values,
                                            unsigned* __restrict__ ordinals, int count, int64_t stride, unsigned first,
                                            int most) {
-    static_assert(THREADS * SIZE <= MOST_WAITING);
-    SHARED_ARRAY(uint64_t, best, MOST_KEPT);
-    SHARED_ARRAY(uint64_t, waiting, MOST_WAITING);
+    static_assert(THREADS * SIZE <= MAX_PENDING);
+    SHARED_ARRAY(uint64_t, best, MAX_CANDIDATES);
+    SHARED_ARRAY(uint64_t, pending, MAX_PENDING);
     SHARED_ARRAY(unsigned, filled, 1);
     const T* const row = scores + blockIdx.x * stride;
     values += static_cast<int64_t>(blockIdx.x) * most;
@@ -85,8 +86,8 @@ __device__ __forceinline__ void merge_tile(const T* __restrict__ scores, float* 
     for (int i = threadIdx.x; i < kept; i += THREADS) best[i] = i < most ? candidate_of(values[i], ordinals[i]) : 0;
     if (threadIdx.x == 0) filled[0] = 0;
     __syncthreads();
-    uint64_t bar = best[most - 1];
-    unsigned known = 0;
+    uint64_t threshold = best[most - 1];
+    unsigned pending_count = 0;
     bool changed = false;
     float next[SIZE] = {};
     load_scores(next, row, threadIdx.x * SIZE, count);
@@ -96,9 +97,9 @@ __device__ __forceinline__ void merge_tile(const T* __restrict__ scores, float* 
 #pragma unroll
         for (int i = 0; i < SIZE; i++) current[i] = next[i];
         load_scores(next, row, at + THREADS * SIZE, count);
-        if (known + THREADS * SIZE > MOST_WAITING) {
-            merge(best, kept, waiting, known);
-            bar = best[most - 1];
+        if (pending_count + THREADS * SIZE > MAX_PENDING) {
+            merge(best, kept, pending, pending_count);
+            threshold = best[most - 1];
             changed = true;
             if (threadIdx.x == 0) filled[0] = 0;
             __syncthreads();
@@ -106,14 +107,14 @@ __device__ __forceinline__ void merge_tile(const T* __restrict__ scores, float* 
 #pragma unroll
         for (int i = 0; i < SIZE; i++) {
             const uint64_t candidate = candidate_of(current[i], first + at + i);
-            if (at + i < count && candidate > bar) waiting[atomicAdd(&filled[0], 1u)] = candidate;
+            if (at + i < count && candidate > threshold) pending[atomicAdd(&filled[0], 1u)] = candidate;
         }
         __syncthreads();
-        known = filled[0];
+        pending_count = filled[0];
         __syncthreads();
     }
-    if (known > 0) merge(best, kept, waiting, known);
-    if (known == 0 && !changed) return;
+    if (pending_count > 0) merge(best, kept, pending, pending_count);
+    if (pending_count == 0 && !changed) return;
     for (int i = threadIdx.x; i < most; i += THREADS) {
         values[i] = score_of(best[i]);
         ordinals[i] = ordinal_of(best[i]);

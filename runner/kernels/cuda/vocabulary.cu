@@ -1,4 +1,4 @@
-// Scores of vocabulary entries to sparse vectors: the largest of a sequence, then the entries that have a weight.
+// Sparse vectors from scores of vocabulary entries: the largest score of a sequence, then the entries with a weight.
 
 #include "rows.cuh"
 
@@ -8,9 +8,9 @@ namespace {
 
 constexpr int THREADS = 256;
 constexpr int ENTRY_THREADS = 32;
-constexpr int TURNS = THREADS / ENTRY_THREADS;
+constexpr int TOKEN_THREADS = THREADS / ENTRY_THREADS;
 
-// A block has some entries and a sequence, each row of threads every TURNS-th token.
+// A block has some entries of a sequence. Threads in x share the entries, threads in y share the tokens.
 template <typename T, int SIZE>
 __device__ __forceinline__ void largest_scores(const T* __restrict__ scores, const int* __restrict__ starts,
                                                const float* __restrict__ bias, float* __restrict__ out, int tile,
@@ -20,26 +20,26 @@ __device__ __forceinline__ void largest_scores(const T* __restrict__ scores, con
     const int sequence = blockIdx.x / blocks, from = blockIdx.x % blocks * COLUMNS;
     const int first = __ldg(starts + sequence), end = __ldg(starts + sequence + 1);
     const int column = from + threadIdx.x * SIZE, thread = threadIdx.y * ENTRY_THREADS + threadIdx.x;
-    float found[SIZE];
+    float maxima[SIZE];
 #pragma unroll
-    for (int i = 0; i < SIZE; i++) found[i] = -INFINITY;
+    for (int i = 0; i < SIZE; i++) maxima[i] = -INFINITY;
     if (column < tile) {
-        const T* of_token = scores + (first + threadIdx.y) * stride + column;
+        const T* token_scores = scores + (first + threadIdx.y) * stride + column;
 #pragma unroll 4
-        for (int token = first + threadIdx.y; token < end; token += TURNS) {
+        for (int token = first + threadIdx.y; token < end; token += TOKEN_THREADS) {
             float values[SIZE];
-            load_chunk(values, of_token);
-            of_token += TURNS * stride;
+            load_chunk(values, token_scores);
+            token_scores += TOKEN_THREADS * stride;
 #pragma unroll
-            for (int i = 0; i < SIZE; i++) found[i] = largest(found[i], values[i]);
+            for (int i = 0; i < SIZE; i++) maxima[i] = largest(maxima[i], values[i]);
         }
     }
-    store_chunk(parts + thread * SIZE, found);
+    store_chunk(parts + thread * SIZE, maxima);
     __syncthreads();
     for (int at = thread; at < min(COLUMNS, tile - from); at += THREADS) {
         float score = parts[at];
 #pragma unroll
-        for (int turn = 1; turn < TURNS; turn++) score = largest(score, parts[turn * COLUMNS + at]);
+        for (int part = 1; part < TOKEN_THREADS; part++) score = largest(score, parts[part * COLUMNS + at]);
         if (bias) score += __ldg(bias + from + at);
         // NaN stays NaN.
         if (logarithm) score = score < 0.0f ? 0.0f : log1pf(score);
@@ -49,16 +49,16 @@ __device__ __forceinline__ void largest_scores(const T* __restrict__ scores, con
 
 // Sparse vectors
 
-// A number whose order is that of the values, NaN aside.
+// An unsigned number with the order of the values, except NaN.
 __device__ __forceinline__ unsigned rank_of(float value) {
     const unsigned bits = __float_as_uint(value);
     return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
-// The sum of the values of the threads before this one, and `total`, of all of them. Every thread of a block of THREADS
-// has to call it.
-__device__ __forceinline__ unsigned sum_before(unsigned value, unsigned& total) {
-    SHARED_ARRAY(unsigned, of_warps, THREADS / WARP);
+// The exclusive prefix sum of `value` over the threads of a block of THREADS, and the `total`. Every thread has to call
+// it.
+__device__ __forceinline__ unsigned prefix_sum(unsigned value, unsigned& total) {
+    SHARED_ARRAY(unsigned, warp_sums, THREADS / WARP);
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
     unsigned sum = value;
 #pragma unroll
@@ -66,14 +66,14 @@ __device__ __forceinline__ unsigned sum_before(unsigned value, unsigned& total) 
         const unsigned other = __shfl_up_sync(ALL_LANES, sum, distance);
         if (lane >= distance) sum += other;
     }
-    if (lane == WARP - 1) of_warps[warp] = sum;
+    if (lane == WARP - 1) warp_sums[warp] = sum;
     __syncthreads();
     unsigned before = 0;
     total = 0;
 #pragma unroll
     for (int i = 0; i < THREADS / WARP; i++) {
         if (i == warp) before = total;
-        total += of_warps[i];
+        total += warp_sums[i];
     }
     __syncthreads();
     return before + sum - value;
@@ -81,8 +81,8 @@ __device__ __forceinline__ unsigned sum_before(unsigned value, unsigned& total) 
 
 constexpr int PER_THREAD = 4;
 
-// Calls f(first entry, values, their number) for all of a row's entries, PER_THREAD at a time by turns over the
-// threads; every thread is called equally often.
+// Calls f(first entry, values, their number) for all entries of a row. Each thread gets PER_THREAD entries at a time and
+// the same number of calls.
 template <typename F>
 __device__ __forceinline__ void for_entries(const float* row, int entries, F f) {
     const bool vectors = is_aligned(row);
@@ -100,13 +100,13 @@ __device__ __forceinline__ void for_entries(const float* row, int entries, F f) 
     }
 }
 
-// Which entries are kept: those above the threshold, and of these those whose rank is above `rank`, and the first
-// `ties` of those that have it. Two numbers per row.
+// The entries that a row keeps: of the entries above the threshold, those with a rank above `rank`, and the first `ties`
+// of those with this rank. Two numbers per row.
 struct Cut {
     unsigned rank, ties;
 };
 
-// How many entries a row keeps, where its cut is, and whether it is finite. A block has a row.
+// Counts the entries that a row keeps, finds its cut, and checks that it is finite. A block has a row.
 __device__ __forceinline__ void count_entries(const float* __restrict__ weights, unsigned* __restrict__ counts,
                                               unsigned* __restrict__ cuts, unsigned* __restrict__ finite, int entries,
                                               float threshold, unsigned most) {
@@ -115,23 +115,23 @@ __device__ __forceinline__ void count_entries(const float* __restrict__ weights,
     SHARED_ARRAY(unsigned, histogram, DIGITS);
     SHARED_ARRAY(unsigned, chosen, 2);
     const float* const row = weights + static_cast<int64_t>(blockIdx.x) * entries;
-    unsigned above = 0, broken = 0;
+    unsigned above = 0, not_finite = 0;
     for_entries(row, entries, [&](int, const float(&values)[PER_THREAD], int count) {
 #pragma unroll
         for (int i = 0; i < PER_THREAD; i++) {
             if (i < count && values[i] > threshold) above++;
-            if (!(fabsf(values[i]) < INFINITY)) broken++;
+            if (!(fabsf(values[i]) < INFINITY)) not_finite++;
         }
     });
-    unsigned total, total_broken;
-    sum_before(above, total);
-    sum_before(broken, total_broken);
+    unsigned total, total_not_finite;
+    prefix_sum(above, total);
+    prefix_sum(not_finite, total_not_finite);
     Cut cut{0, 0};
     if (most == 0) {
         cut.rank = ~0u;
         total = 0;
     } else if (total > most) {
-        // Digit by digit from the highest: the digit of the entry that is the last to be kept.
+        // A radix select, from the highest digit down: the digits of the smallest rank that is kept.
         unsigned left = most;
         for (int shift = 24; shift >= 0; shift -= 8) {
             histogram[threadIdx.x] = 0;
@@ -148,7 +148,7 @@ __device__ __forceinline__ void count_entries(const float* __restrict__ weights,
             __syncthreads();
             const unsigned digit = DIGITS - 1 - threadIdx.x, with_digit = histogram[digit];
             unsigned all;
-            const unsigned before = sum_before(with_digit, all);
+            const unsigned before = prefix_sum(with_digit, all);
             if (before < left && left <= before + with_digit) {
                 chosen[0] = digit;
                 chosen[1] = left - before;
@@ -164,27 +164,27 @@ __device__ __forceinline__ void count_entries(const float* __restrict__ weights,
         counts[blockIdx.x] = total;
         cuts[2 * blockIdx.x] = cut.rank;
         cuts[2 * blockIdx.x + 1] = cut.ties;
-        if (finite) finite[blockIdx.x] = total_broken == 0;
+        if (finite) finite[blockIdx.x] = total_not_finite == 0;
     }
 }
 
-// Where the entries of each row start, and where the last ones end. One block.
+// The exclusive prefix sums of the counts, and their total. One block.
 __device__ __forceinline__ void sum_counts(const unsigned* __restrict__ counts, int64_t* __restrict__ offsets,
                                            int rows) {
     int64_t sum = 0;
     for (int from = 0; from < rows; from += THREADS) {
         const int row = from + threadIdx.x;
         const unsigned count = row < rows ? counts[row] : 0;
-        // A sum of as many counts needs more than 32 bits: lower and upper halves apart.
+        // The sum of THREADS counts can exceed 32 bits: lower and upper halves are summed separately.
         unsigned low_total, high_total;
-        const unsigned low = sum_before(count & 0xffff, low_total), high = sum_before(count >> 16, high_total);
+        const unsigned low = prefix_sum(count & 0xffff, low_total), high = prefix_sum(count >> 16, high_total);
         if (row < rows) offsets[row] = sum + low + (static_cast<int64_t>(high) << 16);
         sum += low_total + (static_cast<int64_t>(high_total) << 16);
     }
     if (threadIdx.x == 0) offsets[rows] = sum;
 }
 
-// The kept entries of every row by ascending index, as far as there is place for them. A block has a row.
+// Writes the kept entries of every row by ascending index, up to the capacity. A block has a row.
 __device__ __forceinline__ void write_entries(const float* __restrict__ weights, const unsigned* __restrict__ cuts,
                                               const int64_t* __restrict__ offsets, unsigned* __restrict__ indices,
                                               float* __restrict__ values_out, int entries, float threshold,
@@ -194,7 +194,7 @@ __device__ __forceinline__ void write_entries(const float* __restrict__ weights,
     int64_t next = __ldg(offsets + blockIdx.x);
     unsigned ties_before = 0;
     for_entries(row, entries, [&](int entry, const float(&values)[PER_THREAD], int count) {
-        // Bit i: entry i is kept in any case; or it is if there are not too many before it.
+        // Bit i of `kept`: entry i is kept in any case. Bit i of `ties`: it is kept if few enough ties come before it.
         unsigned kept = 0, ties = 0;
 #pragma unroll
         for (int i = 0; i < PER_THREAD; i++) {
@@ -204,14 +204,14 @@ __device__ __forceinline__ void write_entries(const float* __restrict__ weights,
             if (above && rank == cut.rank) ties |= 1u << i;
         }
         unsigned total;
-        const unsigned before = sum_before(__popc(kept) | __popc(ties) << 16, total);
+        const unsigned before = prefix_sum(__popc(kept) | __popc(ties) << 16, total);
         const unsigned tie = ties_before + (before >> 16);
         int64_t at = next + (before & 0xffff) + min(tie, cut.ties) - min(ties_before, cut.ties);
-        unsigned of_ties = tie;
+        unsigned tie_index = tie;
 #pragma unroll
         for (int i = 0; i < PER_THREAD; i++) {
-            const bool is_tie = ties >> i & 1, keep = (kept >> i & 1) || (is_tie && of_ties < cut.ties);
-            if (is_tie) of_ties++;
+            const bool is_tie = ties >> i & 1, keep = (kept >> i & 1) || (is_tie && tie_index < cut.ties);
+            if (is_tie) tie_index++;
             if (!keep) continue;
             if (at < capacity) {
                 indices[at] = entry + i;

@@ -1,11 +1,11 @@
-//! Activations, by the names that `config.json` gives them.
+//! Activation functions and their names in `config.json`.
 
-/// An activation.
+/// An activation function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
-    /// x⋅Φ(x), by the error function.
+    /// x⋅Φ(x), with the error function.
     Gelu,
-    /// The approximation of GELU by tanh.
+    /// GELU approximated with tanh.
     GeluTanh,
     /// x⋅σ(x).
     Silu,
@@ -20,11 +20,11 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// The names that [`Activation::parse`] knows, as `transformers.activations.ACT2FN` has them.
+    /// The names that [`Activation::parse`] accepts, a part of `transformers.activations.ACT2FN`.
     pub const NAMES: &[&str] =
         &["gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "silu", "swish", "relu", "tanh", "sigmoid", "linear"];
 
-    /// The activation of that name.
+    /// The activation with this name; `None` for an unknown name.
     pub fn parse(name: &str) -> Option<Self> {
         Some(match name {
             "gelu" => Self::Gelu,

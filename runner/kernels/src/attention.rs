@@ -1,37 +1,37 @@
 //! Softmax attention of one sequence, without padding and without a mask in memory.
 //!
-//! Per head the keys and the values are packed once; then a block of queries at a time: scores = Q⋅Kᵀ for the keys that
-//! the block may see, their exponentials, scaled, for each row over those keys alone, exponentials ⋅ V, and each row
-//! divided by the sum of its exponentials, which is shorter than the row of scores. The scores of a block are all that is
-//! ever held of the matrix of scores.
+//! Per head, keys and values are packed once. Then for each block of queries: scores = Q⋅Kᵀ over the keys that the block
+//! may see; the exponentials of each row's scaled scores, over the keys of that row alone; exponentials ⋅ V; each row
+//! divided by the sum of its exponentials. The division comes last because a context is shorter than a row of scores.
+//! Memory never holds more of the score matrix than one block.
 
 use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
 use crate::{
-    arch,
-    math::{exp, largest, map, zip},
+    math::exp,
     matmul::{Finish, Packed, Part, Rows, TILE_ROWS, product_with_part},
+    simd::{arch, largest, map, zip},
 };
 
 /// Bytes that the scores of a block of queries take at most, unless one tile of rows takes more.
-const SCORES: usize = 64 * 1024;
-/// Rows of the largest block.
-const MOST_ROWS: usize = 8 * TILE_ROWS;
+const MAX_SCORE_BYTES: usize = 64 * 1024;
+/// Queries of the largest block.
+const MAX_BLOCK_ROWS: usize = 8 * TILE_ROWS;
 
-/// Queries, keys and values of one head of one sequence; rows are `stride` values apart.
+/// The queries of one head of one sequence; rows are `stride` values apart.
 #[derive(Clone, Copy, Debug)]
 pub struct Head<'a> {
-    /// From the first query on.
+    /// The values, from the first query on.
     pub queries: &'a [f32],
-    /// Values between the starts of two rows.
+    /// Values from the start of a row to that of the next.
     pub stride: usize,
     /// Added to the score of query `i` and key `j`: the value at `centre + j - i`.
     pub bias: Option<Bias<'a>>,
 }
 
-/// What a head adds to scores by the distance of key and query.
+/// The bias that a head adds to scores by the distance of key and query.
 #[derive(Clone, Copy, Debug)]
 pub struct Bias<'a> {
     /// A value per distance.
@@ -40,7 +40,7 @@ pub struct Bias<'a> {
     pub centre: usize,
 }
 
-/// Memory that is used again for every head.
+/// Memory that is reused for every head: the packed keys and values, and the scores of a block.
 #[derive(Debug)]
 pub struct Scratch {
     keys: Packed,
@@ -48,8 +48,8 @@ pub struct Scratch {
     scores: Vec<f32>,
     /// Multiplied with the scores.
     scale: f32,
-    /// Of every row of the block, one by the sum of its exponentials.
-    inverses: [f32; MOST_ROWS],
+    /// 1 / the sum of the exponentials, for every row of the block.
+    inverses: [f32; MAX_BLOCK_ROWS],
 }
 
 impl Default for Scratch {
@@ -59,7 +59,7 @@ impl Default for Scratch {
             values: Packed::default(),
             scores: Vec::new(),
             scale: 1.0,
-            inverses: [0.0; MOST_ROWS],
+            inverses: [0.0; MAX_BLOCK_ROWS],
         }
     }
 }
@@ -67,33 +67,33 @@ impl Default for Scratch {
 /// Keys and values of one head of one sequence; rows are `stride` values apart.
 #[derive(Clone, Copy, Debug)]
 pub struct KeysAndValues<'a> {
-    /// From the first key on.
+    /// The values, from the first key on.
     pub keys: &'a [f32],
-    /// From the first value on.
+    /// The values, from the first value on.
     pub values: &'a [f32],
-    /// Tokens of the sequence.
+    /// The length of the sequence in tokens.
     pub length: usize,
     /// The width of the head.
     pub width: usize,
-    /// Values between the starts of two rows.
+    /// Values from the start of a row to that of the next.
     pub stride: usize,
     /// Multiplied with the scores; more than 0.
     pub scale: f32,
 }
 
 impl Scratch {
-    /// Takes the keys and values of one head of one sequence.
-    pub fn take(&mut self, of: KeysAndValues<'_>) {
-        let KeysAndValues { keys, values, length, width, stride, scale } = of;
+    /// Packs the keys and values of one head of one sequence.
+    pub fn take(&mut self, head: KeysAndValues<'_>) {
+        let KeysAndValues { keys, values, length, width, stride, scale } = head;
         self.keys.pack_transposed(keys, length, width, stride);
         self.keys.widen();
         self.values.pack(values, width, length, stride);
         self.scale = scale;
     }
 
-    /// The contexts of the `queries` of the sequence, given by position; row N of `out` (rows `out_stride` apart) is
-    /// that of query N. `sees` says which keys a query sees: at least one, and a later query none before those that an
-    /// earlier one sees.
+    /// The contexts of the queries at the positions `queries` of the sequence, one row of `out` each, `out_stride` values
+    /// apart. `sees` gives the keys that the query at a position sees: at least one, and neither their start nor
+    /// their end decreases from one query to the next.
     pub fn attend(
         &mut self,
         head: Head<'_>,
@@ -103,31 +103,31 @@ impl Scratch {
         out_stride: usize,
     ) {
         let wide = self.keys.columns();
-        let rows = (SCORES / 4 / wide.max(1)).clamp(TILE_ROWS, MOST_ROWS) / TILE_ROWS * TILE_ROWS;
+        let rows = (MAX_SCORE_BYTES / 4 / wide.max(1)).clamp(TILE_ROWS, MAX_BLOCK_ROWS) / TILE_ROWS * TILE_ROWS;
         for first in queries.clone().step_by(rows) {
             let block = first..queries.end.min(first + rows);
-            let in_sight = sees(block.start).start..sees(block.end - 1).end;
-            // What is in sight is written before it is read.
+            let visible = sees(block.start).start..sees(block.end - 1).end;
+            // The visible scores are written before they are read.
             self.scores.resize(self.scores.len().max(block.len() * wide), 0.0);
-            let of_block = Rows {
+            let block_queries = Rows {
                 values: &head.queries[(first - queries.start) * head.stride..],
                 count: block.len(),
                 stride: head.stride,
             };
-            let columns = Part { columns: in_sight.clone(), depth: 0..self.keys.depth() };
-            product_with_part(of_block, &self.keys, columns, Finish::default(), &mut self.scores, wide);
+            let columns = Part { columns: visible.clone(), depth: 0..self.keys.depth() };
+            product_with_part(block_queries, &self.keys, columns, Finish::default(), &mut self.scores, wide);
             let rows = block.clone().zip(self.scores.chunks_exact_mut(wide)).zip(&mut self.inverses);
             for ((query, scores), inverse) in rows {
                 let keys = sees(query);
-                // Keys that other queries of the block see.
-                scores[in_sight.start..keys.start].fill(0.0);
-                scores[keys.end..in_sight.end].fill(0.0);
+                // Keys that only other queries of the block see.
+                scores[visible.start..keys.start].fill(0.0);
+                scores[keys.end..visible.end].fill(0.0);
                 let bias = head.bias.map(|bias| &bias.by_distance[bias.centre + keys.start - query..][..keys.len()]);
                 *inverse = 1.0 / arch().dispatch(Exponentials { row: &mut scores[keys], scale: self.scale, bias });
             }
-            let weights = Rows { values: &self.scores[in_sight.start..], count: block.len(), stride: wide };
+            let weights = Rows { values: &self.scores[visible.start..], count: block.len(), stride: wide };
             let width = self.values.columns();
-            let depth = Part { columns: 0..width, depth: in_sight };
+            let depth = Part { columns: 0..width, depth: visible };
             let place = &mut out[(first - queries.start) * out_stride..];
             product_with_part(weights, &self.values, depth, Finish::default(), place, out_stride);
             let inverses = &self.inverses[..block.len()];
@@ -136,7 +136,7 @@ impl Scratch {
     }
 }
 
-/// The exponentials of row ⋅ scale + bias, relative to that of the largest, in place; the answer is their sum.
+/// Replaces row by exp(row ⋅ scale + bias - their largest). Returns the sum.
 struct Exponentials<'a> {
     row: &'a mut [f32],
     /// More than 0.
@@ -161,24 +161,24 @@ impl WithSimd for Exponentials<'_> {
             );
             scale = simd.splat_f32s(1.0);
         }
-        let less = simd.neg_f32s(simd.mul_f32s(simd.splat_f32s(largest(simd, row)), scale));
+        let minus_largest = simd.neg_f32s(simd.mul_f32s(simd.splat_f32s(largest(simd, row)), scale));
         let (head, tail) = S::as_mut_simd_f32s(row);
         let mut sum = simd.splat_f32s(0.0);
         for value in head.iter_mut() {
-            *value = exp(simd, simd.mul_add_f32s(*value, scale, less));
+            *value = exp(simd, simd.mul_add_f32s(*value, scale, minus_largest));
             sum = simd.add_f32s(sum, *value);
         }
         map(
             simd,
             tail,
             #[inline(always)]
-            |x| exp(simd, simd.mul_add_f32s(x, scale, less)),
+            |x| exp(simd, simd.mul_add_f32s(x, scale, minus_largest)),
         );
         simd.reduce_sum_f32s(sum) + tail.iter().sum::<f32>()
     }
 }
 
-/// Multiplies the first `width` values of each row with a factor of its own.
+/// Multiplies the first `width` values of each row with the factor of that row.
 struct ScaleRows<'a> {
     rows: &'a mut [f32],
     stride: usize,

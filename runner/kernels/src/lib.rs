@@ -1,12 +1,12 @@
-//! Kernels for the CPU: plain slices in, plain slices out, one thread each.
+//! CPU kernels over plain slices, single-threaded, and launch builders for the CUDA kernels.
 //!
-//! Every kernel is written once over [`pulp::Simd`] and compiled for each instruction set; [`arch`] picks the widest
-//! that the processor has when the program runs. A pass runs one worker per core over batches of its own, which is
-//! faster and takes less memory than threads inside an operation, so no kernel starts any.
+//! Every CPU kernel is written once over [`pulp::Simd`] and compiled for each instruction set; [`arch`] picks the widest
+//! one of the processor at run time. No kernel starts a thread: a pass runs one worker per core, each over batches of its
+//! own, which is faster and takes less memory than threads inside an operation.
 //!
-//! The kernels are a crate of their own so that a development build can optimise them and nothing else of the runner.
+//! The kernels are a crate of their own so that a development build optimises them and nothing else of the runner.
 
-// What is not inlined into a kernel, functions of the standard library too, is compiled for the oldest processor.
+// A function that is not inlined into a kernel, even of the standard library, is compiled for the oldest processor.
 #![allow(clippy::inline_always, clippy::manual_slice_fill, clippy::needless_range_loop)]
 
 mod activation;
@@ -16,14 +16,11 @@ pub mod int8;
 pub mod math;
 pub mod matmul;
 pub mod norm;
-mod packed;
 mod prefetch;
+#[cfg(test)]
+mod random;
 pub mod rows;
+pub mod simd;
 
 pub use activation::Activation;
-
-/// The widest instruction set of this processor.
-#[inline]
-pub fn arch() -> pulp::Arch {
-    pulp::Arch::new()
-}
+pub use simd::arch;

@@ -2,28 +2,25 @@
 
 use pulp::{Simd, WithSimd};
 
-use crate::{
-    arch,
-    math::{load, store, sum},
-};
+use crate::simd::{arch, load, store, sum};
 
 /// The parameters of a normalisation over `weight.len()` columns.
 #[derive(Clone, Copy, Debug)]
 pub struct Parameters<'a> {
-    /// Multiplied.
+    /// Multiplied with the normalised values.
     pub weight: &'a [f32],
-    /// Added.
+    /// Added last.
     pub bias: Option<&'a [f32]>,
     /// Added to the variance.
     pub epsilon: f32,
-    /// Whether the mean is subtracted (layer normalisation) or not (RMS normalisation).
+    /// Whether the mean is subtracted: `true` for layer normalisation, `false` for RMS normalisation.
     pub centre: bool,
 }
 
 /// Normalises each row of `rows` in place.
 ///
 /// # Panics
-/// If `rows` are not whole rows of the parameters' width.
+/// If the length of `rows` is not a multiple of the parameters' width.
 pub fn normalise(rows: &mut [f32], parameters: Parameters<'_>) {
     assert_eq!(rows.len() % parameters.weight.len(), 0, "whole rows");
     arch().dispatch(Normalise { rows, parameters });

@@ -1,11 +1,8 @@
-//! Small kernels over rows: sums, products, rotation, length.
+//! Small kernels over single rows: sums, products, maxima, rotation, length.
 
 use pulp::{Simd, WithSimd};
 
-use crate::{
-    arch,
-    math::{map, sum, unless_nan, zip},
-};
+use crate::simd::{arch, keep_nan, map, sum, zip};
 
 /// `row` += `scale` ⋅ `other`.
 pub fn add_scaled(row: &mut [f32], other: &[f32], scale: f32) {
@@ -46,7 +43,7 @@ pub fn multiply(row: &mut [f32], other: &[f32]) {
     arch().dispatch(Multiply(row, other));
 }
 
-/// `row` = max(`row`, `other`), element by element; no number where one of them is none.
+/// `row` = max(`row`, `other`), element by element; NaN if either is NaN.
 pub fn maximum(row: &mut [f32], other: &[f32]) {
     struct Maximum<'a>(&'a mut [f32], &'a [f32]);
     impl WithSimd for Maximum<'_> {
@@ -58,7 +55,7 @@ pub fn maximum(row: &mut [f32], other: &[f32]) {
                 self.0,
                 self.1,
                 #[inline(always)]
-                |x, y| unless_nan(simd, y, unless_nan(simd, x, simd.max_f32s(x, y))),
+                |x, y| keep_nan(simd, y, keep_nan(simd, x, simd.max_f32s(x, y))),
             );
         }
     }
@@ -84,8 +81,8 @@ pub fn scale(row: &mut [f32], scale: f32) {
     arch().dispatch(Scale(row, scale));
 }
 
-/// Rotates the halves of `row` against each other: (a, b) becomes (a⋅cos - b⋅sin, b⋅cos + a⋅sin), where `cos` and `sin`
-/// have as many values as a half.
+/// Rotates the halves of `row` against each other, as rotary position embeddings do: (a, b) becomes
+/// (a⋅cos - b⋅sin, b⋅cos + a⋅sin). `cos` and `sin` have as many values as a half.
 pub fn rotate(row: &mut [f32], cos: &[f32], sin: &[f32]) {
     let (first, second) = row.split_at_mut(cos.len());
     for (((a, b), cos), sin) in first.iter_mut().zip(second).zip(cos).zip(sin) {
@@ -109,4 +106,19 @@ pub fn length(row: &[f32]) -> f32 {
         }
     }
     arch().dispatch(Squares(row)).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_maximum_keeps_nan_of_either_row() {
+        let row = [0.5, f32::NAN, -3.0, f32::NAN, 7.0, 0.0, 1.0, 2.0, f32::NAN];
+        let other = [f32::NAN, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0];
+        for (mut row, other) in [(row, other), (other, row)] {
+            maximum(&mut row, &other);
+            assert_eq!(row.map(f32::is_nan), [true, true, false, true, false, false, false, false, true]);
+        }
+    }
 }

@@ -1,5 +1,5 @@
-//! Writes the report of a sample to the standard output: as HTML, with `empty` that of a run over nothing, with `text`
-//! as text.
+//! Prints the report of a sample run: as HTML without an argument, as text with `text`; with `empty` the HTML report of an
+//! empty run.
 
 #[path = "../tests/sample/mod.rs"]
 mod sample;
@@ -11,7 +11,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         None => print!("{}", report::html(&sample::run(), &[sample::collection()])?),
         Some("empty") => print!("{}", report::html(&sample::empty(), &[])?),
         Some("text") => print!("{}", report::text(&sample::run())),
-        Some(other) => return Err(format!("{other}: give nothing, empty or text").into()),
+        Some(other) => return Err(format!("unknown argument {other:?}; known: empty, text").into()),
     }
     Ok(())
 }

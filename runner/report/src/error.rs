@@ -1,43 +1,43 @@
-//! Why a summary cannot be read or shown.
+//! Errors of reading and rendering a summary.
 
 use std::io;
 
 use crds::summary::SCHEMA_VERSION;
 use plotters::drawing::DrawingAreaErrorKind;
 
-/// Why a summary cannot be read or shown.
+/// A summary that cannot be read or rendered.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The bytes are no JSON, or not that of a summary.
-    #[error("{name} is no processing summary: {cause}")]
+    /// The bytes are not JSON, or not the JSON of a summary.
+    #[error("{name} is not a processing summary: {cause}")]
     NotASummary {
         /// The file.
         name: String,
-        /// What is wrong with it, and where.
+        /// The parse error with its position.
         #[source]
         cause: serde_json::Error,
     },
     /// The version of the schema is not a number.
-    #[error("{name} is no processing summary: its schema_version is {found:?}")]
+    #[error("{name} is not a processing summary: its schema_version is {found:?}")]
     NoVersion {
         /// The file.
         name: String,
-        /// What stands there.
+        /// The value of `schema_version`.
         found: String,
     },
-    /// A summary of another major version.
+    /// The summary has another major version.
     #[error("{name} has schema version {found}, this runner reads {}.x", major())]
     OtherVersion {
         /// The file.
         name: String,
-        /// Its version.
+        /// The version of the summary.
         found: String,
     },
-    /// A chart cannot be drawn.
+    /// Drawing a chart failed.
     #[error("cannot draw a chart")]
     Chart(#[from] DrawingAreaErrorKind<io::Error>),
-    /// The page cannot be put together.
-    #[error("cannot put the report together")]
+    /// Rendering the page failed.
+    #[error("cannot render the report")]
     Page(#[from] askama::Error),
 }
 

@@ -1,4 +1,4 @@
-//! Numbers and words as people read them.
+//! Numbers, times and sizes for people.
 
 /// `1234567` → `1,234,567`.
 pub fn count(number: u64) -> String {
@@ -24,7 +24,7 @@ pub fn bytes(number: u64) -> String {
     if divisor == 1 { format!("{number} B") } else { format!("{:.1} {unit}", number as f64 / divisor as f64) }
 }
 
-/// The unit in which a number of bytes is told.
+/// The largest binary unit that is not larger than a number of bytes: its size and its name.
 pub fn byte_unit(number: u64) -> (u64, &'static str) {
     const UNITS: [(u64, &str); 4] = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     UNITS.into_iter().find(|(size, _)| number >= *size).unwrap_or((1, "B"))
@@ -51,19 +51,19 @@ pub fn seconds(seconds: f64) -> String {
     }
 }
 
-/// How many a second; `–` where no time was taken.
+/// A rate per second; `–` if no time passed.
 pub fn rate(number: u64, seconds: f64) -> String {
     if seconds > 0.0 { count((number as f64 / seconds).round() as u64) } else { "–".into() }
 }
 
-/// `0.9951` → `99.5 %`. What is not all is never told as all.
+/// `0.9951` → `99.5 %`. A share below 1 is never rounded to 100 %.
 pub fn share(share: f64) -> String {
     let percent = share * 100.0;
-    let told = if percent < 100.0 { percent.min(99.9) } else { percent };
-    format!("{told:.1} %")
+    let percent = if percent < 100.0 { percent.min(99.9) } else { percent };
+    format!("{percent:.1} %")
 }
 
-/// `part` of `whole`, with the share where there is any.
+/// `part`, followed by its share of `whole` unless that is 0: `88 (0.7 %)`.
 pub fn part(part: u64, whole: u64) -> String {
     if part == 0 || whole == 0 {
         count(part)
@@ -72,12 +72,12 @@ pub fn part(part: u64, whole: u64) -> String {
     }
 }
 
-/// A score or a metric.
+/// A score or a metric, with four decimals.
 pub fn score(score: f64) -> String {
     format!("{score:.4}")
 }
 
-/// A count where there is little room: `56788425` → `56.8M`.
+/// A short count: `56788425` → `56.8M`.
 pub fn short(number: u64) -> String {
     if number < 1_000_000 {
         return count(number);
@@ -86,7 +86,7 @@ pub fn short(number: u64) -> String {
     format!("{:.1}{suffix}", number as f64 / divisor)
 }
 
-/// For an axis: `410000` → `410k`.
+/// A label of an axis: `410000` → `410k`.
 pub fn axis(number: f64) -> String {
     let (scaled, suffix) = match number.abs() {
         size if size >= 1e9 => (number / 1e9, "G"),
@@ -94,13 +94,13 @@ pub fn axis(number: f64) -> String {
         size if size >= 1e3 => (number / 1e3, "k"),
         _ => (number, ""),
     };
-    // Ticks of an axis are round numbers: what follows the second digit is an error of the arithmetic.
+    // Ticks of an axis are round numbers: digits after the second decimal are rounding errors.
     let text = format!("{scaled:.2}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
     format!("{text}{suffix}")
 }
 
-/// The beginning of a sha256.
+/// The first 12 digits of a sha256.
 pub fn digest(sha256: &str) -> String {
     sha256.chars().take(12).collect()
 }
@@ -121,14 +121,14 @@ mod tests {
     }
 
     #[test]
-    fn large_counts_are_short_where_there_is_little_room() {
+    fn short_counts_have_a_suffix() {
         for (number, text) in [(999_999, "999,999"), (56_788_425, "56.8M"), (3_210_000_000, "3.2G")] {
             assert_eq!(short(number), text);
         }
     }
 
     #[test]
-    fn bytes_are_told_in_the_largest_unit_that_fits() {
+    fn bytes_have_the_largest_unit_that_fits() {
         for (number, text) in
             [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 20, "5.0 MiB"), (u64::MAX, "16777216.0 TiB")]
         {
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_told_in_one_or_two_units() {
+    fn times_have_one_or_two_units() {
         for (number, text) in [
             (0.0, "0 s"),
             (0.0001, "under 1 ms"),

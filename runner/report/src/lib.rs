@@ -1,8 +1,8 @@
-//! `processing_summary.json` for people: [`read`] takes one in, [`html`] and [`text`] show it.
+//! Human-readable reports of `processing_summary.json`: [`read`] parses a summary, [`html`] and [`text`] render it.
 //!
-//! Both forms say the same facts: [`facts`] turns a summary into tables, and each form only lays them out. The charts of
-//! the HTML form are inline SVG. Whatever stands in a summary is hostile: names, messages and texts of chunks may come
-//! from anywhere, so the HTML form escapes them and the text form shows their control characters as `�`.
+//! Both forms show the same facts: [`facts`] turns a summary into tables and sentences, each form lays them out. The charts
+//! of the HTML form are inline SVG. The contents of a summary are untrusted: names, messages and chunk texts may come from
+//! anywhere. The HTML form escapes them, the text form replaces their control characters by `�`.
 
 mod chart;
 mod error;

@@ -1,4 +1,4 @@
-//! From bytes to a summary, for every minor version of this major one.
+//! Reads summaries of every minor version of the current major version.
 
 use crds::{
     summary::{Fallback, ProcessingSummary, RerankRun, SCHEMA_VERSION, SparseRun},
@@ -7,17 +7,17 @@ use crds::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::Error;
+use crate::error::Error;
 
-/// Reads `processing_summary.json`; `name` stands for the file in errors.
+/// Reads `processing_summary.json`. `name` is the name of the file in errors.
 ///
-/// A later minor version is read too: it only adds fields, and those are ignored.
+/// Later minor versions are accepted: they only add fields, which are ignored.
 ///
 /// # Errors
 /// [`Error::OtherVersion`] for another major version, [`Error::NoVersion`] and [`Error::NotASummary`] for anything else.
 pub fn read(bytes: &[u8], name: &str) -> Result<ProcessingSummary, Error> {
     let not_a_summary = |cause| Error::NotASummary { name: name.to_owned(), cause };
-    let Head { schema_version: found } = serde_json::from_slice(bytes).map_err(not_a_summary)?;
+    let Header { schema_version: found } = serde_json::from_slice(bytes).map_err(not_a_summary)?;
     let Some(version) = Version::parse(&found) else {
         return Err(Error::NoVersion { name: name.to_owned(), found });
     };
@@ -33,9 +33,9 @@ pub fn read(bytes: &[u8], name: &str) -> Result<ProcessingSummary, Error> {
     }
 }
 
-/// What every version of the schema has.
+/// The field that every version of the schema has.
 #[derive(Deserialize)]
-struct Head {
+struct Header {
     schema_version: String,
 }
 
@@ -59,14 +59,14 @@ impl std::fmt::Display for Version {
     }
 }
 
-/// Brings the stages of a document of version 5.0 to the form of 5.1.
+/// Converts the stages of a document of version 5.0 to the form of 5.1.
 fn upgrade(document: &mut Value) -> Result<(), serde_json::Error> {
     upgrade_stage(document, "sparse_run", SparseRun::default())?;
     upgrade_stage(document, "rerank_run", RerankRun::default())
 }
 
-/// In 5.0 a stage was `{enabled, executed, fallback_reason?, fallback_count}`; what it did not have is as in a stage
-/// that never ran.
+/// In 5.0 a stage was `{enabled, executed, fallback_reason?, fallback_count}`. The fields that 5.1 added get the values of
+/// a stage that never ran.
 fn upgrade_stage(document: &mut Value, stage: &str, blank: impl Serialize) -> Result<(), serde_json::Error> {
     let Some(old) = document.get_mut(stage).and_then(Value::as_object_mut) else { return Ok(()) };
     let Value::Object(mut new) = serde_json::to_value(blank)? else { return Ok(()) };
@@ -86,7 +86,7 @@ fn old_fallback(stage: &mut Map<String, Value>) -> Result<Option<Fallback>, serd
     reason.map(|reason| serde_json::from_value(reason).map(fallback)).transpose()
 }
 
-/// Where a reason arises as a rule: 5.0 did not say.
+/// The usual source of a reason, which 5.0 did not record.
 fn usual_source(reason: FallbackReason) -> FallbackSource {
     match reason {
         FallbackReason::FeatureDisabled => FallbackSource::Toggle,
@@ -104,8 +104,8 @@ mod tests {
 
     const VERSION_5_0: &str = include_str!("../tests/sample/summary-5.0.json");
 
-    fn refusal(document: &str) -> String {
-        let error = read(document.as_bytes(), "old.json").expect_err("refused");
+    fn rejection(document: &str) -> String {
+        let error = read(document.as_bytes(), "old.json").expect_err("rejected");
         let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
         format!("{error}{cause}")
     }
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_minor_version_is_read_and_what_it_adds_is_ignored() {
+    fn a_later_minor_version_is_read_without_the_fields_it_adds() {
         let mut document = serde_json::to_value(crate::sample::run()).expect("a summary is JSON");
         document["schema_version"] = "5.9".into();
         document["carbon_run"] = "grams".into();
@@ -144,14 +144,14 @@ mod tests {
     }
 
     #[test]
-    fn another_major_version_is_refused_by_name() {
+    fn another_major_version_is_rejected_with_its_number() {
         let sentence = "old.json has schema version 4.1, this runner reads 5.x";
-        assert_eq!(refusal(r#"{"schema_version": "4.1", "collection": "handbook"}"#), sentence);
-        assert_eq!(refusal(r#"{"schema_version": "v4.1"}"#), sentence);
+        assert_eq!(rejection(r#"{"schema_version": "4.1", "collection": "handbook"}"#), sentence);
+        assert_eq!(rejection(r#"{"schema_version": "v4.1"}"#), sentence);
     }
 
     #[test]
-    fn what_is_no_summary_says_so() {
+    fn a_file_that_is_not_a_summary_is_rejected_with_the_cause() {
         for (document, cause) in [
             ("", "EOF while parsing a value at line 1 column 0"),
             ("PAR1", "expected value at line 1 column 1"),
@@ -160,9 +160,9 @@ mod tests {
             (r#"{"schema_version": "5.1"}"#, "missing field `generated_at`"),
             (r#"{"schema_version": "five"}"#, "its schema_version is \"five\""),
         ] {
-            let refusal = refusal(document);
-            assert!(refusal.starts_with("old.json is no processing summary: "), "{refusal}");
-            assert!(refusal.contains(cause), "{refusal}");
+            let rejection = rejection(document);
+            assert!(rejection.starts_with("old.json is not a processing summary: "), "{rejection}");
+            assert!(rejection.contains(cause), "{rejection}");
         }
     }
 }

@@ -1,33 +1,33 @@
-//! Rows of cells, and how they are laid out as text.
+//! Tables and their layout as text.
 
 use std::iter;
 
-/// The widest line of text.
+/// The maximum width of a line of text, in characters.
 pub const WIDTH: usize = 100;
 const GAP: usize = 2;
-/// A column of words is never narrower, however many there are beside it.
-const NARROWEST: usize = 8;
+/// The minimum width of a column of words next to other columns.
+const MIN_WORDS_WIDTH: usize = 8;
 
-/// A heading and which side its cells keep to.
+/// A column: its heading and the alignment of its cells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {
     /// The heading.
     pub title: String,
-    /// Whether its cells are numbers, which keep to the right.
+    /// Whether its cells are numbers, which are right-aligned.
     pub number: bool,
 }
 
-/// Rows of cells.
+/// Rows of cells under headings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table {
     /// The columns.
     pub columns: Vec<Column>,
-    /// As many cells a row as there are columns.
+    /// Rows of one cell per column.
     pub rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    /// A table without rows; a title that begins with `#` is that of a column of numbers.
+    /// A table without rows. A title that begins with `#` declares a column of numbers.
     pub fn new<'a>(titles: impl IntoIterator<Item = &'a str>) -> Self {
         let column = |title: &str| match title.strip_prefix('#') {
             Some(title) => Column { title: title.to_owned(), number: true },
@@ -42,8 +42,8 @@ impl Table {
         self
     }
 
-    /// Aligned lines of at most [`WIDTH`] characters, indented by `indent`, each ended; the headings first where there
-    /// are any.
+    /// Aligned lines of at most [`WIDTH`] characters, indented by `indent`, each with a line end. The headings come first, if
+    /// any is not empty.
     pub fn lines(&self, indent: usize) -> String {
         let headed = self.columns.iter().any(|column| !column.title.is_empty());
         let head: Vec<String> = self.columns.iter().map(|column| column.title.clone()).collect();
@@ -57,14 +57,15 @@ impl Table {
         rows.iter().map(|row| self.row_lines(row, &widths, indent)).collect()
     }
 
-    /// The widths of the columns: as wide as their cells, and the widest words give way where that is too much; numbers
-    /// only where all words are narrow.
+    /// The widths of the columns. If the cells do not fit, the widest column of words shrinks first; numbers shrink only when
+    /// all words are narrow.
     fn widths(&self, rows: &[Vec<String>], indent: usize) -> Vec<usize> {
         let widest = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
         let mut widths: Vec<usize> = (0..self.columns.len()).map(widest).collect();
         let room = WIDTH.saturating_sub(indent + GAP * self.columns.len().saturating_sub(1));
         while widths.iter().sum::<usize>() > room {
-            let words = (0..widths.len()).filter(|column| !self.columns[*column].number && widths[*column] > NARROWEST);
+            let words =
+                (0..widths.len()).filter(|column| !self.columns[*column].number && widths[*column] > MIN_WORDS_WIDTH);
             let any = (0..widths.len()).filter(|column| widths[*column] > 1);
             let widest = words.max_by_key(|column| widths[*column]).or(any.max_by_key(|column| widths[*column]));
             let Some(widest) = widest else { break };
@@ -100,22 +101,22 @@ impl Table {
     }
 }
 
-/// Text without what would move the cursor or change the colours of a terminal.
+/// Replaces the characters that would move the cursor or change the colours of a terminal.
 pub fn visible(text: &str) -> String {
     let shown = |letter: char| match letter {
         '\n' | '\r' | '\t' => ' ',
-        letter if letter.is_control() || is_direction(letter) => '\u{fffd}',
+        letter if letter.is_control() || is_direction_mark(letter) => '\u{fffd}',
         letter => letter,
     };
     text.chars().map(shown).collect()
 }
 
-/// Whether a character turns the direction of what follows, which can make one text look like another.
-fn is_direction(letter: char) -> bool {
+/// Whether a character changes the direction of the text after it, which can disguise a text as another.
+fn is_direction_mark(letter: char) -> bool {
     matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Lines of at most `width` characters, broken at spaces, and inside of words that are longer than a line.
+/// Lines of at most `width` characters, broken at spaces, and inside words that are longer than a line.
 pub fn wrapped(text: &str, width: usize) -> Vec<String> {
     let width = width.max(1);
     let mut lines = vec![String::new()];
@@ -150,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn words_keep_left_and_numbers_right() {
+    fn words_are_left_aligned_and_numbers_right_aligned() {
         let table = Table::new(["model", "#chunks"]).of([row(&["minilm", "12"]), row(&["bge", "12,000"])]);
         assert_eq!(table.lines(2), "  model   chunks\n  minilm      12\n  bge     12,000\n");
     }
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_give_way_only_where_words_cannot() {
+    fn numbers_shrink_only_if_words_cannot() {
         let number = "9".repeat(60);
         let table = Table::new(["#a", "#b"]).of([row(&[&number, &number])]);
         let lines = table.lines(0);
@@ -179,14 +180,14 @@ mod tests {
     }
 
     #[test]
-    fn lines_break_at_spaces_and_inside_of_long_words_only() {
+    fn lines_break_at_spaces_and_inside_long_words_only() {
         assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
         assert_eq!(wrapped("abcdefgh i", 3), ["abc", "def", "gh", "i"]);
         assert_eq!(wrapped("", 5), [""]);
     }
 
     #[test]
-    fn what_would_steer_a_terminal_is_shown_as_a_mark() {
+    fn characters_that_control_a_terminal_are_replaced() {
         assert_eq!(visible("a\u{1b}[31mb\nc\u{202e}d"), "a\u{fffd}[31mb c\u{fffd}d");
     }
 }

@@ -1,4 +1,4 @@
-//! A summary as aligned text, for a terminal or a pipe: no colours, no line wider than 100 characters.
+//! A summary as aligned text, for a terminal or a pipe: no colours, no line over 100 characters.
 
 use std::fmt::Write as _;
 
@@ -6,17 +6,17 @@ use crds::summary::ProcessingSummary;
 
 use crate::{
     facts,
-    format::{bytes, counted, share},
+    format::{counted, share},
     table::{Table, WIDTH, visible, wrapped},
 };
 
 const INDENT: usize = 2;
 
-/// The summary as text; every line is ended.
+/// The summary as text. Every line ends with a line break.
 pub fn text(summary: &ProcessingSummary) -> String {
     let mut text = Text::default();
     text.head(summary);
-    text.enablement(summary);
+    text.toggles(summary);
     text.section("Devices");
     text.devices(summary);
     text.section("Dense");
@@ -36,9 +36,9 @@ pub fn text(summary: &ProcessingSummary) -> String {
     text.section("Quality");
     text.quality(summary);
     text.section("Fallbacks");
-    text.table_or(&facts::fallbacks(summary), "none: every stage did what was asked");
+    text.table_or(&facts::fallbacks(summary), "none: every stage ran as requested");
     text.section("Gate");
-    text.line(&summary.gate.as_ref().map_or_else(|| "none was asked for".into(), facts::gate));
+    text.line(&summary.gate.as_ref().map_or_else(|| "none configured".into(), facts::gate));
     text.section("Files");
     text.files(summary);
     text.section("Warnings");
@@ -72,8 +72,8 @@ impl Text {
         );
     }
 
-    fn enablement(&mut self, summary: &ProcessingSummary) {
-        self.section("Enablement");
+    fn toggles(&mut self, summary: &ProcessingSummary) {
+        self.section("Feature toggles");
         let rows = facts::toggles(&summary.feature_toggles).into_iter().map(|toggle| {
             let source = if toggle.is_default() { String::new() } else { toggle.source.clone() };
             vec![toggle.sentence(), source]
@@ -83,41 +83,36 @@ impl Text {
 
     fn devices(&mut self, summary: &ProcessingSummary) {
         let device = &summary.device_run;
-        let used = if device.used.is_empty() { "none".into() } else { device.used.join(", ") };
-        self.facts(vec![("asked for", device.requested.clone()), ("used", used)]);
+        self.facts(vec![("requested", device.requested.clone()), ("used", facts::devices_used(device))]);
     }
 
     fn dense(&mut self, summary: &ProcessingSummary) {
-        self.table_or(&facts::dense(summary), "no model was run");
+        self.table_or(&facts::dense(summary), "no dense model ran");
         for pass in summary.dense_run.passes.iter().filter(|pass| pass.truncated_chunks > 0 && pass.chunks > 0) {
-            let cut = share(pass.truncated_chunks as f64 / pass.chunks as f64);
-            self.line(&format!("{}: {cut} of the chunks are longer than {} tokens", pass.model, pass.max_tokens));
+            let truncated = share(pass.truncated_chunks as f64 / pass.chunks as f64);
+            self.line(&format!("{}: {truncated} of the chunks are longer than {} tokens", pass.model, pass.max_tokens));
         }
     }
 
     fn quality(&mut self, summary: &ProcessingSummary) {
         match &summary.quality {
             Some(quality) if !quality.lists.is_empty() => {
-                self.line(&facts::judged(quality));
+                self.line(&facts::judged_queries(quality));
                 self.table(&facts::quality(quality));
             }
             _ if !summary.collections.is_empty() => {
-                self.line("in the summaries of the collections, where judgements are given");
+                self.line("measured per collection: see the collection summaries");
             }
-            _ => self.line("not measured: no judgements are given"),
+            _ => self.line("not measured: the queries have no relevance judgements"),
         }
     }
 
     fn files(&mut self, summary: &ProcessingSummary) {
         let export = &summary.export_run;
-        let files = counted(export.files.len() as u64, "file", "files");
-        self.facts(vec![
-            ("destination", export.destination.clone()),
-            ("size", format!("{} in {files}", bytes(export.total_bytes))),
-        ]);
+        self.facts(vec![("destination", export.destination.clone()), ("size", facts::export_size(export))]);
         self.table(&facts::files(export));
-        if let Some(more) = facts::files_left_out(export) {
-            self.line(&more);
+        if let Some(note) = facts::omitted_files(export) {
+            self.line(&note);
         }
         self.table(&facts::collections(summary));
     }
@@ -140,7 +135,7 @@ impl Text {
         self.table(&Table::new(["", ""]).of(rows));
     }
 
-    /// Nothing for a table without rows.
+    /// Writes nothing for a table without rows.
     fn table(&mut self, table: &Table) {
         if !table.rows.is_empty() {
             self.0.push_str(&table.lines(INDENT));
@@ -172,20 +167,20 @@ mod tests {
     use crate::{sample, table::WIDTH};
 
     #[test]
-    fn a_full_summary_is_told_in_full() {
+    fn a_full_summary_is_shown_in_full() {
         assert_eq!(text(&sample::run()), include_str!("../tests/sample/run.txt"));
     }
 
     #[test]
-    fn what_was_not_done_is_said() {
+    fn a_stage_that_did_not_run_says_so() {
         let text = text(&sample::empty());
         for sentence in [
-            "  no model was run\n",
-            "Sparse\n  not asked for\n",
-            "Rerank\n  not asked for\n",
-            "Quality\n  not measured: no judgements are given\n",
-            "Fallbacks\n  none: every stage did what was asked\n",
-            "Gate\n  none was asked for\n",
+            "  no dense model ran\n",
+            "Sparse\n  not requested\n",
+            "Rerank\n  not requested\n",
+            "Quality\n  not measured: the queries have no relevance judgements\n",
+            "Fallbacks\n  none: every stage ran as requested\n",
+            "Gate\n  none configured\n",
             "Warnings\n  none\n",
         ] {
             assert!(text.contains(sentence), "{sentence:?} is not in\n{text}");
@@ -193,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn no_line_is_wide_and_nothing_steers_the_terminal() {
+    fn no_line_is_wide_and_no_character_controls_the_terminal() {
         let hostile = format!("\u{1b}[2J{}\u{7}", "wide ".repeat(60));
         let text = text(&sample::hostile(&hostile));
         for line in text.lines() {

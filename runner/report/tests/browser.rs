@@ -1,7 +1,7 @@
-//! The report in a browser: a headless Chromium opens the file, and a page around it counts what is shown.
+//! The report in a browser: a headless Chromium opens the file, and a page around it counts the visible elements.
 //!
-//! `EMBEDRUN_CHROMIUM` names the program; without it one of the usual names is looked for, and the tests are skipped
-//! where there is none.
+//! `EMBEDRUN_CHROMIUM` names the program. Without it the tests search the PATH for the usual names, and are skipped if none
+//! is installed.
 
 mod sample;
 
@@ -20,17 +20,17 @@ use tempfile::TempDir;
 
 const VARIABLE: &str = "EMBEDRUN_CHROMIUM";
 const USUAL_NAMES: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
-const PATIENCE: Duration = Duration::from_mins(2);
-/// What the page around the report says on the console, so that a console that nobody hears is noticed.
+const TIMEOUT: Duration = Duration::from_mins(2);
+/// The message of the page around the report on the console. A missing message means that the console was not captured.
 const DONE: &str = "the page has been read";
 
 const SCREEN: u32 = 1200;
 const PHONE: u32 = 390;
 
-/// The page around the report. The report itself may run no script, so this one looks into it from outside.
+/// The page around the report. The report itself must not run a script, so this page inspects it from outside.
 const PAGE: &str = include_str!("browser.html");
 
-/// What the page around the report has counted; only what is shown counts.
+/// The visible elements that the page around the report counted.
 #[derive(Debug, Deserialize)]
 struct Facts {
     dark: bool,
@@ -54,7 +54,7 @@ struct Facts {
     harmed: bool,
 }
 
-/// The browser to test with; none where none is wanted and none is there.
+/// The browser to test with; `None` if none is named and none is installed.
 fn browser() -> Option<PathBuf> {
     if let Some(named) = env::var_os(VARIABLE) {
         return Some(named.into());
@@ -68,8 +68,14 @@ fn browser() -> Option<PathBuf> {
     found
 }
 
-/// Opens the report of `run` in a window of `width` and counts what it shows.
-fn look(browser: &Path, run: &ProcessingSummary, collections: &[ProcessingSummary], width: u32, dark: bool) -> Facts {
+/// Opens the report of `run` in a window of `width` pixels and counts what it shows.
+fn open_report(
+    browser: &Path,
+    run: &ProcessingSummary,
+    collections: &[ProcessingSummary],
+    width: u32,
+    dark: bool,
+) -> Facts {
     let folder = TempDir::new().expect("a folder");
     let at = |name: &str| folder.path().join(name);
     fs::write(at("report.html"), report::html(run, collections).expect("a report")).expect("written");
@@ -105,16 +111,16 @@ fn wait(mut command: Command, browser: &Path) {
             assert!(status.success(), "{} ended with {status}", browser.display());
             return;
         }
-        if begin.elapsed() > PATIENCE {
+        if begin.elapsed() > TIMEOUT {
             child.kill().expect("the browser can be ended");
-            panic!("{} took longer than {PATIENCE:?}", browser.display());
+            panic!("{} took longer than {TIMEOUT:?}", browser.display());
         }
         thread::sleep(Duration::from_millis(50));
     }
 }
 
-fn counts(facts: &Facts) {
-    // Two models with eight buckets each; minilm cuts the three above 256 tokens, bge the one above 512.
+fn assert_counts(facts: &Facts) {
+    // Two models with eight buckets each; minilm truncates those above 256 tokens, bge the one above 512.
     assert_eq!((facts.bars, facts.cut_bars), (16, 4));
     // Three passes on each of four shards, and the rerank.
     assert_eq!((facts.leases, facts.mitigations), (13, 4));
@@ -126,39 +132,39 @@ fn counts(facts: &Facts) {
 }
 
 #[test]
-fn everything_is_shown_in_the_light() {
+fn everything_is_shown_in_the_light_scheme() {
     let Some(browser) = browser() else { return };
-    let facts = look(&browser, &sample::run(), &[sample::collection()], SCREEN, false);
-    counts(&facts);
+    let facts = open_report(&browser, &sample::run(), &[sample::collection()], SCREEN, false);
+    assert_counts(&facts);
     assert!(!facts.dark);
     assert_eq!((facts.paper.as_str(), facts.ink.as_str()), ("rgb(252, 252, 251)", "rgb(11, 11, 11)"));
     assert_eq!((facts.bar.as_str(), facts.tick.as_str()), ("rgb(42, 120, 214)", "rgb(82, 81, 78)"));
 }
 
 #[test]
-fn the_charts_follow_the_page_into_the_dark() {
+fn the_charts_follow_the_page_into_the_dark_scheme() {
     let Some(browser) = browser() else { return };
-    let facts = look(&browser, &sample::run(), &[sample::collection()], SCREEN, true);
-    counts(&facts);
+    let facts = open_report(&browser, &sample::run(), &[sample::collection()], SCREEN, true);
+    assert_counts(&facts);
     assert!(facts.dark);
     assert_eq!((facts.paper.as_str(), facts.ink.as_str()), ("rgb(26, 26, 25)", "rgb(255, 255, 255)"));
     assert_eq!((facts.bar.as_str(), facts.tick.as_str()), ("rgb(57, 135, 229)", "rgb(195, 194, 183)"));
 }
 
 #[test]
-fn a_phone_need_not_scroll_sideways() {
+fn a_phone_does_not_scroll_sideways() {
     let Some(browser) = browser() else { return };
     let long = "an-unbroken-name-".repeat(12);
     for (run, collections) in
         [(sample::run(), vec![sample::collection()]), (sample::hostile(&long), vec![sample::hostile(&long)])]
     {
-        let facts = look(&browser, &run, &collections, PHONE, false);
+        let facts = open_report(&browser, &run, &collections, PHONE, false);
         assert_eq!((facts.sideways, facts.charts), (0, 5), "{facts:?}");
     }
 }
 
 #[test]
-fn a_hostile_summary_runs_nothing() {
+fn a_hostile_summary_runs_no_script() {
     let Some(browser) = browser() else { return };
     for text in [
         "<script>harmed = true; top.harmed = true</script>",
@@ -166,7 +172,7 @@ fn a_hostile_summary_runs_nothing() {
         "\"><svg onload=\"harmed = true\">",
         "</style><iframe src='javascript:top.harmed = true'></iframe>",
     ] {
-        let facts = look(&browser, &sample::hostile(text), &[sample::hostile(text)], SCREEN, false);
+        let facts = open_report(&browser, &sample::hostile(text), &[sample::hostile(text)], SCREEN, false);
         assert!(!facts.harmed && facts.foreign == 0 && facts.requests == 0, "{text}: {facts:?}");
     }
 }
@@ -174,6 +180,6 @@ fn a_hostile_summary_runs_nothing() {
 #[test]
 fn an_empty_run_has_a_report_without_charts() {
     let Some(browser) = browser() else { return };
-    let facts = look(&browser, &sample::empty(), &[], SCREEN, false);
+    let facts = open_report(&browser, &sample::empty(), &[], SCREEN, false);
     assert_eq!((facts.charts, facts.fallbacks, facts.gate.as_str()), (0, 0, ""));
 }

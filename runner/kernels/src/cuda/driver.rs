@@ -1,6 +1,6 @@
-//! Carries out launches by the CUDA driver.
+//! Runs launches on the CUDA driver.
 
-// A launch hands addresses to the driver.
+// The driver reads the addresses of a launch without checks.
 #![allow(unsafe_code)]
 
 use std::{
@@ -15,38 +15,42 @@ use cudarc::{
     nvrtc::Ptx,
 };
 
-use super::{Address, Argument, FATBINS, Launch};
+use super::launch::{Address, Argument, Launch};
+
+/// The compiled kernels: the name of each source and its image for the driver.
+const FATBINS: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/fatbins.rs"));
 
 /// Why a launch was not queued.
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
-    /// The build has none of the source's kernels.
+    /// The build has no image of the source.
     #[error("this build has no kernels of {0}.cu")]
     Unknown(&'static str),
-    /// The driver refused it.
+    /// The driver rejected the launch.
     #[error("kernel {kernel}: {source}")]
     Driver {
-        /// Its name.
+        /// The name of the kernel.
         kernel: String,
-        /// What the driver says.
+        /// The error of the driver.
         source: DriverError,
     },
 }
 
-/// The kernels on a card, launched on one stream.
+/// The kernels, loaded on a card and launched on one stream.
 #[derive(Debug)]
 pub struct Kernels {
     stream: Arc<CudaStream>,
-    /// By the source that was compiled.
+    /// By name of the source.
     modules: HashMap<&'static str, Arc<CudaModule>>,
+    /// By name of the kernel, filled at the first launch of each.
     functions: Mutex<HashMap<String, Function>>,
 }
 
-/// A kernel that was launched before.
+/// A kernel that has been looked up.
 #[derive(Clone, Debug)]
 struct Function {
     function: CudaFunction,
-    /// The dynamic shared memory that it may have.
+    /// The dynamic shared memory that the driver allows it.
     shared_bytes: u32,
 }
 
@@ -54,7 +58,7 @@ impl Kernels {
     /// Loads all kernels for the card of the stream.
     ///
     /// # Errors
-    /// If the driver has none for the card, or does not work.
+    /// If no image fits the card, or the driver fails.
     pub fn load(stream: Arc<CudaStream>) -> Result<Self, DriverError> {
         let load = |&(source, image): &(&'static str, &[u8])| {
             Ok((source, stream.context().load_module(Ptx::from_binary(image.to_vec()))?))
@@ -63,21 +67,21 @@ impl Kernels {
         Ok(Self { stream, modules, functions: Mutex::default() })
     }
 
-    /// The stream.
+    /// The stream that launches are queued on.
     pub fn stream(&self) -> &Arc<CudaStream> {
         &self.stream
     }
 
-    /// Queues a launch.
+    /// Queues a launch on the stream.
     ///
     /// # Errors
-    /// If there is no such kernel, or the driver refuses the launch.
+    /// If the kernel does not exist, or the driver rejects the launch.
     ///
     /// # Safety
-    /// The arguments are those of the kernel, and the addresses are of memory of the card that is as large as the builder
-    /// of the launch was told, until the launch is done.
+    /// The arguments are those of the kernel. Each address points to memory of the card, of the size that the builder of
+    /// the launch documents, which stays allocated until the launch completes.
     pub unsafe fn launch(&self, launch: &Launch) -> Result<(), LaunchError> {
-        let refused = |source| LaunchError::Driver { kernel: launch.kernel.clone(), source };
+        let driver_error = |source| LaunchError::Driver { kernel: launch.kernel.clone(), source };
         let function = self.function(launch)?;
         let mut builder = self.stream.launch_builder(&function);
         for argument in &launch.arguments {
@@ -90,30 +94,30 @@ impl Kernels {
         }
         let [grid, block] = [launch.grid, launch.block].map(|[x, y, z]| (x, y, z));
         let config = LaunchConfig { grid_dim: grid, block_dim: block, shared_mem_bytes: launch.shared_bytes };
-        // SAFETY: the caller's promise.
-        unsafe { builder.launch(config) }.map_err(refused)?;
+        // SAFETY: the caller guarantees the arguments, see above.
+        unsafe { builder.launch(config) }.map_err(driver_error)?;
         Ok(())
     }
 
-    /// The kernel of a launch, which may have as much shared memory as that needs. It is looked up where it is, and
-    /// nowhere else: a lookup that fails is an error to the tools that watch the driver.
+    /// The kernel of a launch, allowed the shared memory that the launch needs. The lookup goes to the module of the
+    /// launch's source alone: tools that watch the driver report every failed lookup as an error.
     fn function(&self, launch: &Launch) -> Result<CudaFunction, LaunchError> {
-        let refused = |source| LaunchError::Driver { kernel: launch.kernel.clone(), source };
+        let driver_error = |source| LaunchError::Driver { kernel: launch.kernel.clone(), source };
         let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = match functions.entry(launch.kernel.clone()) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(place) => {
+        let entry = match functions.entry(launch.kernel.clone()) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(vacant) => {
                 let module = self.modules.get(launch.source).ok_or(LaunchError::Unknown(launch.source))?;
-                let function = module.load_function(&launch.kernel).map_err(refused)?;
-                place.insert(Function { function, shared_bytes: Launch::SHARED_BYTES_BY_DEFAULT })
+                let function = module.load_function(&launch.kernel).map_err(driver_error)?;
+                vacant.insert(Function { function, shared_bytes: Launch::SHARED_BYTES_BY_DEFAULT })
             }
         };
-        // One model may need more than another that was there before.
-        if launch.shared_bytes > known.shared_bytes {
+        // Another model may need more than the first one.
+        if launch.shared_bytes > entry.shared_bytes {
             let attribute = CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-            known.function.set_attribute(attribute, launch.shared_bytes as i32).map_err(refused)?;
-            known.shared_bytes = launch.shared_bytes;
+            entry.function.set_attribute(attribute, launch.shared_bytes as i32).map_err(driver_error)?;
+            entry.shared_bytes = launch.shared_bytes;
         }
-        Ok(known.function.clone())
+        Ok(entry.function.clone())
     }
 }

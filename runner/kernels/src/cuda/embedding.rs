@@ -1,31 +1,32 @@
-//! Rows of embedding tables, gathered, summed and normalised.
+//! Embeddings: rows of tables, gathered, summed and normalised.
 
 use super::{
-    Address, Argument, Element, Launch,
-    norm::{Norm, Team, count_argument},
+    element::Element,
+    launch::{Address, Argument, Launch},
+    norm::{Norm, RowTeam},
 };
 
-/// A table, and where each token's row is in it.
+/// A table with the index of a row for each token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
     /// `[entries, width]`, of the element's type.
     pub table: Address,
-    /// u32 `[tokens]`: indices of rows. That they are in the table is the caller's to know.
+    /// u32 `[tokens]`: indices of rows. The caller guarantees that they are below the number of entries.
     pub indices: Address,
 }
 
-/// The embeddings of a model.
+/// The embedding layer of a model.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Embedding {
-    /// The type of the tables and of what is made.
+    /// The type of the tables and of the output.
     pub element: Element,
     /// The width of a row, at most [`super::norm::MOST_WIDTH`].
     pub width: usize,
-    /// By token id.
+    /// Word embeddings, by token id.
     pub words: Part,
-    /// By position.
+    /// Position embeddings, by position.
     pub positions: Option<Part>,
-    /// By token type.
+    /// Token type embeddings, by token type.
     pub types: Option<Part>,
     /// Multiplied with the sum of the rows.
     pub scale: Option<f32>,
@@ -44,18 +45,18 @@ impl Embedding {
         let parts = [words, positions.unwrap_or(absent), types.unwrap_or(absent)];
         let norm_addresses = norm.map_or([Address::ABSENT; 2], |norm| [norm.weight, norm.bias]);
         let aligned = |address: Address| address.is_aligned_to(16);
-        let vectors = parts.iter().all(|part| aligned(part.table)) && norm_addresses.iter().all(|at| aligned(*at));
+        let all_aligned = parts.iter().all(|part| aligned(part.table)) && norm_addresses.iter().all(|at| aligned(*at));
         let mut arguments: Vec<Argument> =
             parts.iter().flat_map(|part| [part.table.into(), part.indices.into()]).collect();
         arguments.extend(norm_addresses.map(Argument::from));
         arguments.extend([
             out.into(),
-            count_argument(tokens),
+            Argument::count(tokens),
             (width as i32).into(),
             scale.unwrap_or(1.0).into(),
             norm.map_or(0, |norm| norm.kind as i32).into(),
             norm.map_or(0.0, |norm| norm.epsilon).into(),
         ]);
-        Team::of(element, width, vectors && aligned(out)).launch("embedding", element, tokens, arguments)
+        RowTeam::of(element, width, all_aligned && aligned(out)).launch("embedding", element, tokens, arguments)
     }
 }

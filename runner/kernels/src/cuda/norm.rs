@@ -1,32 +1,35 @@
-//! Sums of hidden states, and their normalisation.
+//! Sums of hidden states and their normalisation.
 
-use super::{Address, Argument, Element, Launch};
+use super::{
+    element::Element,
+    launch::{Address, Argument, Launch},
+};
 
-/// The widest row: 512 threads with 16 values each.
+/// The width of the widest row: 512 threads with 16 values each.
 pub const MOST_WIDTH: usize = 8192;
-/// Threads of a block whose warps have a row each.
+/// Threads of a block in which each warp has a row of its own.
 const THREADS: usize = 128;
 const WARP: usize = 32;
 
-/// What is subtracted and divided by.
+/// The kind of a normalisation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// (x - mean) / √(variance + ε).
+    /// Layer normalisation, (x - mean) / √(variance + ε).
     Layer = 1,
-    /// x / √(mean of squares + ε).
+    /// Root-mean-square normalisation, x / √(mean of squares + ε).
     Rms = 2,
 }
 
 /// A normalisation over the columns of a row.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Norm {
-    /// What is subtracted and divided by.
+    /// Layer or root-mean-square normalisation.
     pub kind: Kind,
     /// Added to the variance, or to the mean of squares.
     pub epsilon: f32,
-    /// f32 `[width]`, multiplied.
+    /// f32 `[width]`, multiplied with the normalised values.
     pub weight: Address,
-    /// f32 `[width]`, added; or absent.
+    /// f32 `[width]`, added last; or absent.
     pub bias: Address,
 }
 
@@ -37,83 +40,83 @@ pub struct Rows {
     pub count: usize,
     /// The columns that are normalised together, at most [`MOST_WIDTH`].
     pub width: usize,
-    /// How often they are in a row, one after another.
+    /// The number of such groups of columns in a row, one after another.
     pub groups: usize,
-    /// Values from the start of a row to that of the next; at least `groups⋅width`.
+    /// Values from the start of a row to the start of the next; at least `groups⋅width`.
     pub stride: usize,
 }
 
 impl Rows {
-    /// Rows that are normalised as they are.
+    /// Contiguous rows of one group each.
     pub fn whole(count: usize, width: usize) -> Self {
         Self { count, width, groups: 1, stride: width }
     }
 }
 
-/// What is normalised, all of the same rows and, but for `bias`, of the element's type.
+/// The arrays whose sum is normalised. All have the same rows, and all except `bias` the element's type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Summands {
-    /// The rows.
+    /// The hidden states.
     pub x: Address,
-    /// f32 `[groups⋅width]`, of the linear layer that made them; or absent.
+    /// f32 `[groups⋅width]`, the bias of the linear layer that computed `x`; or absent.
     pub bias: Address,
-    /// Other rows; or absent.
+    /// The residual; or absent.
     pub residual: Address,
 }
 
-/// What is made.
+/// The outputs of a normalisation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outputs {
-    /// Added to what is normalised; or absent.
+    /// Added to the normalised rows; or absent.
     pub added: Address,
-    /// The summands' sum, rounded; or absent. Not where `added` is.
+    /// The sum of the summands, rounded; or absent. Not the same array as `added`.
     pub sum: Address,
-    /// The normalised rows, with `added`.
+    /// The normalised rows plus `added`.
     pub out: Address,
 }
 
 /// `out` = norm(`x` + `bias` + `residual`) + `added`, and `sum` = `x` + `bias` + `residual`. The sum that is normalised
-/// is not rounded. Outputs may be where inputs are. `None` if there are no rows.
+/// is not rounded. An output may be the same array as an input. `None` if there are no rows.
 ///
 /// # Panics
 /// If a row is empty or too wide, rows overlap, or there are 2³¹ groups or more.
 pub fn norm(element: Element, norm: Norm, rows: Rows, summands: Summands, outputs: Outputs) -> Option<Launch> {
     let Rows { count, width, groups, stride } = rows;
-    assert!(groups > 0 && stride >= groups * width, "rows side by side");
+    assert!(groups > 0 && stride >= groups * width, "rows do not overlap");
     let Summands { x, bias, residual } = summands;
     let Outputs { added, sum, out } = outputs;
     let addresses = [x, bias, residual, added, norm.weight, norm.bias, sum, out];
-    let vectors = stride.is_multiple_of(vector(element)) && addresses.iter().all(|address| address.is_aligned_to(16));
+    let aligned =
+        stride.is_multiple_of(element.vector_size()) && addresses.iter().all(|address| address.is_aligned_to(16));
     let mut arguments: Vec<Argument> = addresses.map(Argument::from).to_vec();
     let rows = count * groups;
     arguments.extend([
-        count_argument(rows),
+        Argument::count(rows),
         (width as i32).into(),
         (groups as i32).into(),
         (stride as i64).into(),
         (norm.kind as i32).into(),
         norm.epsilon.into(),
     ]);
-    Team::of(element, width, vectors).launch("norm", element, rows, arguments)
+    RowTeam::of(element, width, aligned).launch("norm", element, rows, arguments)
 }
 
-/// The threads that have a row in their registers.
+/// The threads that hold a row in their registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Team {
+pub(super) struct RowTeam {
     form: &'static str,
     threads: usize,
 }
 
-impl Team {
-    /// For rows of `width`; `vectors`: whether they may be read and written as vectors, as far as their width allows
-    /// it.
+impl RowTeam {
+    /// For rows of `width` values. `aligned`: whether vectors can be read and written at the start of every row.
     ///
     /// # Panics
     /// If a row is empty or too wide.
-    pub(super) fn of(element: Element, width: usize, vectors: bool) -> Self {
-        assert!((1..=MOST_WIDTH).contains(&width), "rows of 1 to {MOST_WIDTH} columns");
+    pub(super) fn of(element: Element, width: usize, aligned: bool) -> Self {
+        assert!((1..=MOST_WIDTH).contains(&width), "a row has 1 to {MOST_WIDTH} columns");
         let threads = |values: usize| width.div_ceil(values).next_multiple_of(WARP);
-        if !(vectors && width.is_multiple_of(vector(element))) {
+        if !(aligned && width.is_multiple_of(element.vector_size())) {
             return Self { form: "values_16", threads: threads(16) };
         }
         let forms = [("vectors_8", 8), ("vectors_16", 16), ("vectors_32", 32)];
@@ -122,7 +125,7 @@ impl Team {
         Self { form, threads: threads(*values) }
     }
 
-    /// A launch for so many rows, of a kernel named as its source is; `None` if there are none.
+    /// A launch for `rows` rows of the kernel that is named like its source; `None` if there are no rows.
     pub(super) fn launch(
         self,
         kernel: &'static str,
@@ -130,26 +133,16 @@ impl Team {
         rows: usize,
         arguments: Vec<Argument>,
     ) -> Option<Launch> {
-        let together = if self.threads == WARP { THREADS / WARP } else { 1 };
+        let block_rows = if self.threads == WARP { THREADS / WARP } else { 1 };
         (rows > 0).then(|| Launch {
             source: kernel,
             kernel: format!("{kernel}_{}_{}", self.form, element.suffix()),
-            grid: [rows.div_ceil(together) as u32, 1, 1],
-            block: [self.threads as u32, together as u32, 1],
+            grid: [rows.div_ceil(block_rows) as u32, 1, 1],
+            block: [self.threads as u32, block_rows as u32, 1],
             shared_bytes: 0,
             arguments,
         })
     }
-}
-
-/// The values of a vector.
-pub(super) fn vector(element: Element) -> usize {
-    16 / element.bytes()
-}
-
-/// A count of things that kernels number with 32 bits.
-pub(super) fn count_argument(count: usize) -> Argument {
-    i32::try_from(count).expect("fewer than 2^31").into()
 }
 
 #[cfg(test)]
@@ -157,9 +150,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_are_spread_over_as_few_threads_as_have_registers() {
+    fn a_row_takes_as_few_threads_as_have_registers_for_it() {
         let team = |element, width, vectors| {
-            let Team { form, threads } = Team::of(element, width, vectors);
+            let RowTeam { form, threads } = RowTeam::of(element, width, vectors);
             (form, threads)
         };
         assert_eq!(team(Element::F16, 64, true), ("vectors_8", 32));
@@ -176,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn no_rows_are_no_launch() {
+    fn no_rows_give_no_launch() {
         let parameters = Norm { kind: Kind::Rms, epsilon: 0.0, weight: Address(256), bias: Address::ABSENT };
         let summands = Summands { x: Address(512), bias: Address::ABSENT, residual: Address::ABSENT };
         let outputs = Outputs { added: Address::ABSENT, sum: Address::ABSENT, out: Address(512) };

@@ -1,27 +1,31 @@
-//! The best candidates of every query, over tiles of scores.
+//! The top-k candidates of every query, merged over tiles of scores.
 
-use super::{Address, Element, Launch, norm::count_argument, pooling::Form};
+use super::{
+    element::Element,
+    launch::{Address, Argument, Launch},
+    row_access::RowAccess,
+};
 
-/// The most candidates of a list.
+/// The largest number of candidates of a list.
 pub const MOST: usize = 1024;
 /// Threads of a block.
 const THREADS: usize = 128;
 
 /// The best candidates of every query so far, the best first. Of equal scores the lower ordinal comes first; +0 comes
-/// before -0, and NaN before all numbers. What is not filled has the score -∞ and the ordinal `u32::MAX`.
+/// before -0, and NaN before all numbers. An empty entry has the score -∞ and the ordinal `u32::MAX`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lists {
-    /// f32 `[queries, most]`: the scores. Any NaN becomes the same one.
+    /// f32 `[queries, most]`: the scores. Every NaN is replaced by the same NaN.
     pub values: Address,
-    /// u32 `[queries, most]`: the ordinals.
+    /// u32 `[queries, most]`: the ordinals of the documents.
     pub ordinals: Address,
     /// The number of queries.
     pub queries: usize,
-    /// The candidates of a list, at most [`MOST`].
+    /// The number of candidates of a list, at most [`MOST`].
     pub most: usize,
 }
 
-/// Scores of some documents for every query.
+/// A tile of scores: some documents for every query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scores {
     /// The type of the scores.
@@ -32,12 +36,12 @@ pub struct Scores {
     pub documents: usize,
     /// Values from a query's scores to the next one's; at least `documents`.
     pub stride: usize,
-    /// The ordinal of the first document; the others follow.
+    /// The ordinal of the first document; those of the others follow.
     pub first: u32,
 }
 
 impl Lists {
-    /// Empties the lists. `None` if they have no place.
+    /// Empties the lists. `None` if they have no entries.
     pub fn start(&self) -> Option<Launch> {
         let count = self.queries * self.most;
         let blocks = u32::try_from(count.div_ceil(THREADS)).expect("fewer than 2^32 blocks");
@@ -45,29 +49,29 @@ impl Lists {
         (count > 0).then(|| Launch::linear("top_k", "top_k_start".into(), blocks, THREADS as u32, arguments))
     }
 
-    /// Merges scores of documents that have not been merged before. The lists do not depend on the order and size of
-    /// the tiles. `None` if there is nothing to merge.
+    /// Merges the scores of documents that have not been merged before. The result does not depend on the order and the
+    /// size of the tiles. `None` if there are no scores.
     ///
     /// # Panics
     /// If a list is too long, rows of scores overlap, an ordinal is not below `u32::MAX`, or there are 2³¹ queries or
     /// more.
-    pub fn merge(&self, of: Scores) -> Option<Launch> {
+    pub fn merge(&self, tile: Scores) -> Option<Launch> {
         let Self { values, ordinals, queries, most } = *self;
-        let Scores { element, scores, documents, stride, first } = of;
+        let Scores { element, scores, documents, stride, first } = tile;
         assert!(most <= MOST, "lists of at most {MOST} candidates");
-        assert!(stride >= documents, "rows side by side");
+        assert!(stride >= documents, "rows do not overlap");
         assert!(u32::try_from(first as usize + documents).is_ok(), "ordinals of 32 bits");
-        count_argument(queries);
+        Argument::count(queries);
         let arguments = vec![
             scores.into(),
             values.into(),
             ordinals.into(),
-            count_argument(documents),
+            Argument::count(documents),
             (stride as i64).into(),
             first.cast_signed().into(),
             (most as i32).into(),
         ];
-        let kernel = Form::of(element, stride, &[scores]).kernel("top_k");
+        let kernel = RowAccess::of(element, stride, &[scores]).kernel("top_k");
         (queries > 0 && documents > 0 && most > 0)
             .then(|| Launch::linear("top_k", kernel, queries as u32, THREADS as u32, arguments))
     }

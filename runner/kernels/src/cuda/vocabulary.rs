@@ -1,21 +1,23 @@
-//! Scores of vocabulary entries to sparse vectors.
+//! Sparse vectors from the scores of vocabulary entries.
 //!
-//! The product of hidden states and vocabulary is made a tile of entries at a time; [`Tile::launch`] keeps the largest
-//! score of each sequence. Of the weights, [`count`] and [`offsets`] tell how many entries the sparse vectors have, and
-//! [`write()`] writes them.
+//! The product of hidden states and vocabulary is computed a tile of entries at a time. [`Tile::launch`] reduces each tile
+//! to the largest score per sequence. From these weights, [`count`] and [`offsets`] compute the size of each sparse
+//! vector, and [`write()`] writes the entries.
 
 use super::{
-    Address, Element, Launch,
-    norm::count_argument,
-    pooling::{Form, Ranges},
+    element::Element,
+    launch::{Address, Argument, Launch},
+    pooling::Ranges,
+    row_access::RowAccess,
 };
 
 const SOURCE: &str = "vocabulary";
-/// Threads of a block, and those that share its entries.
+/// Threads of a block.
 const THREADS: u32 = 256;
+/// Threads of a block that share its entries.
 const ENTRY_THREADS: usize = 32;
 
-/// A tile of entries.
+/// A tile of vocabulary entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tile {
     /// The type of the scores.
@@ -24,43 +26,44 @@ pub struct Tile {
     pub first: usize,
     /// The number of entries of the tile.
     pub width: usize,
-    /// Values from a token's scores to those of the next; at least `width`. Whole vectors of 16 bytes are read faster.
+    /// Values from the scores of a token to those of the next; at least `width`. A multiple of 16 bytes is read faster.
     pub stride: usize,
-    /// The number of all entries.
+    /// The number of entries of the whole vocabulary.
     pub entries: usize,
-    /// Whether log(1 + max(x, 0)) is taken, as SPLADE does.
+    /// Whether a score is replaced by log(1 + max(score, 0)), as in SPLADE.
     pub logarithm: bool,
 }
 
 impl Tile {
-    /// For each sequence and entry of the tile the largest of the `scores` (`[tokens, stride]`, of the element's type)
-    /// of its tokens, plus the entry's `bias`: f32 `[entries]`, all of the vocabulary, or absent. They go to the tile's
-    /// columns of `out`, f32 `[sequences, entries]`. NaN if a score is. `None` if there is nothing to write.
+    /// For each sequence and entry of the tile, the largest of the `scores` (`[tokens, stride]`, of the element's type) of
+    /// the sequence's tokens plus the `bias` of the entry; NaN if a score is NaN. The `bias` is f32 `[entries]`, or absent.
+    /// The result is written to the columns of the tile in `out`, f32 `[sequences, entries]`. `None` if the tile or the
+    /// batch is empty.
     ///
     /// # Panics
-    /// If the tile is not within the entries or the stride, or there are too many blocks: a sequence has one for every
-    /// 256 entries, or fewer.
+    /// If the tile exceeds the entries or the stride, or there are 2³¹ blocks or more: a sequence has one block for at
+    /// most 256 entries.
     pub fn launch(&self, scores: Address, sequences: Ranges, bias: Address, out: Address) -> Option<Launch> {
         let Self { element, first, width, stride, entries, logarithm } = *self;
-        assert!(first + width <= entries && stride >= width, "a tile of the entries");
+        assert!(first + width <= entries && stride >= width, "a tile within the entries and the stride");
         if sequences.count == 0 || width == 0 {
             return None;
         }
-        let form = Form::of(element, stride, &[scores]);
-        let blocks = width.div_ceil(ENTRY_THREADS * form.size());
-        count_argument(blocks * sequences.count);
-        let of_tile = |at: Address| if at.is_present() { Address(at.0 + 4 * first as u64) } else { at };
+        let access = RowAccess::of(element, stride, &[scores]);
+        let blocks = width.div_ceil(ENTRY_THREADS * access.chunk_size());
+        Argument::count(blocks * sequences.count);
+        let from_first = |at: Address| if at.is_present() { Address(at.0 + 4 * first as u64) } else { at };
         Some(Launch {
             source: SOURCE,
-            kernel: form.kernel("vocabulary"),
+            kernel: access.kernel("vocabulary"),
             grid: [(blocks * sequences.count) as u32, 1, 1],
             block: [ENTRY_THREADS as u32, THREADS / ENTRY_THREADS as u32, 1],
             shared_bytes: 0,
             arguments: vec![
                 scores.into(),
                 sequences.starts.into(),
-                of_tile(bias).into(),
-                of_tile(out).into(),
+                from_first(bias).into(),
+                from_first(out).into(),
                 (width as i32).into(),
                 (stride as i64).into(),
                 (entries as i64).into(),
@@ -71,7 +74,7 @@ impl Tile {
     }
 }
 
-/// What is kept of rows of weights, f32 `[rows, entries]`.
+/// The entries that sparse vectors keep of rows of weights, f32 `[rows, entries]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Selection {
     /// The weights.
@@ -80,79 +83,80 @@ pub struct Selection {
     pub rows: usize,
     /// The number of entries of a row.
     pub entries: usize,
-    /// Entries whose weight is not above this are left out.
+    /// Only entries with a weight above this are kept.
     pub threshold: f32,
-    /// The entries with the largest weights that are kept; of equal weights the lower index comes first.
+    /// The largest number of entries that are kept, those with the largest weights; all if `None`. Of equal weights the
+    /// lower index comes first.
     pub most: Option<usize>,
 }
 
-/// What is known of the rows before entries are written.
+/// The sizes of the sparse vectors, computed before their entries are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counted {
-    /// u32 `[rows]`: how many entries a row keeps.
+    /// u32 `[rows]`: the number of entries that a row keeps.
     pub counts: Address,
-    /// u32 `[rows, 2]`: where the kept weights of a row end.
+    /// u32 `[rows, 2]`: the cut of a row, the rank of its smallest kept weight and the number of ties that are kept.
     pub cuts: Address,
-    /// u32 `[rows]`: 1 if all weights of a row are finite, else 0; or absent.
+    /// u32 `[rows]`: 1 if all weights of a row are finite, otherwise 0; or absent.
     pub finite: Address,
 }
 
-/// Counts the entries that are kept. `None` if there are no rows.
+/// Counts the entries that each row keeps. `None` if there are no rows.
 ///
 /// # Panics
 /// If there are 2³¹ rows or entries, or more.
 pub fn count(selection: Selection, counted: Counted) -> Option<Launch> {
     let Selection { weights, rows, entries, threshold, most } = selection;
-    count_argument(rows);
+    Argument::count(rows);
     let most = most.map_or(u32::MAX, |most| u32::try_from(most).unwrap_or(u32::MAX));
     let arguments = vec![
         weights.into(),
         counted.counts.into(),
         counted.cuts.into(),
         counted.finite.into(),
-        count_argument(entries),
+        Argument::count(entries),
         threshold.into(),
         most.cast_signed().into(),
     ];
     (rows > 0).then(|| Launch::linear(SOURCE, "sparse_count".into(), rows as u32, THREADS, arguments))
 }
 
-/// The sums of the `counts` (u32 `[rows]`) before each row, and of all of them: `offsets` is i64 `[rows + 1]`. `None`
-/// if there are no rows, and no offsets are written.
+/// The exclusive prefix sums of the `counts` (u32 `[rows]`) and their total: `offsets` is i64 `[rows + 1]`. `None` if there
+/// are no rows; then no offsets are written.
 ///
 /// # Panics
 /// If there are 2³¹ rows or more.
 pub fn offsets(rows: usize, counts: Address, offsets: Address) -> Option<Launch> {
-    let arguments = vec![counts.into(), offsets.into(), count_argument(rows)];
+    let arguments = vec![counts.into(), offsets.into(), Argument::count(rows)];
     (rows > 0).then(|| Launch::linear(SOURCE, "sparse_offsets".into(), 1, THREADS, arguments))
 }
 
-/// Where entries are written, one row after another.
+/// The output arrays for entries, one row after another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entries {
-    /// u32 `[capacity]`, ascending in a row.
+    /// u32 `[capacity]`, ascending within a row.
     pub indices: Address,
-    /// f32 `[capacity]`.
+    /// f32 `[capacity]`, the weights.
     pub values: Address,
-    /// The entries that there is place for; others are not written.
+    /// The length of the arrays; entries beyond it are not written.
     pub capacity: usize,
 }
 
-/// Writes the entries of each row from its offset on: `cuts` and `offsets` are those of [`count`] and [`offsets()`] for
-/// the same `selection`. `None` if there is nothing to write, or no place for it.
+/// Writes the entries of each row from its offset on. `cuts` and `offsets` are the outputs of [`count`] and [`offsets()`]
+/// for the same `selection`. `None` if there are no rows, or the arrays have no room.
 ///
 /// # Panics
 /// If there are 2³¹ rows or entries, or more.
 pub fn write(selection: Selection, cuts: Address, offsets: Address, to: Entries) -> Option<Launch> {
     let Selection { weights, rows, entries, threshold, .. } = selection;
-    count_argument(rows);
+    Argument::count(rows);
     let arguments = vec![
         weights.into(),
         cuts.into(),
         offsets.into(),
         to.indices.into(),
         to.values.into(),
-        count_argument(entries),
+        Argument::count(entries),
         threshold.into(),
         (to.capacity as i64).into(),
     ];

@@ -1,18 +1,23 @@
-//! How many chunks have how many tokens, and where a model cuts them.
+//! The histogram of token lengths, and the limit above which a model truncates.
 
 use crds::summary::{DensePass, LengthBucket};
 use plotters::prelude::*;
 
-use super::{Axes, CUT, INK, LIMIT, Series, headroom, svg};
-use crate::{Error, format::axis};
+use super::{
+    canvas::{Axes, headroom, svg},
+    palette::{INK, LIMIT, TRUNCATED},
+    series::Series,
+};
+use crate::{error::Error, format::axis};
 
 const SIZE: (u32, u32) = (360, 190);
 
-/// One bar per bucket with chunks, equally wide however many tokens a bucket spans; a line stands where the model cuts.
+/// One bar per bucket with chunks; all bars have the same width, whatever range a bucket spans. A line marks the limit of
+/// the model.
 pub fn lengths(pass: &DensePass) -> Result<String, Error> {
     let buckets = &pass.token_lengths;
     let highest = buckets.iter().map(|bucket| bucket.chunks).max().unwrap_or(0) as f64;
-    let limit = cut_at(buckets, pass.max_tokens);
+    let limit = limit_position(buckets, pass.max_tokens);
     let edge = |x: f64| edge_label(buckets, x);
     let axes =
         Axes { x: 0.0..buckets.len().max(1) as f64, y: 0.0..headroom(highest), x_tick: &edge, y_tick: Some(&axis) };
@@ -20,7 +25,7 @@ pub fn lengths(pass: &DensePass) -> Result<String, Error> {
         let bars = buckets.iter().enumerate().filter(|(_, bucket)| bucket.chunks > 0);
         canvas.draw_series(bars.map(|(index, bucket)| {
             let left = index as f64;
-            let colour = if limit.is_some_and(|limit| left >= limit) { CUT } else { Series::colour(0) };
+            let colour = if limit.is_some_and(|limit| left >= limit) { TRUNCATED } else { Series::colour(0) };
             Rectangle::new([(left + 0.06, bucket.chunks as f64), (left + 0.94, 0.0)], colour.filled())
         }))?;
         if let Some(limit) = limit {
@@ -31,17 +36,17 @@ pub fn lengths(pass: &DensePass) -> Result<String, Error> {
     })
 }
 
-/// Where on the axis the model cuts; nowhere where every bucket ends before.
-fn cut_at(buckets: &[LengthBucket], max_tokens: u32) -> Option<f64> {
+/// The position of the limit on the axis; `None` if every bucket ends before it.
+fn limit_position(buckets: &[LengthBucket], max_tokens: u32) -> Option<f64> {
     let index = buckets.iter().position(|bucket| bucket.up_to >= max_tokens)?;
     let begin = index.checked_sub(1).map_or(0, |before| buckets[before].up_to);
     let width = f64::from(buckets[index].up_to.saturating_sub(begin)).max(1.0);
     let inside = f64::from(max_tokens.saturating_sub(begin)) / width;
-    let place = index as f64 + inside;
-    (place < buckets.len() as f64).then_some(place)
+    let position = index as f64 + inside;
+    (position < buckets.len() as f64).then_some(position)
 }
 
-/// Bars stand between ticks, so a tick is the largest length of the bar to its left.
+/// The label of a tick: bars lie between ticks, so a tick is the largest length of the bar to its left.
 fn edge_label(buckets: &[LengthBucket], x: f64) -> String {
     let edge = x.round();
     if (x - edge).abs() > 1e-6 || edge < 0.0 {
@@ -65,23 +70,23 @@ mod tests {
     }
 
     #[test]
-    fn the_cut_lies_on_an_edge_or_inside_of_a_bucket() {
+    fn the_limit_lies_on_an_edge_or_inside_a_bucket() {
         let buckets = buckets();
-        assert_eq!(cut_at(&buckets, 128), Some(2.0));
-        assert_eq!(cut_at(&buckets, 192), Some(2.5));
-        assert_eq!(cut_at(&buckets, 512), None);
-        assert_eq!(cut_at(&buckets, 1024), None);
+        assert_eq!(limit_position(&buckets, 128), Some(2.0));
+        assert_eq!(limit_position(&buckets, 192), Some(2.5));
+        assert_eq!(limit_position(&buckets, 512), None);
+        assert_eq!(limit_position(&buckets, 1024), None);
     }
 
     #[test]
-    fn ticks_name_the_edges() {
+    fn ticks_are_labelled_with_the_edges() {
         let buckets = buckets();
         let labels: Vec<String> = [0.0, 1.0, 1.5, 4.0, 5.0].map(|x| edge_label(&buckets, x)).into();
         assert_eq!(labels, ["0", "64", "", "512", ""]);
     }
 
     #[test]
-    fn a_bucket_with_chunks_is_a_bar() {
+    fn every_bucket_with_chunks_is_a_bar() {
         let mut pass = crate::sample::run().dense_run.passes[0].clone();
         pass.token_lengths = buckets();
         pass.max_tokens = 128;

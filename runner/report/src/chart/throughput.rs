@@ -1,25 +1,27 @@
-//! Tokens a second over time, by model.
+//! Tokens per second over time, by model.
 
 use crds::summary::Sample;
 use jiff::SignedDuration;
 use plotters::prelude::*;
 
 use super::{
-    Axes, Figure, Series, headroom, svg,
-    time::{TimeAxis, moment, unread},
+    canvas::{Axes, headroom, svg},
+    figure::Figure,
+    series::Series,
+    time::{TimeAxis, moment, unreadable_times},
 };
-use crate::{Error, format::axis};
+use crate::{error::Error, format::axis};
 
 const HEIGHT: u32 = 240;
-/// More would be thinner than a line.
-const MOST_BINS: usize = 120;
+/// More bins would be narrower than a line.
+const MAX_BINS: usize = 120;
 
-/// One step line per model; shards that run side by side are added up. Nothing where there are no samples.
+/// One step line per model, summed over shards that run in parallel. `None` if there are no samples.
 pub fn throughput(samples: &[&Sample], series: &Series) -> Result<Option<Figure>, Error> {
     let spans: Vec<Span> = samples.iter().filter_map(|sample| Span::of(sample, series)).collect();
     let moments: Vec<_> = spans.iter().flat_map(|span| [span.begin, span.end]).collect();
     let Some(time) = TimeAxis::over(moments) else { return Ok(None) };
-    let bins = spans.len().clamp(1, MOST_BINS);
+    let bins = spans.len().clamp(1, MAX_BINS);
     let rates: Vec<Vec<Option<f64>>> =
         (0..series.len()).map(|index| rates(spans.iter().filter(|span| span.series == index), &time, bins)).collect();
     let highest = rates.iter().flatten().flatten().copied().fold(0.0, f64::max);
@@ -42,11 +44,11 @@ pub fn throughput(samples: &[&Sample], series: &Series) -> Result<Option<Figure>
     };
     let mut figure = Figure::drawn(time.title(), draw)?;
     figure.legend = series.legend(|index| rates[index].iter().any(Option::is_some));
-    figure.notes.extend(unread(samples.len() - spans.len()));
+    figure.notes.extend(unreadable_times(samples.len() - spans.len()));
     Ok(Some(figure))
 }
 
-/// A sample on the time line.
+/// A sample with parsed times.
 struct Span {
     series: usize,
     begin: jiff::Timestamp,
@@ -57,14 +59,15 @@ struct Span {
 impl Span {
     fn of(sample: &Sample, series: &Series) -> Option<Self> {
         let end = moment(&sample.at)?;
-        let long = SignedDuration::from_millis(i64::try_from(sample.millis).ok()?.max(1));
-        let begin = end.checked_sub(long).ok()?;
+        let duration = SignedDuration::from_millis(i64::try_from(sample.millis).ok()?.max(1));
+        let begin = end.checked_sub(duration).ok()?;
         let series = series.find(&sample.stage, &sample.model)?;
         Some(Self { series, begin, end, tokens: sample.tokens as f64 })
     }
 }
 
-/// Tokens a second in every bin; none where no sample touches it. The tokens of a sample are spread over its time.
+/// Tokens per second in every bin; `None` for a bin without samples. The tokens of a sample are spread evenly over its
+/// time.
 fn rates<'a>(spans: impl Iterator<Item = &'a Span>, time: &TimeAxis, bins: usize) -> Vec<Option<f64>> {
     let width = time.end / bins as f64;
     let mut rates = vec![None; bins];
@@ -74,7 +77,7 @@ fn rates<'a>(spans: impl Iterator<Item = &'a Span>, time: &TimeAxis, bins: usize
         let last = ((end / width).ceil() as usize).clamp(first + 1, bins);
         for (bin, rate) in rates.iter_mut().enumerate().take(last).skip(first) {
             let overlap = end.min((bin + 1) as f64 * width) - begin.max(bin as f64 * width);
-            // The edges of neighbours touch, but for the rounding.
+            // The edges of neighbours coincide up to rounding.
             if overlap > width * 1e-9 {
                 let tokens = span.tokens * overlap / (end - begin);
                 *rate = Some(rate.unwrap_or(0.0) + tokens / time.seconds(width));
@@ -84,7 +87,7 @@ fn rates<'a>(spans: impl Iterator<Item = &'a Span>, time: &TimeAxis, bins: usize
     rates
 }
 
-/// The steps of every stretch of bins without a gap.
+/// The steps of every run of bins without a gap.
 fn stretches(rates: &[Option<f64>], width: f64) -> Vec<Vec<(f64, f64)>> {
     let mut stretches: Vec<Vec<(f64, f64)>> = Vec::new();
     let mut open = false;
@@ -129,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn shards_side_by_side_are_added_up_and_a_pause_is_a_gap() {
+    fn parallel_shards_are_summed_and_a_pause_is_a_gap() {
         let samples = [
             sample("2026-11-25T10:00:02Z", 2000, 200),
             sample("2026-11-25T10:00:02Z", 2000, 300),
@@ -141,11 +144,11 @@ mod tests {
     }
 
     #[test]
-    fn without_samples_there_is_no_chart_and_unread_times_are_told() {
+    fn without_samples_there_is_no_chart_and_unreadable_times_are_noted() {
         assert_eq!(throughput(&[], &series()).expect("no chart"), None);
         let (good, bad) = (sample("2026-11-25T10:00:02Z", 2000, 200), sample("noon", 1, 1));
         let figure = throughput(&[&good, &bad], &series()).expect("a chart").expect("a chart");
-        assert_eq!(figure.notes, ["1 event(s) whose time cannot be read are not in the chart."]);
+        assert_eq!(figure.notes, ["Not in the chart: 1 event with an unreadable time."]);
         assert_eq!(figure.legend.len(), 1);
     }
 }

@@ -1,20 +1,22 @@
-//! The horizontal axis of what happened when: time since the first event.
+//! The time axis: time since the first event.
 
 use jiff::{Timestamp, tz::TimeZone};
 
-/// Moments as numbers since a start, in a unit that suits their span.
+use crate::format::counted;
+
+/// Maps moments to numbers of a unit since the first one. The unit depends on their span.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TimeAxis {
     start: Timestamp,
-    /// Seconds of a unit.
+    /// The unit, in seconds.
     unit: f64,
     name: &'static str,
-    /// The last moment, in units; more than 0.
+    /// The position of the last moment; more than 0.
     pub end: f64,
 }
 
 impl TimeAxis {
-    /// The axis over these moments; none where there are none.
+    /// The axis over these moments; `None` if there are none.
     pub fn over(moments: impl IntoIterator<Item = Timestamp> + Clone) -> Option<Self> {
         let start = moments.clone().into_iter().min()?;
         let end = moments.into_iter().max()?;
@@ -28,31 +30,34 @@ impl TimeAxis {
         Some(Self { start, unit, name, end: seconds / unit })
     }
 
-    /// Where a moment lies.
+    /// The position of a moment.
     pub fn at(&self, moment: Timestamp) -> f64 {
         moment.duration_since(self.start).as_secs_f64() / self.unit
     }
 
-    /// A number of units in seconds.
+    /// Converts units to seconds.
     pub fn seconds(&self, units: f64) -> f64 {
         units * self.unit
     }
 
-    /// What the axis counts.
+    /// The label of the axis.
     pub fn title(&self) -> String {
         let start = self.start.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d %H:%M:%S");
         format!("{} since {start} UTC", self.name)
     }
 }
 
-/// A moment as the summary has it.
+/// Parses a time of a summary; `None` if it is malformed.
 pub fn moment(text: &str) -> Option<Timestamp> {
     text.parse().ok()
 }
 
-/// Says how many events are not in a chart, where there are any.
-pub fn unread(count: usize) -> Option<String> {
-    (count > 0).then(|| format!("{count} event(s) whose time cannot be read are not in the chart."))
+/// A note about the `count` events that are not in a chart; `None` for 0.
+pub fn unreadable_times(count: usize) -> Option<String> {
+    (count > 0).then(|| {
+        let events = counted(count as u64, "event", "events");
+        format!("Not in the chart: {events} with an unreadable time.")
+    })
 }
 
 #[cfg(test)]
@@ -78,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn one_moment_has_an_axis_and_none_has_none() {
+    fn one_moment_has_an_axis_and_no_moment_has_none() {
         assert!(axis("2026-11-25T10:00:00Z").end > 0.0);
         assert_eq!(TimeAxis::over([]), None);
         assert_eq!(moment("yesterday"), None);

@@ -1,74 +1,62 @@
-//! Which model held a device, from when to when.
+//! Device leases over time, by model.
 
 use crds::summary::LeaseEvent;
 use jiff::Timestamp;
 use plotters::prelude::*;
 
 use super::{
-    Axes, Figure, Series, svg,
-    time::{TimeAxis, moment, unread},
+    canvas::{Axes, svg},
+    figure::Figure,
+    lease_span::LeaseSpan,
+    series::Series,
+    time::{TimeAxis, unreadable_times},
 };
-use crate::{Error, format::axis};
+use crate::{error::Error, format::axis};
 
-const LANE: u32 = 26;
-/// More lanes than this are told in a sentence.
-const MOST_LANES: usize = 24;
+/// The height of a lane, in pixels.
+const LANE_HEIGHT: u32 = 26;
+/// The most lanes of a chart; a note counts the others.
+const MAX_LANES: usize = 24;
 
-/// One bar per lease, in as many lanes as shards ran side by side: a lane is a shard, and then the next one that found
-/// its place free. Nothing where there are no leases.
+/// One bar per lease, in one lane per shard that ran in parallel: a shard takes the first lane that is free when it begins.
+/// `None` if there are no leases.
 pub fn timeline(leases: &[&LeaseEvent], series: &Series) -> Result<Option<Figure>, Error> {
-    let held: Vec<Held> = leases.iter().filter_map(|lease| Held::of(lease, series)).collect();
-    let moments: Vec<_> = held.iter().flat_map(|held| [held.taken, held.given_back]).collect();
+    let spans: Vec<LeaseSpan> = leases.iter().filter_map(|lease| LeaseSpan::of(lease, series)).collect();
+    let moments: Vec<_> = spans.iter().flat_map(|span| [span.acquired, span.released]).collect();
     let Some(time) = TimeAxis::over(moments) else { return Ok(None) };
-    let lanes = lanes(&held);
+    let lanes = lanes(&spans);
     let all = lanes.iter().max().map_or(1, |last| last + 1);
-    let shown = all.min(MOST_LANES);
+    let shown = all.min(MAX_LANES);
     let draw = |pixels: u32| {
         let axes = Axes { x: 0.0..time.end, y: 0.0..shown as f64, x_tick: &axis, y_tick: None };
-        // One pixel: neighbours stay apart by it, and a lease is never narrower.
-        let least = time.end / f64::from(pixels);
-        svg((pixels, shown as u32 * LANE + 36), &axes, |canvas| {
-            canvas.draw_series(held.iter().zip(&lanes).filter(|(_, lane)| **lane < shown).map(|(held, lane)| {
+        // One pixel keeps neighbours apart, and is the least width of a lease.
+        let pixel = time.end / f64::from(pixels);
+        svg((pixels, shown as u32 * LANE_HEIGHT + 36), &axes, |canvas| {
+            canvas.draw_series(spans.iter().zip(&lanes).filter(|(_, lane)| **lane < shown).map(|(span, lane)| {
                 let top = (shown - lane) as f64;
-                let (left, right) = (time.at(held.taken), time.at(held.given_back));
-                let bar = [(left, top - 0.14), ((right - least).max(left + least), top - 0.86)];
-                Rectangle::new(bar, Series::colour(held.series).filled())
+                let (left, right) = (time.at(span.acquired), time.at(span.released));
+                let bar = [(left, top - 0.14), ((right - pixel).max(left + pixel), top - 0.86)];
+                Rectangle::new(bar, Series::colour(span.series).filled())
             }))?;
             Ok(())
         })
     };
     let mut figure = Figure::drawn(time.title(), draw)?;
-    figure.legend = series.legend(|index| held.iter().any(|held| held.series == index));
+    figure.legend = series.legend(|index| spans.iter().any(|span| span.series == index));
     if all > shown {
-        figure.notes.push(format!("The first {shown} of {all} lanes are shown."));
+        figure.notes.push(format!("The chart shows the first {shown} of {all} lanes."));
     }
-    figure.notes.extend(unread(leases.len() - held.len()));
+    figure.notes.extend(unreadable_times(leases.len() - spans.len()));
     Ok(Some(figure))
 }
 
-/// A lease on the time line.
-struct Held {
-    series: usize,
-    shard: Option<u32>,
-    taken: Timestamp,
-    given_back: Timestamp,
-}
-
-impl Held {
-    fn of(lease: &LeaseEvent, series: &Series) -> Option<Self> {
-        let taken = moment(&lease.acquired_at)?;
-        let given_back = moment(&lease.released_at)?.max(taken);
-        Some(Self { series: series.find(&lease.stage, &lease.model)?, shard: lease.shard, taken, given_back })
-    }
-}
-
-/// The lane of every lease: all of a shard lie in one, and no two shards overlap in it.
-fn lanes(held: &[Held]) -> Vec<usize> {
+/// The lane of every lease. All leases of a shard have the same lane, and no two shards overlap in a lane.
+fn lanes(spans: &[LeaseSpan]) -> Vec<usize> {
     let mut shards: Vec<(Option<u32>, Timestamp, Timestamp)> = Vec::new();
-    for held in held {
-        match shards.iter_mut().find(|(shard, _, _)| *shard == held.shard) {
-            Some((_, begin, end)) => (*begin, *end) = ((*begin).min(held.taken), (*end).max(held.given_back)),
-            None => shards.push((held.shard, held.taken, held.given_back)),
+    for span in spans {
+        match shards.iter_mut().find(|(shard, _, _)| *shard == span.shard) {
+            Some((_, begin, end)) => (*begin, *end) = ((*begin).min(span.acquired), (*end).max(span.released)),
+            None => shards.push((span.shard, span.acquired, span.released)),
         }
     }
     shards.sort_by_key(|(shard, begin, _)| (*begin, *shard));
@@ -82,33 +70,34 @@ fn lanes(held: &[Held]) -> Vec<usize> {
         free_from[lane] = end;
         lane_of.push((shard, lane));
     }
-    let lane = |held: &Held| lane_of.iter().find(|(shard, _)| *shard == held.shard).map_or(0, |(_, lane)| *lane);
-    held.iter().map(lane).collect()
+    let lane = |span: &LeaseSpan| lane_of.iter().find(|(shard, _)| *shard == span.shard).map_or(0, |(_, lane)| *lane);
+    spans.iter().map(lane).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chart::time::moment;
 
-    fn held(shard: Option<u32>, taken: &str, given_back: &str) -> Held {
+    fn span(shard: Option<u32>, acquired: &str, released: &str) -> LeaseSpan {
         let at = |time: &str| moment(&format!("2026-11-25T10:{time}Z")).expect(time);
-        Held { series: 0, shard, taken: at(taken), given_back: at(given_back) }
+        LeaseSpan { series: 0, shard, acquired: at(acquired), released: at(released), peak_bytes: 0 }
     }
 
     #[test]
-    fn shards_side_by_side_have_lanes_of_their_own_and_a_free_lane_is_used_again() {
-        let held = [
-            held(Some(0), "00:00", "00:10"),
-            held(Some(1), "00:01", "00:30"),
-            held(Some(0), "00:11", "00:20"),
-            held(Some(2), "00:21", "00:25"),
-            held(None, "00:31", "00:32"),
+    fn parallel_shards_have_lanes_of_their_own_and_a_free_lane_is_reused() {
+        let spans = [
+            span(Some(0), "00:00", "00:10"),
+            span(Some(1), "00:01", "00:30"),
+            span(Some(0), "00:11", "00:20"),
+            span(Some(2), "00:21", "00:25"),
+            span(None, "00:31", "00:32"),
         ];
-        assert_eq!(lanes(&held), [0, 1, 0, 0, 0]);
+        assert_eq!(lanes(&spans), [0, 1, 0, 0, 0]);
     }
 
     #[test]
-    fn a_lease_is_a_bar_and_one_that_ends_before_it_begins_is_short() {
+    fn a_lease_is_a_bar_even_if_it_ends_before_it_begins() {
         let mut lease = crate::sample::run().telemetry.lease_events[0].clone();
         lease.released_at = "2020-01-01T00:00:00Z".into();
         let mut series = Series::default();
