@@ -102,11 +102,7 @@ pub fn complete(config: &RunnerConfig, result: &FinalizeResult, already: bool) -
         let _ = writeln!(text, "  {}: {}", collection.name, counts(config, result));
     }
     for (stage, fallback) in fallbacks(result) {
-        let _ = writeln!(
-            text,
-            "  {stage} did less than was asked: {} ({}), {} time(s)",
-            fallback.reason, fallback.source, fallback.count
-        );
+        let _ = writeln!(text, "  {stage} degraded: {fallback}");
     }
     let _ = write!(text, "  summary: {}", config.run_summary_uri());
     text
