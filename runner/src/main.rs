@@ -25,7 +25,7 @@ use runner::{
         metrics,
         telemetry::{self, Collector},
     },
-    retrieval::search::{self, Query},
+    retrieval::search::{self, SearchQuery},
     run::{self, Run, RunFailure, outcome},
 };
 
@@ -141,7 +141,7 @@ impl Process {
 
     fn succeed(&self, result: &RunResult, sentence: &str) {
         outcome::write(self.result_file.as_deref(), result);
-        outcome::say(result, sentence);
+        outcome::print_result(result, sentence);
     }
 
     fn fail(&self, revision: &Revision, failed: &RunFailure) -> contract::ExitCode {
@@ -182,7 +182,7 @@ fn find(args: &SearchArgs) -> Result<()> {
         (None, Some(config)) => config::load(config).map_err(|refused| refused.error)?,
         (None, None) => unreachable!("the command line takes one of both"),
     };
-    let query = Query {
+    let query = SearchQuery {
         collection: args.collection.as_deref(),
         model: args.model.as_deref(),
         question: &args.question,

@@ -1,14 +1,14 @@
-//! The list of every query: the candidates of the retrievers as one list, and the same in the order of the cross-encoder.
+//! One list of candidates per query: the lists of the retrievers fused, and the same chunks in the order of the cross-encoder.
 
 use crds::{summary::RerankRun, v1alpha1::CandidateFusion};
 
 use super::{candidates::CandidateLists, rank_fusion, top_k::Candidate};
 use crate::vectors::fusion;
 
-/// One list per query before the rerank, and after it if it ran.
+/// The lists of all queries, in the order of the queries: before the rerank, and after it if it ran.
 #[derive(Clone, Debug, Default)]
 pub struct QueryLists {
-    /// The candidates of the retrievers.
+    /// The fused candidates of the retrievers, the best first.
     pub candidates: Vec<Vec<Candidate>>,
     /// The same chunks in the order of the cross-encoder; `None` if the rerank did not run.
     pub reranked: Option<Vec<Vec<Candidate>>>,
@@ -25,7 +25,8 @@ impl QueryLists {
             [] => Vec::new(),
             [only] => only.lists[query].clone(),
             several => {
-                let lists: Vec<&[Candidate]> = several.iter().map(|of| of.lists[query].as_slice()).collect();
+                let lists: Vec<&[Candidate]> =
+                    several.iter().map(|candidates| candidates.lists[query].as_slice()).collect();
                 rank_fusion::fuse(method, &lists, k)
             }
         };
@@ -38,8 +39,8 @@ impl QueryLists {
         self.reranked.as_ref().unwrap_or(&self.candidates)
     }
 
-    /// Records in `stage` how the rerank changed the first places.
-    pub fn compare(&self, stage: &mut RerankRun) {
+    /// Records in `stage` how the rerank changed the first chunk of the lists.
+    pub fn record_changes(&self, stage: &mut RerankRun) {
         stage.mean_top_score_before = mean_top_score(&self.candidates);
         let Some(reranked) = &self.reranked else { return };
         stage.mean_top_score_after = mean_top_score(reranked);

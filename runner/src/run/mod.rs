@@ -1,7 +1,7 @@
 //! A run from beginning to end: plan → embed every shard → finalize.
 //!
-//! [`run`] executes the three stages in one process. In a cluster each stage is a process of its own, and a stage learns
-//! of the others only from the output store.
+//! [`run`] executes the three stages in one process. In a cluster each stage is a process of its own, and
+//! the stages communicate only through the output store.
 //!
 //! - [`plan()`] reads the sources once and writes the list of shards.
 //! - [`embed()`] runs one pass per model over a shard, fuses and writes its rows in the background, and commits the shard.
@@ -13,9 +13,12 @@ mod context;
 mod embed;
 mod finalize;
 pub mod outcome;
+mod passes;
 mod plan;
 mod publish;
 mod rerank;
+mod retrieve;
+mod shard;
 mod summary;
 
 pub use self::{
