@@ -86,7 +86,7 @@ fn floats(vector: &dyn Array) -> Option<Vec<f32>> {
     if let Some(vector) = vector.downcast_ref::<Int8Array>() {
         return Some(vector.values().iter().map(|value| f32::from(*value)).collect());
     }
-    vector.downcast_ref::<UInt8Array>().map(|vector| quantize::of_binary(vector.values()))
+    vector.downcast_ref::<UInt8Array>().map(|vector| quantize::from_binary(vector.values()))
 }
 
 /// The cosine of two vectors; 0 if a vector has length 0 or their widths differ.

@@ -1,4 +1,4 @@
-//! Uploads of large files.
+//! Uploads of large files, part by part.
 
 use std::{
     io::{self, Write},
@@ -10,15 +10,15 @@ use sha2::{Digest, Sha256};
 
 use crate::process::runtime::runtime;
 
-/// The size of the parts of a large file.
-const PART: usize = 8 << 20;
+/// The size of the parts of a large file, in bytes.
+const PART_BYTES: usize = 8 << 20;
 
 /// The size and the digest of a written file, to check it later.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
-    /// Its size.
+    /// The size in bytes.
     pub bytes: u64,
-    /// The sha256 of its bytes, in hexadecimal.
+    /// The sha256 of the bytes, in hexadecimal.
     pub sha256: String,
 }
 
@@ -38,7 +38,7 @@ impl Write for Upload {
         self.part.extend_from_slice(buffer);
         self.hash.update(buffer);
         self.bytes += buffer.len() as u64;
-        if self.part.len() >= PART {
+        if self.part.len() >= PART_BYTES {
             self.send_part()?;
         }
         Ok(buffer.len())
@@ -55,7 +55,10 @@ impl Upload {
         Self { store, location, part: Vec::new(), parts: None, hash: Sha256::new(), bytes: 0 }
     }
 
-    /// Completes the file.
+    /// Completes the file, which exists from now on.
+    ///
+    /// # Errors
+    /// If the store fails.
     pub fn finish(mut self) -> io::Result<Written> {
         if self.parts.is_some() {
             self.send_part()?;
