@@ -76,7 +76,7 @@ pub struct ManifestArgs {
     /// The file of the EmbeddingRun manifest.
     #[arg(long = "filename", short = 'f', value_name = "FILE")]
     pub file: PathBuf,
-    /// The folder that stands for a persistent volume claim, or as configmap/NAME=FOLDER for a ConfigMap; repeatable.
+    /// The local folder of a persistent volume claim, or of a ConfigMap as configmap/NAME=FOLDER; repeatable.
     #[arg(long = "volume", value_name = "CLAIM=FOLDER")]
     pub volumes: Vec<VolumeMapping>,
 }
@@ -179,7 +179,7 @@ pub struct SearchArgs {
         conflicts_with = "config"
     )]
     pub file: Option<PathBuf>,
-    /// The folder that stands for a persistent volume claim; repeatable.
+    /// The local folder of a persistent volume claim; repeatable.
     #[arg(long = "volume", value_name = "CLAIM=FOLDER")]
     pub volumes: Vec<VolumeMapping>,
     /// The configuration file from the operator, in place of a manifest.

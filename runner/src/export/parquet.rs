@@ -19,7 +19,7 @@ use crate::{
     },
     source::Chunk,
     spill::Chunks,
-    store::{Store, Written},
+    store::{Store, WrittenFile},
 };
 
 /// Rows of a row group; it bounds the memory in use.
@@ -28,13 +28,13 @@ const ROW_GROUP: usize = 4096;
 /// The figures of a written file.
 pub struct ExportedFile {
     /// Its size and digest.
-    pub file: Written,
+    pub file: WrittenFile,
     /// The time of writing in seconds, without waiting for vectors.
     pub seconds: f64,
 }
 
-/// Writes the file of a shard to `path` while the vectors are computed; the file appears whole or not at all. `first_ordinal` is
-/// the number of the first chunk in its collection.
+/// Writes the file of a shard to `path` while the vectors are computed; the file appears whole or not at all.
+/// `first_ordinal` is the number of the first chunk in its collection.
 ///
 /// # Errors
 /// If the store fails, vectors are missing, or the run is interrupted.

@@ -15,9 +15,9 @@ pub fn batches(lengths: &[usize], budget: TokenBudget) -> Vec<Vec<usize>> {
     split(lengths, |_| budget.0)
 }
 
-/// Same as [`batches`], for the last window of a pass: batches become smaller so that the `workers` end together. A batch
-/// holds at most half of a worker's share of the remaining tokens, but at least a quarter of the budget is allowed (guided self-scheduling, Polychronopoulos and
-/// Kuck, 1987).
+/// Same as [`batches`], for the last window of a pass: batches become smaller so that the `workers` end together. A
+/// batch holds at most half of a worker's share of the remaining tokens, but at least a quarter of the budget is
+/// allowed (guided self-scheduling, Polychronopoulos and Kuck, 1987).
 pub fn last_batches(lengths: &[usize], budget: TokenBudget, workers: usize) -> Vec<Vec<usize>> {
     if workers < 2 {
         return batches(lengths, budget);
@@ -46,8 +46,8 @@ fn split(lengths: &[usize], budget_of_remaining: impl Fn(usize) -> usize) -> Vec
     batches
 }
 
-/// The rows of a window, which arrive batch by batch; each batch is put to the places of its rows.
-pub trait Places: Send {
+/// The rows of a window, which are computed batch by batch in another order.
+pub trait WindowRows: Send {
     /// The number of rows.
     fn count(&self) -> usize;
 
@@ -58,7 +58,7 @@ pub trait Places: Send {
     fn put(&mut self, batch: &[usize], computed: Self);
 }
 
-impl Places for Rows {
+impl WindowRows for Rows {
     fn count(&self) -> usize {
         self.len()
     }
@@ -72,7 +72,7 @@ impl Places for Rows {
     }
 }
 
-impl<T: Send> Places for Vec<T> {
+impl<T: Send> WindowRows for Vec<T> {
     fn count(&self) -> usize {
         self.len()
     }
@@ -92,7 +92,7 @@ pub struct RestoredRows<R> {
     missing: usize,
 }
 
-impl<R: Places> RestoredRows<R> {
+impl<R: WindowRows> RestoredRows<R> {
     /// Starts with `rows` as placeholders, none of which is computed.
     pub fn new(rows: R) -> Self {
         Self { missing: rows.count(), rows }

@@ -3,8 +3,8 @@
 use super::RowModel;
 use crate::{device::memory::Memory, tokenizer::Tokens};
 
-/// The cost of rows in a token budget: their tokens, and under a memory ceiling also the memory that a row takes beside its
-/// tokens, as a number of tokens. Without the second part, a budget for long rows would admit too many short ones.
+/// The cost of rows in a token budget: their tokens, and under a memory ceiling also the memory that a row takes beside
+/// its tokens, as a number of tokens. Without the second part, a budget for long rows would admit too many short ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RowCost {
     /// The cost of a row beside its tokens, in tokens.

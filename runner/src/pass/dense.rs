@@ -39,13 +39,13 @@ pub struct DenseOutput {
     /// The weight of the model in the fused vector.
     pub weight: f64,
     /// One vector per query.
-    pub queries: Rows,
+    pub query_vectors: Rows,
     /// The record of the pass for the summary.
     pub record: DensePass,
 }
 
-/// Runs the pass of one model; the model is dropped when the pass ends. `on_start` gets the column before its first vector
-/// is computed. If an optional model fails, the inner result is its fallback.
+/// Runs the pass of one model; the model is dropped when the pass ends. `on_start` gets the column before its first
+/// vector is computed. If an optional model fails, the inner result is its fallback.
 ///
 /// # Errors
 /// If a required model fails, or for a reason that is not the model's: the disk, an interrupt, a lost device.
@@ -79,7 +79,7 @@ pub fn pass(
         .run(&models, texts, |done| progress.set(start + done), |rows| vectors.push(&rows))
         .map_err(|error| name_chunk(error, chunks))
         .and_then(|record| Ok((embed_queries(model, queries)?, record)));
-    let (queries, record) = match embedded {
+    let (query_vectors, record) = match embedded {
         Ok(embedded) => embedded,
         Err(error) => {
             progress.set(start + chunks.count());
@@ -87,7 +87,7 @@ pub fn pass(
         }
     };
     let record = describe(config, model, &record);
-    Ok(Ok(DenseOutput { column, weight: config.weight, queries, record }))
+    Ok(Ok(DenseOutput { column, weight: config.weight, query_vectors, record }))
 }
 
 /// The fallback of an optional model that failed.
@@ -97,10 +97,11 @@ pub fn pass(
 fn fall_back(config: &DenseConfig, error: StageError, source: FallbackSource) -> Result<ModelFallback> {
     match fallback_reason(&error).filter(|_| config.optional) {
         Some(reason) => {
-            tracing::warn!(model = config.name, %reason, "optional dense model failed, leaving it out: {}", error.sentence());
+            let error_text = error.sentence();
+            tracing::warn!(model = config.name, %reason, "optional dense model failed, leaving it out: {error_text}");
             METRICS.fallback("dense", reason, source, 1);
             let fallback = Fallback { reason, source, count: 1 };
-            Ok(ModelFallback { model: config.name.clone(), fallback, message: error.sentence() })
+            Ok(ModelFallback { model: config.name.clone(), fallback, message: error_text })
         }
         None => Err(error),
     }

@@ -1,11 +1,12 @@
 //! The engine of a pass: items are tokenized ahead of the workers and computed in token-budget batches; rows return in
 //! input order.
 //!
-//! One thread reads and tokenizes windows of items, and another cuts them into batches ([`windows`](super::windows)). Workers
-//! take the batches of all windows from one queue and never wait for the end of a window ([`worker`](super::worker)). The
-//! caller's thread restores the order of the rows and hands whole windows on. Queues are short, so memory does not grow with
-//! the number of items. The model may be loaded once per device: every replica has workers and a budget of its own. When
-//! memory runs out, the batch is computed in halves and the next batches of that device are smaller.
+//! One thread reads and tokenizes windows of items, and another cuts them into batches ([`windows`](super::windows)).
+//! Workers take the batches of all windows from one queue and never wait for the end of a window
+//! ([`worker`](super::worker)). The caller's thread restores the order of the rows and hands whole windows on. Queues
+//! are short, so memory does not grow with the number of items. The model may be loaded once per device: every replica
+//! has workers and a budget of its own. When memory runs out, the batch is computed in halves and the next batches of
+//! that device are smaller.
 
 use std::{
     collections::VecDeque,

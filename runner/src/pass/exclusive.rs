@@ -1,5 +1,5 @@
-//! An exclusive pass: it holds the devices alone from before its model is loaded until the model is dropped, and records
-//! its leases, throughput and mitigations.
+//! An exclusive pass: it holds the devices alone from before its model is loaded until the model is dropped, and
+//! records its leases, throughput and mitigations.
 
 use std::{num::NonZeroUsize, sync::Arc, thread, time::Instant};
 
@@ -75,8 +75,8 @@ impl<'a> ExclusivePass<'a> {
         Ok(Self { context, samples: Vec::new(), interval_millis: 100, learned: Vec::new(), lease })
     }
 
-    /// Runs a model, loaded once per device, over items. The `sink` gets the rows in input order; `on_batch` gets the number
-    /// of finished items after every batch.
+    /// Runs a model, loaded once per device, over items. The `sink` gets the rows in input order; `on_batch` gets the
+    /// number of finished items after every batch.
     ///
     /// # Errors
     /// Same as [`engine::run`].

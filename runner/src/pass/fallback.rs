@@ -10,8 +10,8 @@ use crate::{
     tokenizer::TokenizerError,
 };
 
-/// The fallback reason of a model's failure. `None` if another attempt may succeed, or if the cause is the configuration,
-/// the disk or an interrupt rather than the model.
+/// The fallback reason of a model's failure. `None` if another attempt may succeed, or if the cause is the
+/// configuration, the disk or an interrupt rather than the model.
 pub fn fallback_reason(error: &StageError) -> Option<FallbackReason> {
     match error.reason {
         FailureReason::ModelNotFound

@@ -1,9 +1,9 @@
 //! One model over many texts.
 //!
-//! A pass takes the devices alone ([`exclusive`]), loads its model or takes it from the [`model_cache`], and runs it in the
-//! [`engine`]: texts are tokenized ahead, cut into token-budget batches ([`batching`]) whose size the [`probe`] and the
-//! memory ceiling bound, and the rows return in input order. [`dense`], [`sparse`] and [`rerank`] are the three kinds of
-//! passes, each with its output and its fallback.
+//! A pass takes the devices alone ([`exclusive`]), loads its model or takes it from the [`model_cache`], and runs it in
+//! the [`engine`]: texts are tokenized ahead, cut into token-budget batches ([`batching`]) whose size the [`probe`] and
+//! the memory ceiling bound, and the rows return in input order. [`dense`], [`sparse`] and [`rerank`] are the three
+//! kinds of passes, each with its output and its fallback.
 
 pub mod batching;
 mod context;

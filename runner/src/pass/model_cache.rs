@@ -1,4 +1,5 @@
-//! Models that stay loaded between passes when the toggle `exclusive` is off: the shards of one process load a model once.
+//! Models that stay loaded between passes when the toggle `exclusive` is off: the shards of one process load a model
+//! once.
 
 use std::{
     any::Any,

@@ -8,8 +8,8 @@ use std::{
 use super::{Replica, RowModel, cost::RowCost};
 use crate::{device::memory::AdaptiveBudget, model::ModelError, tokenizer::Tokens};
 
-/// Tokens of the batch that is computed before memory is measured, so that the one-time allocations of the first batch are
-/// not counted as the memory of tokens.
+/// Tokens of the batch that is computed before memory is measured, so that the one-time allocations of the first batch
+/// are not counted as the memory of tokens.
 const WARM_UP_TOKENS: usize = 8;
 /// The smallest budget that is measured, in tokens.
 const MIN_PROBED_TOKENS: usize = 16;
@@ -35,9 +35,9 @@ pub(super) fn probe_all<M: RowModel<I>, I>(
     })
 }
 
-/// Computes batches of the longest sequences, from the full budget downwards until one stays under the soft limit. A budget
-/// that the device cannot hold thus shows before the first text, and the memory of a token is measured. If no batch fits,
-/// the pass still runs: its texts may be shorter.
+/// Computes batches of the longest sequences, from the full budget downwards until one stays under the soft limit. A
+/// budget that the device cannot hold thus shows before the first text, and the memory of a token is measured. If no
+/// batch fits, the pass still runs: its texts may be shorter.
 fn probe<M: RowModel<I>, I>(
     model: &M,
     cost: RowCost,

@@ -71,8 +71,8 @@ pub struct RerankFailure {
 /// Loads the cross-encoder from `source` and scores all pairs.
 ///
 /// # Errors
-/// If a required model cannot be loaded, or for a reason that is not the model's: an interrupt, a lost device. A failure
-/// while scoring is a fallback even if the model is required: the vectors exist, and readers may use them.
+/// If a required model cannot be loaded, or for a reason that is not the model's: an interrupt, a lost device. A
+/// failure while scoring is a fallback even if the model is required: the vectors exist, and readers may use them.
 pub fn pass(
     context: PassContext<'_>,
     config: &RerankerConfig,

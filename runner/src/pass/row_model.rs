@@ -2,13 +2,13 @@
 
 use std::num::NonZeroUsize;
 
-use super::batching::Places;
+use super::batching::WindowRows;
 use crate::{model::ModelError, tokenizer::Tokens};
 
 /// A model that computes rows from items of type `I`.
 pub trait RowModel<I>: Sync {
     /// The rows of a batch or a window.
-    type Rows: Places;
+    type Rows: WindowRows;
 
     /// The name of the model in the spec.
     fn name(&self) -> &str;

@@ -1,5 +1,5 @@
-//! The sparse pass: one SPLADE model over the chunks of a shard and over the queries. If an optional model fails, the terms
-//! of the chunks' metadata replace its vectors, marked as such.
+//! The sparse pass: one SPLADE model over the chunks of a shard and over the queries. If an optional model fails, the
+//! terms of the chunks' metadata replace its vectors, marked as such.
 
 use crds::{
     contract::SparseConfig,
@@ -31,15 +31,15 @@ pub struct SparseOutput {
     /// The column of the model; `None` if not even its tokenizer can be loaded.
     pub column: Option<SparseColumn>,
     /// One vector per query; `None` if the model computed no vector.
-    pub queries: Option<Vec<SparseVector>>,
+    pub query_vectors: Option<Vec<SparseVector>>,
     /// The record of the pass for the summary.
     pub record: Option<SparsePass>,
     /// The fallbacks, one per reason.
     pub fallbacks: Vec<ModelFallback>,
 }
 
-/// Runs the pass of one model; the model is dropped when the pass ends. `on_start` gets the column before the first vector
-/// of the model is computed.
+/// Runs the pass of one model; the model is dropped when the pass ends. `on_start` gets the column before the first
+/// vector of the model is computed.
 ///
 /// # Errors
 /// If a required model fails, or for a reason that is not the model's: the disk, an interrupt, a lost device.
@@ -68,10 +68,11 @@ pub fn pass(
         Ok(models) => models,
         Err(error) => {
             let Some(reason) = fallback_reason(&error).filter(|_| config.optional) else { return Err(error) };
-            tracing::warn!(model = config.name, %reason, "sparse model failed, using metadata terms: {}", error.sentence());
+            let error_text = error.sentence();
+            tracing::warn!(model = config.name, %reason, "sparse model failed, using metadata terms: {error_text}");
             METRICS.fallback("sparse", reason, FallbackSource::Load, chunks.count());
             let fallback = Fallback { reason, source: FallbackSource::Load, count: chunks.count() };
-            let fallback = ModelFallback { model: config.name.clone(), fallback, message: error.sentence() };
+            let fallback = ModelFallback { model: config.name.clone(), fallback, message: error_text };
             let terms = hub::folder(&config.name, &config.source, context.interrupt)
                 .and_then(|folder| Ok(MetadataTerms::open(&config.name, &folder, options)?));
             let output = match terms {
@@ -112,7 +113,7 @@ pub fn pass(
     };
     Ok(SparseOutput {
         column: Some(column),
-        queries: (counts.model > 0).then_some(query_vectors),
+        query_vectors: (counts.model > 0).then_some(query_vectors),
         record: Some(pass_record),
         fallbacks: counts.failed.into_iter().map(fallback).collect(),
     })

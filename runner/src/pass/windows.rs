@@ -13,8 +13,8 @@ use super::{
 };
 use crate::device::memory::AdaptiveBudget;
 
-/// The first window is this many times smaller than a full one, and each next one twice as large, because workers are idle
-/// until the first window is tokenized.
+/// The first window is this many times smaller than a full one, and each next one twice as large, because workers are
+/// idle until the first window is tokenized.
 const FIRST_WINDOW_DIVISOR: usize = 8;
 /// Bytes of text after which a window is full, whatever the number of its items.
 const WINDOW_BYTES: usize = 4 << 20;

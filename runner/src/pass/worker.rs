@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     RowModel,
-    batching::Places,
+    batching::WindowRows,
     cost::RowCost,
     job::{Job, Message},
 };

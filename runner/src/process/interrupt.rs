@@ -18,8 +18,8 @@ use super::{
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Listens for SIGTERM and SIGINT from now on. The first signal ends the stage after the current batch; a second signal
-    /// ends the process at once.
+    /// Listens for SIGTERM and SIGINT from now on. The first signal ends the stage after the current batch; a second
+    /// signal ends the process at once.
     ///
     /// # Errors
     /// If the signals cannot be handled.

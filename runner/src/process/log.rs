@@ -26,8 +26,8 @@ impl LogFormat {
     }
 }
 
-/// Starts the log, and sends the spans to the collector if there is one. With `quiet`, only warnings and errors are logged,
-/// unless [`FILTER`] is set.
+/// Starts the log, and sends the spans to the collector if there is one. With `quiet`, only warnings and errors are
+/// logged, unless [`FILTER`] is set.
 ///
 /// # Errors
 /// If the filter in [`FILTER`] is invalid.

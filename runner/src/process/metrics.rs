@@ -1,7 +1,7 @@
 //! The metrics of the process for Prometheus, served at `/metrics` while it runs.
 //!
-//! Labels are bounded: stages, reasons, sources, devices, and the models of the run. The final figures of a run are also
-//! in its summary, and the operator exports them after the pod has ended.
+//! Labels are bounded: stages, reasons, sources, devices, and the models of the run. The final figures of a run are
+//! also in its summary, and the operator exports them after the pod has ended.
 
 use std::{net::SocketAddr, sync::LazyLock};
 

@@ -1,5 +1,5 @@
-//! The spans of a run: tracing spans, whose times also go into the summary. They are sent to a collector over OTLP if the
-//! environment names one.
+//! The spans of a run: tracing spans, whose times also go into the summary. They are sent to a collector over OTLP if
+//! the environment names one.
 
 use std::time::Instant;
 

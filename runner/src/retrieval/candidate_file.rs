@@ -1,7 +1,7 @@
 //! The candidates of a shard as a Parquet file, and the files of all shards merged into the candidates of a collection.
 //!
-//! The columns are `retriever` (an index into the retrievers of the commit marker), `query` (an index), `ordinal` (the number
-//! of the chunk in its collection) and `score`; one row per candidate.
+//! The columns are `retriever` (an index into the retrievers of the commit marker), `query` (an index), `ordinal` (the
+//! number of the chunk in its collection) and `score`; one row per candidate.
 
 use std::{collections::BTreeMap, fs::File, io, sync::Arc};
 
@@ -85,8 +85,8 @@ pub fn write(store: &Store, path: &str, retrieved: &[CandidateLists]) -> Result<
     })
 }
 
-/// The best `k` candidates of every retriever and query over the files of all shards. The retrievers are in the order of
-/// the first file that has them.
+/// The best `k` candidates of every retriever and query over the files of all shards. The retrievers are in the order
+/// of the first file that has them.
 ///
 /// # Errors
 /// If a file is missing, cannot be read, or does not match its commit marker.

@@ -44,8 +44,8 @@ pub struct FusedVectors<'a> {
     pub vectors: &'a Vectors,
 }
 
-/// Finds the best chunks of a shard for every query, with every retriever that has vectors of the chunks and of the queries.
-/// `first` is the ordinal of the shard's first chunk in the collection.
+/// Finds the best chunks of a shard for every query, with every retriever that has vectors of the chunks and of the
+/// queries. `first` is the ordinal of the shard's first chunk in the collection.
 ///
 /// # Errors
 /// If the vectors cannot be read, the device fails, or the run is interrupted.
@@ -61,17 +61,17 @@ pub fn find(
     let count = chunks.count();
     let mut candidates = Vec::new();
     for output in dense {
-        let lists = exact::dense(&output.column.vectors, count, first, &output.queries, options)?;
+        let lists = exact::dense(&output.column.vectors, count, first, &output.query_vectors, options)?;
         candidates.push(CandidateLists { retriever: retriever("dense", Some(&output.column.name)), lists });
     }
     if let Some(fused) = fused {
-        let models: Vec<Rows> = dense.iter().map(|output| output.queries.clone()).collect();
+        let models: Vec<Rows> = dense.iter().map(|output| output.query_vectors.clone()).collect();
         let queries = fused.fusion.fuse(&models);
         let lists = exact::dense(fused.vectors, count, first, &queries, options)?;
         candidates.push(CandidateLists { retriever: retriever(fusion::COLUMN, None), lists });
     }
     for output in sparse {
-        if let (Some(column), Some(queries)) = (&output.column, &output.queries) {
+        if let (Some(column), Some(queries)) = (&output.column, &output.query_vectors) {
             let lists = exact::sparse(&column.vectors, count, first, queries, options)?;
             candidates.push(CandidateLists { retriever: retriever("sparse", Some(&column.name)), lists });
         }

@@ -38,8 +38,8 @@ pub struct ChunkLookup {
 }
 
 impl ChunkLookup {
-    /// Reads the `files` of a collection once: looks up the chunks with these `ordinals`, and the ids that the queries mark as
-    /// relevant.
+    /// Reads the `files` of a collection once: looks up the chunks with these `ordinals`, and the ids that the queries
+    /// mark as relevant.
     ///
     /// # Errors
     /// If a file is missing or cannot be read, or the run is interrupted.

@@ -37,8 +37,8 @@ pub struct SearchOptions<'a> {
     pub interrupt: &'a Interrupt,
 }
 
-/// The best of `count` vectors for every query, by cosine; `first` is the ordinal of the first vector. One list per query,
-/// the best first.
+/// The best of `count` vectors for every query, by cosine; `first` is the ordinal of the first vector. One list per
+/// query, the best first.
 ///
 /// # Errors
 /// If the vectors cannot be read, the device fails, or the run is interrupted.
@@ -180,11 +180,11 @@ mod tests {
         spill::{SparseFile, SparseSource, VectorFile},
     };
 
-    fn reference(scores: impl Iterator<Item = f32>, first: u64, most: usize) -> Vec<u64> {
+    fn reference(scores: impl Iterator<Item = f32>, first: u64, count: usize) -> Vec<u64> {
         let mut all: Vec<Candidate> =
             (first..).zip(scores).map(|(ordinal, score)| Candidate { ordinal, score }).collect();
         all.sort_by(Candidate::better_first);
-        all.truncate(most);
+        all.truncate(count);
         all.into_iter().map(|candidate| candidate.ordinal).collect()
     }
 
@@ -219,11 +219,11 @@ mod tests {
         let (rows, query_rows) = (unit(rows), unit(query_rows));
         for query in [0, 1, QUERIES - 1, QUERIES, queries - 1] {
             let scores = rows.iter().map(|row| row.iter().zip(query_rows.row(query)).map(|(a, b)| a * b).sum::<f32>());
-            let (mut found, mut expected) = (ordinals(&lists[query]), reference(scores, 100, 5));
+            let (mut actual, mut expected) = (ordinals(&lists[query]), reference(scores, 100, 5));
             // Scores that differ by rounding alone may change places.
-            found.sort_unstable();
+            actual.sort_unstable();
             expected.sort_unstable();
-            assert_eq!(found, expected, "query {query}");
+            assert_eq!(actual, expected, "query {query}");
         }
         Ok(())
     }
@@ -248,7 +248,7 @@ mod tests {
             let file = file.vectors();
             let interrupt = Interrupt::default();
             let search = SearchOptions { k: 40, device: &Device::Cpu, interrupt: &interrupt };
-            let lists = sparse(&file, rows.len() as u64, 0, &queries, search).expect("found");
+            let lists = sparse(&file, rows.len() as u64, 0, &queries, search).expect("lists");
             for (query, list) in queries.iter().zip(&lists) {
                 prop_assert!(list.is_sorted_by(|left, right| left.better_first(right).is_lt()));
                 prop_assert_eq!(list.len(), rows.iter().filter(|row| row.dot(query) > 0.0).count());

@@ -1,4 +1,5 @@
-//! One list of candidates per query: the lists of the retrievers fused, and the same chunks in the order of the cross-encoder.
+//! One list of candidates per query: the lists of the retrievers fused, and the same chunks in the order of the
+//! cross-encoder.
 
 use crds::{summary::RerankRun, v1alpha1::CandidateFusion};
 
@@ -15,8 +16,8 @@ pub struct QueryLists {
 }
 
 impl QueryLists {
-    /// Fuses the lists of the retrievers into one per query with at most `k` candidates: the lists of the fused vector, or
-    /// else of the first dense model, and of the sparse models. Also returns whether several lists were fused.
+    /// Fuses the lists of the retrievers into one per query with at most `k` candidates: the lists of the fused vector,
+    /// or else of the first dense model, and of the sparse models. Also returns whether several lists were fused.
     pub fn fuse(method: CandidateFusion, retrieved: &[CandidateLists], queries: usize, k: usize) -> (Self, bool) {
         let of_stage = |stage: &'static str| retrieved.iter().filter(move |lists| lists.retriever.stage == stage);
         let dense = of_stage(fusion::COLUMN).next().or_else(|| of_stage("dense").next());

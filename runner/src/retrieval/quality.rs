@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 /// A metric of a ranking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Metric {
-    /// Normalised discounted cumulative gain of the first k chunks (Järvelin and Kekäläinen, 2002), with gain 2^grade − 1.
+    /// Normalised discounted cumulative gain of the first k chunks (Järvelin and Kekäläinen, 2002), with gain 2^grade −
+    /// 1.
     Ndcg(usize),
     /// The share of the relevant chunks that are among the first k chunks.
     Recall(usize),
@@ -14,8 +15,8 @@ pub enum Metric {
 }
 
 impl Metric {
-    /// The value for a ranking, 0 to 1. `ranking` has the grade of every ranked chunk in their order, 0 for a chunk that is not
-    /// relevant; `relevant` has the grades of all relevant chunks.
+    /// The value for a ranking, 0 to 1. `ranking` has the grade of every ranked chunk in their order, 0 for a chunk
+    /// that is not relevant; `relevant` has the grades of all relevant chunks.
     pub fn of(self, ranking: &[f64], relevant: &[f64]) -> f64 {
         match self {
             Self::Ndcg(k) => {

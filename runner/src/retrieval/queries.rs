@@ -1,4 +1,5 @@
-//! The queries of a run: JSON lines of `{id, text, relevant?}`, or headings of the collection if the spec names no file.
+//! The queries of a run: JSON lines of `{id, text, relevant?}`, or headings of the collection if the spec names no
+//! file.
 
 use std::{collections::BTreeMap, collections::HashSet};
 

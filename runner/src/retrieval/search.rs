@@ -37,8 +37,8 @@ pub struct SearchQuery<'a> {
 /// The chunks nearest to a question, the nearest first.
 ///
 /// # Errors
-/// If the collection or the model is unknown, no revision is published, a file is missing, or the model cannot be loaded or
-/// has other weights than the vectors.
+/// If the collection or the model is unknown, no revision is published, a file is missing, or the model cannot be
+/// loaded or has other weights than the vectors.
 pub fn search(config: &RunnerConfig, query: SearchQuery<'_>) -> Result<Vec<Hit>> {
     let store = store::open(&config.output, Access::Read)?;
     let collections: Vec<&str> = config.collections.iter().map(|collection| collection.name.as_str()).collect();
@@ -107,8 +107,8 @@ fn embed(config: &DenseConfig, summary: &ProcessingSummary, question: &str) -> R
     let model = pass::load_dense(&config, &Device::Cpu, &Interrupt::default())?;
     if pass.weights_sha256 != model.digest() {
         let message = format!(
-            "model {}: the published vectors were computed with other weights than those in {}; embed again, or restore the \
-             weights",
+            "model {}: the published vectors were computed with other weights than those in {}; restore the weights, \
+             or embed again",
             config.name, config.source.uri
         );
         return Err(StageError::new(FailureReason::InvalidModel, message));

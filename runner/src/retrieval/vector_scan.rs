@@ -24,8 +24,8 @@ pub struct Hit {
     pub metadata: serde_json::Value,
 }
 
-/// Compares the vectors of `model` in a file with the question. `hits` keeps the best `count` chunks of all files so far, the
-/// best first.
+/// Compares the vectors of `model` in a file with the question. `hits` keeps the best `count` chunks of all files so
+/// far, the best first.
 ///
 /// # Errors
 /// If the file cannot be read, or has no column of the model.

@@ -1,5 +1,5 @@
-//! Fuses and writes a shard's rows on background threads while the last model computes, so that the GPU is never held for
-//! CPU work.
+//! Fuses and writes a shard's rows on background threads while the last model computes, so that the GPU is never held
+//! for CPU work.
 
 use std::thread::{Scope, ScopedJoinHandle};
 
@@ -51,8 +51,8 @@ pub struct ShardTarget<'env> {
     pub path: &'env str,
 }
 
-/// The background threads of a shard. Each starts as soon as its columns are known, before the vectors of the last column are
-/// computed.
+/// The background threads of a shard. Each starts as soon as its columns are known, before the vectors of the last
+/// column are computed.
 pub struct BackgroundWork<'scope, 'env> {
     scope: &'scope Scope<'scope, 'env>,
     target: ShardTarget<'env>,

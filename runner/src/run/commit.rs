@@ -76,7 +76,8 @@ impl Commit {
         };
         let unusable = || {
             let message = format!(
-                "{} is not a commit marker of version {}: another release wrote it; change spec.rerunToken to embed again",
+                "{} is not a commit marker of version {}; if another release wrote it, change spec.rerunToken to embed \
+                 again",
                 store.uri_of(&path),
                 Self::VERSION
             );

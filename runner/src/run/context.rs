@@ -70,7 +70,7 @@ impl Run {
     }
 
     /// Whether the run retrieves candidates: a reranker orders them, or the queries of the spec measure their quality.
-    pub fn wants_candidates(&self) -> bool {
+    pub fn retrieves_candidates(&self) -> bool {
         let has_queries = self.config.rerank.as_ref().is_some_and(|rerank| rerank.queries.is_some());
         has_queries || (self.toggles.features.rerank && self.config.reranker.is_some())
     }

@@ -1,9 +1,9 @@
-//! The embed stage: the chunks of one shard are read, embedded in one pass per model, fused, searched for the candidates of
-//! the queries, written and committed.
+//! The embed stage: the chunks of one shard are read, embedded in one pass per model, fused, searched for the
+//! candidates of the queries, written and committed.
 //!
-//! A row of the output holds the vectors of all models, and a model is dropped before the next one is loaded. The chunks and
-//! the vectors of each pass wait in spill files, so that memory does not grow with the shard. Rows are fused and written
-//! while the last model computes.
+//! A row of the output holds the vectors of all models, and a model is dropped before the next one is loaded. The
+//! chunks and the vectors of each pass wait in spill files, so that memory does not grow with the shard. Rows are fused
+//! and written while the last model computes.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -38,8 +38,8 @@ use crate::{
 /// Embeds one shard of the plan, unless it is already committed. `index` is the index of the shard in the plan, from 0.
 ///
 /// # Errors
-/// If there is no plan or no such shard, the source has changed, a required model fails, a device or the store fails, or
-/// the run is interrupted.
+/// If there is no plan or no such shard, the source has changed, a required model fails, a device or the store fails,
+/// or the run is interrupted.
 pub fn embed(run: &Run, index: u32) -> Result<ShardResult> {
     let plan = plan::load(run)?.ok_or_else(|| {
         let path = run.store.uri_of(&layout::plan(&run.config.revision));

@@ -23,12 +23,12 @@ use crate::{
     },
 };
 
-/// Completes a revision: reranks, writes the summaries and publishes. If the revision is already complete, returns its stored
-/// result.
+/// Completes a revision: reranks, writes the summaries and publishes. If the revision is already complete, returns its
+/// stored result.
 ///
 /// # Errors
-/// If shards are not committed, shards were embedded with different models, the gate rejects the revision, a device or the
-/// store fails, or the run is interrupted.
+/// If shards are not committed, shards were embedded with different models, the gate rejects the revision, a device or
+/// the store fails, or the run is interrupted.
 pub fn finalize(run: &Run) -> Result<FinalizeResult> {
     let revision = &run.config.revision;
     if let Some(result) = publish::complete_result(run)? {
@@ -99,8 +99,8 @@ fn load_commits(run: &Run, plan: &Plan) -> Result<Vec<Commit>> {
     Err(StageError::new(FailureReason::ShardsMissing, message))
 }
 
-/// Checks that all shards were embedded with the same weights: a model folder may change during a run, and vectors of different
-/// weights cannot be compared.
+/// Checks that all shards were embedded with the same weights: a model folder may change during a run, and vectors of
+/// different weights cannot be compared.
 fn check_weights(commits: &[Commit]) -> Result<()> {
     let Some(first) = commits.first() else {
         return Ok(());
@@ -138,8 +138,8 @@ fn check_fusion(commits: &[Commit]) -> Result<()> {
         Some(different) => {
             let names = |commit: &Commit| models(commit).unwrap_or_default().join(", ");
             let message = format!(
-                "the fused vectors of shards {} and {} are of different models ({} and {}): an optional model failed in \
-                 some shards only; fix it and change spec.rerunToken, or remove it from spec.models.dense",
+                "the fused vectors of shards {} and {} are of different models ({} and {}): an optional model failed \
+                 in some shards only; fix it and change spec.rerunToken, or remove it from spec.models.dense",
                 first.shard,
                 different.shard,
                 names(first),

@@ -4,7 +4,8 @@
 //! the stages communicate only through the output store.
 //!
 //! - [`plan()`] reads the sources once and writes the list of shards.
-//! - [`embed()`] runs one pass per model over a shard, fuses and writes its rows in the background, and commits the shard.
+//! - [`embed()`] runs one pass per model over a shard, fuses and writes its rows in the background, and commits the
+//!   shard.
 //! - [`finalize()`] reranks, measures quality, writes the summaries and publishes the revision.
 
 mod background;
@@ -33,7 +34,8 @@ use crds::contract::Stage;
 
 use crate::process::error::StageError;
 
-/// Executes a run. `shard_size` is the largest number of chunks in a shard; it counts only if there is no plan yet.
+/// Executes a run. `shard_size` is the largest number of chunks in a shard; it is ignored if the revision already has a
+/// plan.
 ///
 /// # Errors
 /// If a stage fails; the error names the stage and the shard.

@@ -49,12 +49,12 @@ impl PassOutputs {
     }
 
     fn has_vectors(&self) -> bool {
-        !self.dense.is_empty() || self.sparse.iter().any(|output| output.queries.is_some())
+        !self.dense.is_empty() || self.sparse.iter().any(|output| output.query_vectors.is_some())
     }
 }
 
-/// Runs one pass per model, one after the other: a model is dropped before the next one is loaded. Background work starts
-/// with the last pass of its columns.
+/// Runs one pass per model, one after the other: a model is dropped before the next one is loaded. Background work
+/// starts with the last pass of its columns.
 ///
 /// # Errors
 /// If a required model fails, no model is left, the disk is full, or the run is interrupted.

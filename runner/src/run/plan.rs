@@ -1,5 +1,5 @@
-//! The plan stage: a complete revision is published again, a planned one keeps its plan, otherwise the sources are read and
-//! cut into shards.
+//! The plan stage: a complete revision is published again, a planned one keeps its plan, otherwise the sources are read
+//! and cut into shards.
 
 use crds::{
     contract::{FailureReason, PlanResult},
@@ -19,8 +19,8 @@ use crate::{
     store::{PutNew, Store},
 };
 
-/// Plans a revision, once. `shard_size` is the largest number of chunks in a shard; it is ignored if the revision already has
-/// a plan.
+/// Plans a revision, once. `shard_size` is the largest number of chunks in a shard; it is ignored if the revision
+/// already has a plan.
 ///
 /// # Errors
 /// If the output is not writable, a source or the queries cannot be read, the hub fails, or the run is interrupted.

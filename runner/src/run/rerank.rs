@@ -52,12 +52,12 @@ pub struct Reranked {
 /// Reranks one collection.
 ///
 /// # Errors
-/// If the candidates or the queries cannot be read, the store fails, the run is interrupted, or the cross-encoder fails and
-/// that is not a fallback.
+/// If the candidates or the queries cannot be read, the store fails, the run is interrupted, or the cross-encoder fails
+/// and that is not a fallback.
 pub fn rerank(run: &Run, plan: &Plan, planned: &PlannedCollection, commits: &[&Commit]) -> Result<Reranked> {
     let config = run.config.rerank.clone().unwrap_or_default();
     let mut stage = stage_without_scores(run, &config);
-    if !run.wants_candidates() {
+    if !run.retrieves_candidates() {
         return Ok(Reranked { run: stage, ..Reranked::default() });
     }
     let Queries { origin, queries } = Queries::load(plan, planned, config.queries.as_ref())?;

@@ -24,7 +24,7 @@ use crate::{
 /// # Errors
 /// Same as [`Queries::load`].
 pub fn retrieval_queries(run: &Run, plan: &Plan, collection: &PlannedCollection) -> Result<Queries> {
-    if !run.wants_candidates() {
+    if !run.retrieves_candidates() {
         return Ok(Queries::default());
     }
     Queries::load(plan, collection, run.config.rerank.as_ref().and_then(|rerank| rerank.queries.as_ref()))

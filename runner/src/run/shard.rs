@@ -91,7 +91,7 @@ impl<'a> PlannedShard<'a> {
         chunks.finish()
     }
 
-    /// The error of a source that no longer matches the plan, with the files that were read until the `difference` showed.
+    /// The error of a source that differs from the plan; `files` were read until the `difference` was noticed.
     fn source_changed(&self, files: &[String], difference: &str) -> StageError {
         let message = format!(
             "shard {} of collection {:?} has changed since the plan: {difference} in {} below {}; change \

@@ -68,8 +68,8 @@ impl Store {
         Ok(listing)
     }
 
-    /// The path of a folder without symbolic links, to detect that two paths are the same folder; `None` if the folder does not
-    /// exist.
+    /// The path of a folder without symbolic links, to detect that two paths are the same folder; `None` if the folder
+    /// does not exist.
     pub fn canonical_path(&self, folder: &str) -> Option<PathBuf> {
         local::canonical(&self.place, folder)
     }
@@ -87,8 +87,8 @@ impl Store {
         Ok(Some(reader(result.payload)))
     }
 
-    /// Opens a file for random access, as Parquet needs; `None` if it does not exist. A file that is not on a local disk is
-    /// copied to a temporary file first, so that memory does not grow with it.
+    /// Opens a file for random access, as Parquet needs; `None` if it does not exist. A file that is not on a local
+    /// disk is copied to a temporary file first, so that memory does not grow with it.
     ///
     /// # Errors
     /// If the store or the disk fails.
@@ -160,8 +160,8 @@ impl Store {
         }
     }
 
-    /// Deletes every file in `folder` except the paths in `keep`; also the staging files of killed writers, which a listing does
-    /// not show.
+    /// Deletes every file in `folder` except the paths in `keep`; also the staging files of killed writers, which a
+    /// listing does not show.
     ///
     /// # Errors
     /// If the store fails.

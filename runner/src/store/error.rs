@@ -6,8 +6,8 @@ use crds::contract::FailureReason;
 
 use crate::process::error::{Cause, StageError};
 
-/// A failure of the output store or of local disk space. The cause decides its reason: `StorageFull`, `OutputNotWritable` or
-/// `StoreUnavailable`.
+/// A failure of the output store or of local disk space. The cause decides its reason: `StorageFull`,
+/// `OutputNotWritable` or `StoreUnavailable`.
 pub fn output_error(message: impl Into<String>, cause: impl Into<Cause>) -> StageError {
     let cause = cause.into();
     StageError::new(classify(cause.as_ref()), message).caused_by(cause)

@@ -14,5 +14,5 @@ pub use self::{
     client::{Listing, PutNew, Store},
     error::output_error,
     open::{open, open_source},
-    upload::{Upload, Written},
+    upload::{Upload, WrittenFile},
 };

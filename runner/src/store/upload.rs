@@ -15,7 +15,7 @@ const PART_BYTES: usize = 8 << 20;
 
 /// The size and the digest of a written file, to check it later.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Written {
+pub struct WrittenFile {
     /// The size in bytes.
     pub bytes: u64,
     /// The sha256 of the bytes, in hexadecimal.
@@ -59,7 +59,7 @@ impl Upload {
     ///
     /// # Errors
     /// If the store fails.
-    pub fn finish(mut self) -> io::Result<Written> {
+    pub fn finish(mut self) -> io::Result<WrittenFile> {
         if self.parts.is_some() {
             self.send_part()?;
         }
@@ -70,7 +70,7 @@ impl Upload {
             runtime().block_on(self.store.put(&self.location, payload))?;
         }
         self.parts = None;
-        Ok(Written { bytes: self.bytes, sha256: hex::encode(self.hash.clone().finalize()) })
+        Ok(WrittenFile { bytes: self.bytes, sha256: hex::encode(self.hash.clone().finalize()) })
     }
 
     fn send_part(&mut self) -> io::Result<()> {

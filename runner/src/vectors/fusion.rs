@@ -23,8 +23,9 @@ pub struct VectorFusion {
 }
 
 impl VectorFusion {
-    /// The fusion of models with a weight and a number of dimensions each; `None` if there is nothing to fuse. Without a method,
-    /// several models are concatenated, and a single model is not fused, because its vector would be stored twice.
+    /// The fusion of models with a weight and a number of dimensions each; `None` if there is nothing to fuse. Without
+    /// a method, several models are concatenated, and a single model is not fused, because its vector would be stored
+    /// twice.
     pub fn of(method: Option<FusionMethod>, models: &[(f64, usize)]) -> Option<Self> {
         let default = if models.len() > 1 { FusionMethod::WeightedConcat } else { FusionMethod::None };
         let method = method.unwrap_or(default);
@@ -76,8 +77,8 @@ impl VectorFusion {
     /// The fused vectors of texts; each of `models` has one row per text.
     ///
     /// `WeightedConcat`: each normalised vector scaled by √share, so that a dot product of two fused vectors is the
-    /// weighted mean of the models' cosines. `WeightedMean`: each normalised, truncated to the smallest width, normalised again,
-    /// summed up by share and normalised.
+    /// weighted mean of the models' cosines. `WeightedMean`: each normalised, truncated to the smallest width,
+    /// normalised again, summed up by share and normalised.
     pub fn fuse(&self, models: &[Rows]) -> Rows {
         let dimensions = self.dimensions();
         let count = models.first().map_or(0, Rows::len);

@@ -10,8 +10,8 @@ pub struct SparseVector {
 }
 
 impl SparseVector {
-    /// Selects from `weights`, one per vocabulary entry, those above `threshold`, and of those the `top_k` largest; of equal
-    /// weights the lower id is selected first.
+    /// Selects from `weights`, one per vocabulary entry, those above `threshold`, and of those the `top_k` largest; of
+    /// equal weights the lower id is selected first.
     pub fn of_weights(weights: &[f32], threshold: f32, top_k: Option<usize>) -> Self {
         Self::of_entries((0..).zip(weights.iter().copied()), threshold, top_k)
     }

@@ -7,8 +7,8 @@ use crds::{
 
 use super::super::rerank::Reranked;
 
-/// The gate of a run: the outcome of the first collection that fails it, otherwise of the first collection. `None` without a
-/// gate.
+/// The gate of a run: the outcome of the first collection that fails it, otherwise of the first collection. `None`
+/// without a gate.
 pub(super) fn worst_gate(config: &RunnerConfig, reranks: &[Reranked]) -> Option<GateOutcome> {
     let gate = config.rerank.as_ref()?.gate.as_ref()?;
     let outcomes = || reranks.iter().filter_map(|reranked| reranked.gate.as_ref());
