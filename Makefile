@@ -32,7 +32,7 @@ cuda-check: ## Check that the CUDA code compiles, without linking it
 
 .PHONY: cuda-test
 cuda-test: ## Test the CUDA build of the runner on an emulated driver (needs no GPU)
-	@tests/gpu/emulated.sh
+	@tests/cuda/emulated.sh
 
 .PHONY: lint
 lint: ## Check formatting, lints, circles between modules, and links

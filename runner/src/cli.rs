@@ -1,4 +1,4 @@
-//! The command line.
+//! The command line: commands, options, and the devices that they request.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -15,68 +15,68 @@ use crate::{
 #[derive(Debug, Parser)]
 #[command(name = "embedrun", version)]
 pub struct Cli {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
-    /// The form of the log on the standard error [default: text on a terminal, json elsewhere].
+    /// The format of the log on the standard error [default: text on a terminal, json elsewhere].
     #[arg(long, global = true, env = "EMBEDRUN_LOG_FORMAT")]
     pub log_format: Option<LogFormat>,
-    /// Warnings and errors only, no progress.
+    /// Log only warnings and errors, and show no progress.
     #[arg(long, short, global = true)]
     pub quiet: bool,
-    /// The file that the result is written to as JSON, also when the stage fails.
+    /// Write the result to this file as JSON, also if the stage fails.
     #[arg(long, global = true, env = "EMBEDRUN_RESULT_FILE", value_name = "FILE")]
     pub result_file: Option<PathBuf>,
-    /// Where /metrics is served while the process runs, for example 127.0.0.1:9464.
+    /// Serve /metrics at this address while the process runs, for example 127.0.0.1:9464.
     #[arg(long, global = true, env = "EMBEDRUN_METRICS_LISTEN", value_name = "ADDRESS")]
     pub metrics_listen: Option<SocketAddr>,
 }
 
-/// What to do.
+/// A command.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Executes a manifest on this machine: plans, embeds and finalizes in one process.
+    /// Run a manifest on this machine: plan, embed and finalize in one process.
     Run(RunArgs),
-    /// Stage 1: lists the sources and writes the plan.
+    /// Stage 1: read the sources and write the plan.
     Plan(PlanArgs),
-    /// Stage 2: embeds one shard.
+    /// Stage 2: embed one shard of the plan.
     Embed(EmbedArgs),
-    /// Stage 3: writes the summaries and points readers to the revision.
+    /// Stage 3: rerank, write the summaries, and publish the revision.
     Finalize(FinalizeArgs),
-    /// Shows what a run left behind, for people.
+    /// Show the summary of a run as text.
     #[command(subcommand)]
     Summary(SummaryCommand),
-    /// Finds the chunks nearest to a question in the current revision of a collection.
+    /// Find the chunks nearest to a question in the published revision of a collection.
     Search(SearchArgs),
 }
 
 /// The arguments of `run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// The manifest.
+    /// The manifest and its volumes.
     #[command(flatten)]
     pub manifest: ManifestArgs,
-    /// Where to compute, in place of what spec.gpu asks for.
+    /// The device to compute on; overrides spec.gpu.
     #[arg(long)]
     pub device: Option<DeviceKind>,
-    /// How GPUs are shared.
+    /// The sharing of GPUs.
     #[command(flatten)]
     pub locks: LockArgs,
-    /// The largest number of chunks in a shard, in place of spec.execution.shardSize.
+    /// The largest number of chunks in a shard; overrides spec.execution.shardSize.
     #[arg(long, value_name = "CHUNKS", value_parser = clap::value_parser!(u64).range(1..))]
     pub shard_size: Option<u64>,
-    /// A toggle, in place of what the manifest, the environment or a file says; repeatable.
+    /// Set a toggle; overrides the manifest, the environment and the toggle file; repeatable.
     #[arg(long = "toggle", value_name = "KEY=VALUE")]
     pub toggles: Vec<Flag>,
 }
 
-/// A manifest and where its volumes are.
+/// A manifest, and the folders of its volumes.
 #[derive(Debug, Args)]
 pub struct ManifestArgs {
-    /// The EmbeddingRun manifest.
+    /// The file of the EmbeddingRun manifest.
     #[arg(long = "filename", short = 'f', value_name = "FILE")]
     pub file: PathBuf,
-    /// The folder of a persistent volume claim, or of a ConfigMap as configmap/NAME=FOLDER; repeatable.
+    /// The local folder of a persistent volume claim, or of a ConfigMap as configmap/NAME=FOLDER; repeatable.
     #[arg(long = "volume", value_name = "CLAIM=FOLDER")]
     pub volumes: Vec<VolumeMapping>,
 }
@@ -84,7 +84,7 @@ pub struct ManifestArgs {
 /// The configuration of a stage.
 #[derive(Debug, Args)]
 pub struct ConfigArgs {
-    /// The configuration that the operator wrote.
+    /// The configuration file from the operator.
     #[arg(long, value_name = "FILE", default_value_os_t = default_config())]
     pub config: PathBuf,
 }
@@ -95,7 +95,7 @@ pub struct PlanArgs {
     /// The configuration.
     #[command(flatten)]
     pub config: ConfigArgs,
-    /// The largest number of chunks in a shard; fixed once the revision is planned.
+    /// The largest number of chunks in a shard; ignored if the revision already has a plan.
     #[arg(long, value_name = "CHUNKS", default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub shard_size: u64,
 }
@@ -109,7 +109,7 @@ pub struct EmbedArgs {
     /// The index of the shard in the plan, from 0.
     #[arg(long, env = "JOB_COMPLETION_INDEX", value_name = "INDEX")]
     pub shard: u32,
-    /// Where to compute.
+    /// The devices to embed on.
     #[command(flatten)]
     pub devices: DeviceArgs,
 }
@@ -120,49 +120,49 @@ pub struct FinalizeArgs {
     /// The configuration.
     #[command(flatten)]
     pub config: ConfigArgs,
-    /// Where to rerank.
+    /// The devices to rerank on.
     #[command(flatten)]
     pub devices: DeviceArgs,
 }
 
-/// Where to compute.
+/// The devices to compute on.
 #[derive(Debug, Args)]
 pub struct DeviceArgs {
-    /// Where to compute; auto goes by --gpu-count, or takes a GPU where there is one.
+    /// The device to compute on; auto uses --gpu-count, or without it a GPU if there is one.
     #[arg(long, default_value = "auto")]
     pub device: DeviceKind,
-    /// How many GPUs the pod was given; 0 computes on the CPU.
+    /// The number of GPUs of the pod; 0 computes on the CPU.
     #[arg(long, value_name = "COUNT")]
     pub gpu_count: Option<u32>,
-    /// Whether a missing GPU is a failure; otherwise what is there computes and the fallback is recorded.
+    /// Whether a missing GPU is a failure; if false, the available devices compute and the fallback is recorded.
     #[arg(long, action = ArgAction::Set, default_value_t = true, value_name = "BOOL")]
     pub gpu_required: bool,
-    /// The most memory in use of each GPU (spec.gpu.memoryCeiling): bytes such as 12Gi, which is the default, or max.
+    /// The memory ceiling of each GPU (spec.gpu.memoryCeiling): bytes such as 12Gi, or max [default: 12Gi].
     #[arg(long, value_name = "BYTES")]
     pub gpu_memory_ceiling: Option<String>,
-    /// How GPUs are shared.
+    /// The sharing of GPUs.
     #[command(flatten)]
     pub locks: LockArgs,
 }
 
-/// How the runners of a machine share GPUs: one at a time has a GPU.
+/// How the runners of a machine share GPUs: a lock gives a GPU to one runner at a time.
 #[derive(Clone, Debug, Args)]
 pub struct LockArgs {
-    /// The folder of the locks of GPUs, the same for all runners that share them [default: embedrun-locks in the folder
-    /// of temporary files].
+    /// The folder of the GPU locks, the same for all runners that share GPUs [default: embedrun-locks in the folder of
+    /// temporary files].
     #[arg(long, env = "EMBEDRUN_LOCK_DIR", value_name = "FOLDER")]
     pub lock_dir: Option<PathBuf>,
-    /// The longest wait for a GPU that another runner has, in seconds.
+    /// The longest wait for a GPU that another runner has locked, in seconds.
     #[arg(long, env = "EMBEDRUN_LOCK_WAIT", value_name = "SECONDS", default_value_t = LockOptions::WAIT.as_secs())]
     pub lock_wait: u64,
 }
 
-/// What to do with a summary.
+/// A command on a summary.
 #[derive(Debug, Subcommand)]
 pub enum SummaryCommand {
-    /// Shows a processing_summary.json: what was asked, done and fell back, how fast, how good, and where things lie.
+    /// Show a processing_summary.json: requests, results, fallbacks, speed, quality and files.
     Show {
-        /// The file.
+        /// The processing_summary.json.
         path: PathBuf,
     },
 }
@@ -170,7 +170,7 @@ pub enum SummaryCommand {
 /// The arguments of `search`.
 #[derive(Debug, Args)]
 pub struct SearchArgs {
-    /// The EmbeddingRun manifest.
+    /// The file of the EmbeddingRun manifest.
     #[arg(
         long = "filename",
         short = 'f',
@@ -179,67 +179,67 @@ pub struct SearchArgs {
         conflicts_with = "config"
     )]
     pub file: Option<PathBuf>,
-    /// The folder of a persistent volume claim; repeatable.
+    /// The local folder of a persistent volume claim; repeatable.
     #[arg(long = "volume", value_name = "CLAIM=FOLDER")]
     pub volumes: Vec<VolumeMapping>,
-    /// The configuration that the operator wrote, in place of a manifest.
+    /// The configuration file from the operator, in place of a manifest.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// The collection; may be left out where there is only one.
+    /// The collection to search; optional if the run has only one.
     #[arg(long, short)]
     pub collection: Option<String>,
-    /// The model that compares; the first of the manifest when left out.
+    /// The dense model whose vectors are compared [default: the first of the manifest].
     #[arg(long, short)]
     pub model: Option<String>,
-    /// How many chunks to show.
+    /// The number of chunks to show.
     #[arg(short, default_value_t = 5, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     pub k: u32,
-    /// One JSON object per chunk in place of text.
+    /// Print one JSON object per chunk instead of text.
     #[arg(long)]
     pub json: bool,
     /// The question.
     pub question: String,
 }
 
-/// Where to compute.
+/// The kind of device to compute on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum DeviceKind {
-    /// As asked for elsewhere.
+    /// Decided by other options, or a GPU if there is one.
     Auto,
     /// The CPU.
     Cpu,
-    /// A GPU, or fail.
+    /// GPUs; fail if they are missing.
     Cuda,
 }
 
 impl DeviceKind {
-    /// The request; `asked` is what counts for `auto`, and for how many.
-    pub fn or(self, asked: DeviceRequest) -> DeviceRequest {
+    /// The request for devices of this kind. `default` is the request of `auto`, and sets the number of GPUs.
+    pub fn request(self, default: DeviceRequest) -> DeviceRequest {
         match self {
-            Self::Auto => asked,
+            Self::Auto => default,
             Self::Cpu => DeviceRequest::Cpu,
-            Self::Cuda => DeviceRequest::Cuda { count: asked.count().max(1), required: true },
+            Self::Cuda => DeviceRequest::Cuda { count: default.count().max(1), required: true },
         }
     }
 }
 
 impl RunArgs {
-    /// The devices that are asked for, where the spec asks for `of_spec`.
-    pub fn request(&self, of_spec: DeviceRequest) -> DeviceRequest {
+    /// The requested devices; `spec_request` is the request of the spec, which `--device` overrides.
+    pub fn request(&self, spec_request: DeviceRequest) -> DeviceRequest {
         match self.device {
-            None => of_spec,
+            None => spec_request,
             Some(DeviceKind::Auto) => DeviceRequest::Any,
-            Some(device) => device.or(of_spec),
+            Some(device) => device.request(spec_request),
         }
     }
 }
 
 impl DeviceArgs {
-    /// What the arguments ask for.
+    /// The options for opening the devices.
     pub fn options(&self) -> DeviceOptions {
-        let count = self.gpu_count.map(|count| DeviceRequest::of_spec(count, self.gpu_required));
+        let by_count = self.gpu_count.map(|count| DeviceRequest::of_spec(count, self.gpu_required));
         DeviceOptions {
-            request: self.device.or(count.unwrap_or(DeviceRequest::Any)),
+            request: self.device.request(by_count.unwrap_or(DeviceRequest::Any)),
             ceiling: self.gpu_memory_ceiling.clone(),
             locks: self.locks.options(),
         }
@@ -247,7 +247,7 @@ impl DeviceArgs {
 }
 
 impl LockArgs {
-    /// How GPUs are shared.
+    /// The options of the GPU locks.
     pub fn options(&self) -> LockOptions {
         LockOptions {
             folder: self.lock_dir.clone().unwrap_or_else(LockOptions::default_folder),
@@ -266,7 +266,7 @@ mod tests {
 
     use super::*;
 
-    fn asked(arguments: &str) -> DeviceOptions {
+    fn device_options(arguments: &str) -> DeviceOptions {
         let cli = Cli::try_parse_from(format!("embedrun embed --shard 0 {arguments}").split_whitespace());
         let Command::Embed(embed) = cli.expect(arguments).command else { panic!("not embed") };
         embed.devices.options()
@@ -278,8 +278,8 @@ mod tests {
     }
 
     #[test]
-    fn the_device_is_what_count_and_required_ask_for() {
-        let request = |arguments: &str| asked(arguments).request;
+    fn count_and_required_decide_the_requested_device() {
+        let request = |arguments: &str| device_options(arguments).request;
         assert_eq!(request(""), DeviceRequest::Any);
         assert_eq!(request("--gpu-count 0 --gpu-required true"), DeviceRequest::Cpu);
         assert_eq!(request("--gpu-count 1"), DeviceRequest::Cuda { count: 1, required: true });
@@ -290,9 +290,9 @@ mod tests {
     }
 
     #[test]
-    fn ceiling_and_locks_are_what_the_arguments_say() {
-        let asked = asked("--gpu-memory-ceiling 20Gi --lock-dir /run/locks --lock-wait 7");
-        assert_eq!(asked.ceiling.as_deref(), Some("20Gi"));
-        assert_eq!(asked.locks, LockOptions { folder: "/run/locks".into(), wait: Duration::from_secs(7) });
+    fn ceiling_and_locks_are_taken_from_the_arguments() {
+        let options = device_options("--gpu-memory-ceiling 20Gi --lock-dir /run/locks --lock-wait 7");
+        assert_eq!(options.ceiling.as_deref(), Some("20Gi"));
+        assert_eq!(options.locks, LockOptions { folder: "/run/locks".into(), wait: Duration::from_secs(7) });
     }
 }

@@ -1,4 +1,4 @@
-//! The command line → the stages → the exit code.
+//! The program: from the command line to the stages, and from their outcome to the exit code.
 
 use std::{
     net::SocketAddr,
@@ -25,14 +25,14 @@ use runner::{
         metrics,
         telemetry::{self, Collector},
     },
-    retrieval::search::{self, Query},
+    retrieval::search::{self as retrieval_search, SearchQuery},
     run::{self, Run, RunFailure, outcome},
 };
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let format = cli.log_format.unwrap_or_else(LogFormat::detect);
-    let started = Collector::of_environment().and_then(|collector| {
+    let started = Collector::from_environment().and_then(|collector| {
         log::init(format, cli.quiet, collector.as_ref())?;
         Ok(collector)
     });
@@ -43,8 +43,9 @@ fn main() -> ExitCode {
             return ExitCode::from(contract::ExitCode::BadConfiguration.code());
         }
     };
-    let process = Process { format, quiet: cli.quiet, result_file: cli.result_file, metrics: cli.metrics_listen };
-    let ended = match cli.command {
+    let process =
+        Process { format, quiet: cli.quiet, result_file: cli.result_file, metrics_address: cli.metrics_listen };
+    let outcome = match cli.command {
         Command::Run(args) => process.run(&args),
         Command::Plan(args) => {
             process.stage(&args.config.config, Stage::Plan, None, &DeviceOptions::default(), |run| {
@@ -62,24 +63,24 @@ fn main() -> ExitCode {
             })
         }
         Command::Summary(SummaryCommand::Show { path }) => show(&path).map_err(|error| process.report(&error)),
-        Command::Search(args) => find(&args).map_err(|error| process.report(&error)),
+        Command::Search(args) => search(&args).map_err(|error| process.report(&error)),
     };
     if let Some(collector) = collector {
         collector.finish();
     }
-    ended.map_or_else(|code| ExitCode::from(code.code()), |()| ExitCode::SUCCESS)
+    outcome.map_or_else(|code| ExitCode::from(code.code()), |()| ExitCode::SUCCESS)
 }
 
-/// What all commands share.
+/// The options that all commands share.
 struct Process {
     format: LogFormat,
     quiet: bool,
     result_file: Option<PathBuf>,
-    metrics: Option<SocketAddr>,
+    metrics_address: Option<SocketAddr>,
 }
 
 impl Process {
-    /// One stage with the configuration of a pod.
+    /// Runs one stage with the configuration of a pod.
     fn stage(
         &self,
         config: &Path,
@@ -102,19 +103,20 @@ impl Process {
         Ok(())
     }
 
-    /// All stages with a manifest.
+    /// Runs all stages with a manifest.
     fn run(&self, args: &RunArgs) -> Result<(), contract::ExitCode> {
-        let unread = Revision::from_recorded("");
-        let early = |error| self.fail(&unread, &RunFailure { stage: Stage::Plan, shard: None, error });
-        let manifest = Manifest::load(&args.manifest.file).map_err(early)?;
+        // The revision is known only after the manifest is resolved.
+        let no_revision = Revision::from_recorded("");
+        let invalid_manifest = |error| self.fail(&no_revision, &RunFailure { stage: Stage::Plan, shard: None, error });
+        let manifest = Manifest::load(&args.manifest.file).map_err(invalid_manifest)?;
         let volumes = args.manifest.volumes.iter().cloned().collect();
-        let config = manifest.resolve(&volumes).map_err(early)?;
+        let config = manifest.resolve(&volumes).map_err(invalid_manifest)?;
         let revision = config.revision.clone();
         outcome::report_panics(self.result_file.clone(), revision.clone(), Stage::Embed, None);
         let spec = &manifest.run.spec;
-        let of_spec = DeviceRequest::of_spec(spec.gpu.count, spec.gpu.required);
+        let spec_request = DeviceRequest::of_spec(spec.gpu.count, spec.gpu.required);
         let devices = DeviceOptions {
-            request: args.request(of_spec),
+            request: args.request(spec_request),
             ceiling: spec.gpu.memory_ceiling.clone(),
             locks: args.locks.options(),
         };
@@ -123,17 +125,18 @@ impl Process {
             .open(config, &devices, &args.toggles)
             .map_err(|error| self.fail(&revision, &RunFailure { stage: Stage::Plan, shard: None, error }))?;
         let span = tracing::debug_span!(telemetry::RUN, revision = %revision);
-        let done = span.in_scope(|| run::run(&run, shard_size)).map_err(|failed| self.fail(&revision, &failed))?;
-        let sentence = outcome::complete(&run.config, &done.result, done.already_complete);
-        self.succeed(&RunResult::new(revision, StageOutcome::Finalized(done.result)), &sentence);
+        let outcome = span.in_scope(|| run::run(&run, shard_size)).map_err(|failure| self.fail(&revision, &failure))?;
+        let sentence = outcome::complete(&run.config, &outcome.result, outcome.already_complete);
+        self.succeed(&RunResult::new(revision, StageOutcome::Finalized(outcome.result)), &sentence);
         Ok(())
     }
 
+    /// Opens a run, and serves `/metrics` if requested.
     fn open(&self, config: RunnerConfig, devices: &DeviceOptions, flags: &[Flag]) -> Result<Run> {
         let toggles = Toggles::of_process(&config, devices.ceiling.as_deref(), flags)?;
         let interrupt = Interrupt::on_signals()
-            .map_err(|error| StageError::new(FailureReason::Internal, "cannot listen for signals").caused_by(error))?;
-        if let Some(address) = self.metrics.filter(|_| toggles.features.metrics) {
+            .map_err(|error| StageError::new(FailureReason::Internal, "cannot handle signals").caused_by(error))?;
+        if let Some(address) = self.metrics_address.filter(|_| toggles.features.metrics) {
             metrics::serve(address)?;
         }
         Run::open(config, toggles, devices, interrupt, !self.quiet && self.format == LogFormat::Text)
@@ -141,15 +144,16 @@ impl Process {
 
     fn succeed(&self, result: &RunResult, sentence: &str) {
         outcome::write(self.result_file.as_deref(), result);
-        outcome::say(result, sentence);
+        outcome::print_result(result, sentence);
     }
 
-    fn fail(&self, revision: &Revision, failed: &RunFailure) -> contract::ExitCode {
-        let outcome = StageOutcome::Failed(outcome::failure(failed));
+    fn fail(&self, revision: &Revision, failure: &RunFailure) -> contract::ExitCode {
+        let outcome = StageOutcome::Failed(outcome::failure(failure));
         outcome::write(self.result_file.as_deref(), &RunResult::new(revision.clone(), outcome));
-        self.report(&failed.error)
+        self.report(&failure.error)
     }
 
+    /// Logs the error. Returns its exit code.
     fn report(&self, error: &StageError) -> contract::ExitCode {
         let code = error.reason.exit_code();
         match self.format {
@@ -164,6 +168,7 @@ fn run_span(run: &Run, stage: Stage) -> tracing::Span {
     tracing::debug_span!(telemetry::RUN, revision = %run.config.revision, stage = %stage)
 }
 
+/// Prints a summary as text.
 fn show(path: &Path) -> Result<()> {
     let invalid = |message: String| StageError::new(FailureReason::InvalidFile, message);
     let name = path.display().to_string();
@@ -173,26 +178,27 @@ fn show(path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn find(args: &SearchArgs) -> Result<()> {
+/// Prints the chunks nearest to a question.
+fn search(args: &SearchArgs) -> Result<()> {
     let config = match (&args.file, &args.config) {
         (Some(manifest), _) => {
             let volumes: LocalVolumes = args.volumes.iter().cloned().collect();
             Manifest::load(manifest)?.resolve(&volumes.without_sources())?
         }
-        (None, Some(config)) => config::load(config).map_err(|refused| refused.error)?,
-        (None, None) => unreachable!("the command line takes one of both"),
+        (None, Some(config)) => config::load(config).map_err(|ConfigError { error, .. }| error)?,
+        (None, None) => unreachable!("the command line requires one of both"),
     };
-    let query = Query {
+    let query = SearchQuery {
         collection: args.collection.as_deref(),
         model: args.model.as_deref(),
         question: &args.question,
         count: args.k as usize,
     };
-    for (rank, hit) in (1..).zip(search::search(&config, query)?) {
+    for (rank, hit) in (1..).zip(retrieval_search::search(&config, query)?) {
         if args.json {
             outcome::print(&serde_json::to_string(&hit).expect("a hit has string keys"));
         } else {
-            outcome::print(&search::show(rank, &hit));
+            outcome::print(&retrieval_search::show(rank, &hit));
         }
     }
     Ok(())

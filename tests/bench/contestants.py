@@ -1,6 +1,6 @@
-"""Who takes part in a case: each makes one pass when it is told to, so that all share the machine's moods.
+"""The contestants of a case. They take turns, one pass each, so that a slow minute of the machine affects all of them.
 
-A contestant has `run_once()`, the seconds of one pass over all texts, and `result()`: its line, the passes included.
+A contestant has `run_once()`, which returns the seconds of one pass over all texts, and `result()`, its result line.
 """
 
 import json
@@ -17,11 +17,11 @@ RELEASE = ROOT / "target/release"
 
 
 class Failed(Exception):
-    """A program of the benchmark failed; says which and what it wrote last."""
+    """A program of the benchmark failed: its command and the last lines of its log."""
 
 
 def output(command: list, log: Path) -> str:
-    """The standard output of a command that has to succeed; what else it says goes to the log."""
+    """The standard output of a command that must succeed; its standard error goes to the log."""
     with log.open("a") as errors:
         done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, stderr=errors, text=True)
     if done.returncode != 0:
@@ -30,7 +30,7 @@ def output(command: list, log: Path) -> str:
 
 
 class Paced:
-    """A program that is kept ready between its passes."""
+    """A program that stays loaded between its passes."""
 
     def __init__(self, command: list, log: Path):
         self.log = log
@@ -68,13 +68,13 @@ class Paced:
 
 def paced(script: str, arguments: list, log: Path) -> list[Paced]:
     """A contestant for each of the settings that the script chooses."""
-    chosen = json.loads(output([sys.executable, HERE / script, *arguments, "--choose"], log))
+    settings = json.loads(output([sys.executable, HERE / script, *arguments, "--choose"], log))
     command = [sys.executable, HERE / script, *arguments, "--setting"]
-    return [Paced([*command, json.dumps(setting)], log) for setting in chosen]
+    return [Paced([*command, json.dumps(setting)], log) for setting in settings]
 
 
 class Encode(Paced):
-    """The project's library, from texts to vectors or scores in memory, as the example `encode` calls it."""
+    """The project's library, called by the example `encode`: from texts to vectors or scores in memory."""
 
     def __init__(self, task: str, model: Path, texts: Path, log: Path):
         command = [RELEASE / "examples/encode", "--task", task, "--model", model, "--texts", texts]
@@ -93,7 +93,8 @@ class Encode(Paced):
 
 
 class EndToEnd:
-    """`embedrun run` over the documented manifest of one machine: JSON Lines to Parquet, the process and all."""
+    """`embedrun run` with the documented manifest of one machine: JSON Lines to Parquet, including the process
+    start."""
 
     def __init__(self, model: Path, texts: Path, tokens: int, work: Path, log: Path):
         self.model, self.tokens, self.work, self.log = model, tokens, work, log
@@ -103,7 +104,7 @@ class EndToEnd:
         (self.source / "notes.jsonl").write_bytes(texts.read_bytes())
 
     def run_once(self) -> float:
-        # A new output each time: what is there is not computed again.
+        # A new output folder each time, since finished rows are not computed again.
         out = self.work / f"vectors-{len(self.taken)}"
         manifest = self.work / "run.yaml"
         example = (ROOT / "docs/examples/one-machine.yaml").read_text()
@@ -116,8 +117,8 @@ class EndToEnd:
         manifest.write_text(example)
 
         started = time.perf_counter()
-        with self.log.open("a") as said:
-            process = subprocess.Popen([RELEASE / "embedrun", "run", "-f", manifest], stdout=said, stderr=said)
+        with self.log.open("a") as log:
+            process = subprocess.Popen([RELEASE / "embedrun", "run", "-f", manifest], stdout=log, stderr=log)
             _, status, usage = os.wait4(process.pid, 0)
         self.taken.append(time.perf_counter() - started)
         if status != 0 or not list(out.rglob("*.parquet")):
@@ -138,11 +139,11 @@ class EndToEnd:
         }
 
     def stop(self) -> None:
-        """Nothing runs between the passes."""
+        """Nothing to stop: no process runs between the passes."""
 
 
 def version() -> str:
-    """The commit, and whether anything but documents has changed since."""
+    """The short commit hash, with `-changed` if anything except docs/ differs from it."""
 
     def git(*arguments: str) -> subprocess.CompletedProcess:
         return subprocess.run(["git", "-C", str(ROOT), *arguments], stdout=subprocess.PIPE, text=True)

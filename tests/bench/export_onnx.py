@@ -1,4 +1,4 @@
-"""The float32 ONNX graphs of a model folder, exported from the same safetensors that everyone else loads.
+"""Exports a model folder to float32 ONNX graphs, from the same safetensors that all contestants load.
 
     export_onnx.py dense|sparse|rerank DIR      prints the folder with exported.onnx and fused.onnx
 
@@ -10,8 +10,8 @@ A graph has the inputs `input_ids`, `attention_mask` and `token_type_ids`, all `
 | sparse | `weights` | `[batch, vocabulary]`: SPLADE's maximum over the tokens of log1p(relu)  |
 | rerank | `logits`  | `[batch, labels]`                                                       |
 
-`fused` went through ONNX Runtime's own tool for transformers; which one is faster depends on the machine. They lie in
-the cache under the digest of the weights and of this file, and only after both have agreed with the model.
+`fused` is optimized by ONNX Runtime's tool for transformers; which of the two is faster depends on the machine. They
+are in the cache under the digest of the weights and of this file, once both agree with the model.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ CLASSES = {
     "sparse": AutoModelForMaskedLM,
     "rerank": AutoModelForSequenceClassification,
 }
-# The fused graph rounds otherwise than the model; a wrong one differs by much more.
+# The fused graph rounds differently from the model; a wrong graph differs by much more.
 TOLERANCE = 1e-3
 
 
@@ -51,30 +51,30 @@ class Head(torch.nn.Module):
             return outputs.last_hidden_state
         if self.task == "rerank":
             return outputs.logits
-        # log1p and relu only grow, so the maximum can come first: once per vocabulary entry instead of per token.
+        # log1p and relu are monotonic, so the maximum can come first: once per vocabulary entry instead of per token.
         masked = outputs.logits + (attention_mask.unsqueeze(-1).to(outputs.logits.dtype) - 1) * 1e9
         return torch.log1p(torch.relu(masked.max(dim=1).values))
 
 
-def graphs(task: str, folder: Path) -> Path:
-    """The folder with both graphs, made where it is not there yet."""
+def exported_graphs(task: str, folder: Path) -> Path:
+    """The folder with both graphs, exported if it does not exist."""
     digest = hashlib.sha256((folder / "model.safetensors").read_bytes() + Path(__file__).read_bytes()).hexdigest()[:16]
     cache = Path(os.environ.get("EMBEDRUN_CACHE", Path.home() / ".cache/embedrun")) / "onnx"
-    made = cache / f"{folder.name}-{task}-{digest}"
-    if not made.exists():
+    graphs = cache / f"{folder.name}-{task}-{digest}"
+    if not graphs.exists():
         cache.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(dir=cache))
         try:
             export(task, folder, unfinished)
-            unfinished.rename(made)
+            unfinished.rename(graphs)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
-    return made
+    return graphs
 
 
 def export(task: str, folder: Path, out: Path) -> None:
     config = AutoConfig.from_pretrained(folder)
-    # The tool knows the products and the softmax of attention, not torch's one operation for them.
+    # The tool fuses the products and the softmax of attention; it does not know torch's single operation for them.
     model = Head(task, CLASSES[task].from_pretrained(folder, attn_implementation="eager", dtype=torch.float32)).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
 
@@ -107,11 +107,11 @@ def export(task: str, folder: Path, out: Path) -> None:
     mask = other[1].numpy()[..., None] if task == "dense" else 1
     for path in out.glob("*.onnx"):
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        got = session.run(None, {name: tensor.numpy() for name, tensor in zip(INPUTS, other)})[0]
-        difference = np.abs((got - expected) * mask).max()
+        output = session.run(None, {name: tensor.numpy() for name, tensor in zip(INPUTS, other)})[0]
+        difference = np.abs((output - expected) * mask).max()
         if not difference <= TOLERANCE:
             raise SystemExit(f"{folder.name}: the {path.stem} graph differs from the model by {difference}")
 
 
 if __name__ == "__main__":
-    print(graphs(sys.argv[1], Path(sys.argv[2])))
+    print(exported_graphs(sys.argv[1], Path(sys.argv[2])))

@@ -1,8 +1,8 @@
-"""The matrix products with a model's weights: their shapes, and the operations they take for a token."""
+"""The matrix products with a model's weights: their shapes, and their operations per token."""
 
 
 def products(task: str, config: dict) -> list[tuple[int, int, int]]:
-    """`(inputs, outputs, how many)` of every weight that each token of a BERT goes through."""
+    """`(inputs, outputs, count)` of every weight of a BERT that each token is multiplied with."""
     hidden, inner, layers = config["hidden_size"], config["intermediate_size"], config["num_hidden_layers"]
     shapes = [
         (hidden, 3 * hidden, layers),  # query, key and value at once
@@ -16,5 +16,5 @@ def products(task: str, config: dict) -> list[tuple[int, int, int]]:
 
 
 def flop_per_token(task: str, config: dict) -> int:
-    """A multiplication and an addition for each element of each weight; attention's own products are left out."""
-    return sum(2 * inputs * outputs * times for inputs, outputs, times in products(task, config))
+    """A multiplication and an addition for each element of each weight, without the products inside attention."""
+    return sum(2 * inputs * outputs * count for inputs, outputs, count in products(task, config))

@@ -1,4 +1,4 @@
-"""The whole pipeline over glosses of WordNet, asked for with their headwords: how well each list finds the gloss."""
+"""The whole pipeline over glosses of WordNet, with their headwords as queries: how well each list finds the gloss."""
 
 import json
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 import report
 from contestants import RELEASE, Failed, version
 
-# The gloss of every headword, and so many in all, evenly spaced over the corpus.
+# Glosses in total: that of every headword, and others evenly spaced over the corpus.
 GLOSSES = 20_000
 CANDIDATES = 20
 METRICS = ["recall@10", f"recall@{CANDIDATES}", "mrr", "ndcg@10"]
@@ -36,12 +36,12 @@ def select(corpus: list[str], queries: list[str]) -> list[str]:
     relevant = {chunk for query in queries for chunk in json.loads(query)["relevant"]}
     others = [index for index, line in enumerate(corpus) if json.loads(line)["id"] not in relevant]
     step = max(1, len(others) // max(1, GLOSSES - len(relevant)))
-    kept = set(others[::step][: GLOSSES - len(relevant)])
-    return [line for index, line in enumerate(corpus) if index in kept or json.loads(line)["id"] in relevant]
+    sampled = set(others[::step][: GLOSSES - len(relevant)])
+    return [line for index, line in enumerate(corpus) if index in sampled or json.loads(line)["id"] in relevant]
 
 
 def run(corpora: Path, models: dict[str, Path], work: Path, log: Path, command: str) -> str:
-    """Runs the pipeline once; the answer is the table."""
+    """Runs the pipeline once and returns the table."""
     queries = (corpora / "wordnet_queries.jsonl").read_text("utf-8").splitlines()
     glosses = select((corpora / "wordnet.jsonl").read_text("utf-8").splitlines(), queries)
     for folder, name, lines in (("source", "glosses.jsonl", glosses), ("queries", "queries.jsonl", queries)):
@@ -50,9 +50,9 @@ def run(corpora: Path, models: dict[str, Path], work: Path, log: Path, command: 
     manifest = work / "run.yaml"
     manifest.write_text(MANIFEST.format(work=work, candidates=CANDIDATES, **models))
     started = time.perf_counter()
-    with log.open("w") as said:
+    with log.open("w") as output:
         arguments = [RELEASE / "embedrun", "run", "-f", manifest, "--volume", f"configmap/queries={work}/queries"]
-        done = subprocess.run(arguments, stdout=said, stderr=said)
+        done = subprocess.run(arguments, stdout=output, stderr=output)
     seconds = time.perf_counter() - started
     if done.returncode != 0:
         raise Failed(f"embedrun run ended with status {done.returncode}:\n{log.read_text()[-2000:]}")
@@ -61,12 +61,12 @@ def run(corpora: Path, models: dict[str, Path], work: Path, log: Path, command: 
 
 
 def table(summary: dict, seconds: float, command: str) -> str:
-    """The quality of every list, and what it took."""
+    """The quality of every list, and the time."""
     quality, rerank = summary["quality"], summary["rerank_run"]
     lines = [f"| | {' | '.join(METRICS)} |", "|---" * (len(METRICS) + 1) + "|"]
-    for found in quality["lists"]:
-        name = " ".join(filter(None, [found["stage"], found.get("model")]))
-        values = [f"{found['metrics'][metric]:.3f}" for metric in METRICS]
+    for ranking in quality["lists"]:
+        name = " ".join(filter(None, [ranking["stage"], ranking.get("model")]))
+        values = [f"{ranking['metrics'][metric]:.3f}" for metric in METRICS]
         lines.append(f"| {name} | {' | '.join(values)} |")
     return (
         "\n".join(lines)

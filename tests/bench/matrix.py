@@ -1,10 +1,10 @@
-"""The rate of the machine itself: the float32 matrix products of a model's weights, and nothing else.
+"""The rate of the machine: the float32 matrix products of a model's weights alone.
 
     matrix.py dense|sparse|rerank --model DIR
 
-Every product of the model is made for `BLOCK` tokens at a time, into buffers that are there already. What comes out as
-tokens per second is what the model could reach if all else were free. The best of two libraries (torch and NumPy, each
-with its own BLAS) and of two layouts of the weights counts.
+Every product of the model is computed for `BLOCK` tokens at a time, into existing buffers. The tokens per second are
+those that the model would reach if everything else took no time. The best of two libraries (torch and NumPy, each with
+its own BLAS) and of two layouts of the weights counts.
 """
 
 import argparse
@@ -33,10 +33,10 @@ class Products:
         torch.set_num_threads(threads)
         self.threads = threads
         self.steps = []
-        for inputs, outputs, times in shapes:
+        for inputs, outputs, count in shapes:
             x = torch.rand(BLOCK, inputs)
-            # As many weights as in the model, so that they come from memory as they do there.
-            weights = [torch.rand(inputs, outputs) for _ in range(times)]
+            # As many weights as in the model, so that they are read from memory as there.
+            weights = [torch.rand(inputs, outputs) for _ in range(count)]
             self.steps.append((x, weights, [w.T.contiguous().T for w in weights], torch.empty(BLOCK, outputs)))
 
     def run(self, blocks, setting):

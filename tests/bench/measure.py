@@ -1,7 +1,7 @@
-"""Timing one kind of computation: each setting in a process of its own, several passes, one JSON line of what came out.
+"""Times a computation: each setting in its own process, several passes, one JSON line as the result.
 
-A computation is a class with `settings` to choose from, `default` (the setting of who chooses none, or None) and
-`run(texts, setting)`. Chosen is the fastest setting on every eighth text, and the default where that is another one.
+A computation is a class with `settings` to choose from, `default` (the setting of users who choose none, or None) and
+`run(texts, setting)`. Measured are the setting that is fastest on every eighth text, and the default if it is another.
 """
 
 import argparse
@@ -15,8 +15,8 @@ from statistics import median
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--repeat", type=int, default=3, help="passes that are timed, after a warm-up")
-    parser.add_argument("--choose", action="store_true", help="only print the settings that would be measured")
+    parser.add_argument("--repeat", type=int, default=3, help="timed passes, after a warm-up")
+    parser.add_argument("--choose", action="store_true", help="only print the settings to measure")
     parser.add_argument("--setting", type=json.loads, help="measure this setting alone")
     parser.add_argument(
         "--paced",
@@ -26,12 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(arguments: argparse.Namespace, make: Callable, texts: list, tokens: int, about: dict) -> None:
-    """Measures what `make` makes over the texts, which are so many tokens."""
+    """Measures the computation of `make` over the texts, which have `tokens` tokens."""
     if arguments.setting is None:
         settings = choose(make(), texts)
         if arguments.choose:
-            return say(settings)
-        for setting in settings:  # apart, for the memory of each
+            return print_json(settings)
+        for setting in settings:  # in processes of their own, to measure the memory of each
             command = [sys.executable, *sys.argv, "--setting", json.dumps(setting)]
             subprocess.run(command, check=True)
         return None
@@ -39,13 +39,13 @@ def measure(arguments: argparse.Namespace, make: Callable, texts: list, tokens: 
     computation = make()
     computation.run(texts[::4], arguments.setting)
     if arguments.paced:
-        say({})
+        print_json({})
     taken = []
     for _ in sys.stdin if arguments.paced else range(arguments.repeat):
         taken.append(seconds(computation, texts, arguments.setting))
         if arguments.paced:
-            say({"seconds": taken[-1]})
-    return say(
+            print_json({"seconds": taken[-1]})
+    return print_json(
         about
         | {
             "setting": arguments.setting,
@@ -53,7 +53,7 @@ def measure(arguments: argparse.Namespace, make: Callable, texts: list, tokens: 
             "tokens": tokens,
             "seconds": [round(s, 4) for s in taken],
             "tokens_per_second": round(tokens / median(taken)) if taken else None,
-            # Linux counts it in KiB.
+            # In KiB on Linux.
             "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         }
     )
@@ -75,5 +75,5 @@ def seconds(computation, texts: list, setting) -> float:
     return time.perf_counter() - started
 
 
-def say(line) -> None:
+def print_json(line) -> None:
     print(json.dumps(line), flush=True)

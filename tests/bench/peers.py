@@ -1,9 +1,9 @@
-"""What a user would run instead, on the same texts: one JSON line for each setting that is measured.
+"""Times what a user would run instead on the same texts: prints one JSON line for each measured setting.
 
     peers.py onnxruntime|sentence-transformers dense|sparse|rerank --model DIR --texts FILE
 
-Time is from texts to vectors or scores in memory, tokenizing included; tokens are real ones, without padding. Both
-sort by length, pad a batch to its longest text and use `--threads` threads.
+Time is from texts to vectors or scores in memory, tokenizing included; tokens do not include padding. Both sort
+by length, pad a batch to its longest text and use `--threads` threads.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import texts as corpus
 
 
 class OnnxRuntime:
-    """A float32 graph exported from the same weights; texts sorted by tokens, pooling in NumPy."""
+    """A float32 graph of the same weights; texts sorted by tokens, pooling in NumPy."""
 
     settings = [{"graph": graph, "batch": batch} for graph in ("fused", "exported") for batch in (4, 8, 16, 32)]
     default = None
@@ -28,7 +28,7 @@ class OnnxRuntime:
     def __init__(self, task: str, folder: Path, max_tokens: int, threads: int):
         import onnxruntime
 
-        # In a process of its own: the exporter needs torch and its memory, the graph does not.
+        # In its own process: the export needs torch and its memory, the graph does not.
         exporter = [sys.executable, Path(__file__).with_name("export_onnx.py"), task, folder]
         self.graphs = Path(subprocess.run(exporter, check=True, stdout=subprocess.PIPE, text=True).stdout.strip())
         self.options = onnxruntime.SessionOptions()
@@ -53,16 +53,16 @@ class OnnxRuntime:
         order = sorted(range(len(texts)), key=lambda row: len(encodings[row]))
         rows = [None] * len(texts)
         for start in range(0, len(order), batch):
-            places = order[start : start + batch]
-            shape = len(places), len(encodings[places[-1]])
+            members = order[start : start + batch]
+            shape = len(members), len(encodings[members[-1]])
             ids, mask, types = (np.zeros(shape, np.int64) for _ in range(3))
-            for line, row in enumerate(places):
+            for line, row in enumerate(members):
                 tokens = len(encodings[row])
                 ids[line, :tokens] = encodings[row].ids
                 mask[line, :tokens] = 1
                 types[line, :tokens] = encodings[row].type_ids
             (output,) = session.run(None, {"input_ids": ids, "attention_mask": mask, "token_type_ids": types})
-            for row, value in zip(places, self.head(output, mask)):
+            for row, value in zip(members, self.head(output, mask)):
                 rows[row] = value
         return rows
 

@@ -1,4 +1,5 @@
-"""The tables of docs/benchmarks.md: one between the markers of each case, with what it takes to judge and repeat it."""
+"""The tables of docs/reference/benchmarks.md: one between the markers of each case, with the machine, the versions and the
+command."""
 
 import os
 import platform
@@ -9,7 +10,7 @@ FEATURES = ["avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "amx_tile", "as
 
 
 def machine() -> str:
-    """The processor, the cores that this process may use, and the vector instructions it has."""
+    """The processor, the cores that this process may use, and the vector instructions."""
     fields = {}
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         name, _, value = line.partition(":")
@@ -21,7 +22,7 @@ def machine() -> str:
 
 
 def table(results: list[dict], flop_per_token: int) -> str:
-    """All contestants of a case; the first is the project, whose rate the last column divides by each row's."""
+    """All contestants of a case. The first is the project; the last column is its rate divided by that of the row."""
     floor = next((row for row in results if row["peer"] == "matrix products alone"), None)
     lines = [
         "| | setting | tokens/s | slowest – fastest | GFLOP/s | of the matrix rate | peak MB | embedrun is |",
@@ -46,8 +47,8 @@ def table(results: list[dict], flop_per_token: int) -> str:
 
 
 def ratios(row: dict, other: dict) -> list[float]:
-    """How many times as fast as the other in each round: the two ran one after the other, in the same mood of the
-    machine, which medians taken from different rounds do not."""
+    """The ratio of the rates in each round. The two ran one after the other, under the same load of the machine, which
+    medians over different rounds did not."""
     pairs = zip(row["seconds"], other["seconds"], strict=True)
     return [(row["tokens"] / seconds) / (other["tokens"] / others) for seconds, others in pairs]
 
@@ -57,12 +58,12 @@ def times(values: list[float]) -> str:
 
 
 def caption(results: list[dict], command: str) -> str:
-    about = results[0]
-    rounds = len(about["seconds"])
-    texts = f"{about['texts']:,} texts of {about['tokens'] / about['texts']:.0f} tokens on average; "
+    project = results[0]
+    rounds = len(project["seconds"])
+    texts = f"{project['texts']:,} texts of {project['tokens'] / project['texts']:.0f} tokens on average; "
     versions = ", ".join(sorted({f"{row['peer']} {row['version']}" for row in results}))
     return (
-        f"{texts}medians of {rounds} rounds, in each of which everyone makes one pass; ratios are those of a round.\n"
+        f"{texts}medians of {rounds} rounds, with one pass of each contestant per round; ratios are those of a round.\n"
         f"{machine()}.\n"
         f"{versions}.\n"
         f"`{command}`"
@@ -70,12 +71,12 @@ def caption(results: list[dict], command: str) -> str:
 
 
 def write(document: Path, case: str, text: str) -> None:
-    """Replaces what stands between the markers of a case."""
+    """Replaces the text between the markers of a case."""
     begin, end = f"<!-- bench {case} -->", f"<!-- end {case} -->"
     content = document.read_text("utf-8")
-    before, found, rest = content.partition(begin)
-    _, closed, after = rest.partition(end)
-    if not found or not closed:
+    before, has_begin, rest = content.partition(begin)
+    _, has_end, after = rest.partition(end)
+    if not has_begin or not has_end:
         raise SystemExit(f"{document} lacks the markers {begin} and {end}")
     document.write_text(f"{before}{begin}\n{text}\n{end}{after}", "utf-8")
 

@@ -1,9 +1,9 @@
-"""The project and what a user would run instead, on the same texts in one run; writes docs/benchmarks.md.
+"""Runs the project and what a user would run instead on the same texts, and writes docs/reference/benchmarks.md.
 
     run.py [CASE…]        all cases, or only these: floors minilm bge splade rerank end-to-end known-items
 
-Everyone is loaded and warm before the first round, and in each round makes one pass over all texts in turn, so that a
-slow minute of the machine hits all alike. The raw lines lie in target/bench/CASE.jsonl.
+All contestants are loaded and warm before the first round. In each round they take turns with one pass over all texts,
+so that a slow minute of the machine affects all of them. The result lines are in target/bench/CASE.jsonl.
 """
 
 import argparse
@@ -29,7 +29,7 @@ WORK = ROOT / "target/bench"
 
 @dataclass
 class Case:
-    """A model, a task, and how many of the first texts of a corpus."""
+    """A model, a task, and the number of texts from the start of a corpus."""
 
     task: str
     model: str
@@ -43,9 +43,9 @@ CASES = {
     "splade": Case("sparse", "splade-tiny", "mixed_1000", 500),
     "rerank": Case("rerank", "ms-marco-MiniLM-L12-v2-dq", "pairs_185", 100),
 }
-# The other two have the same products as the first, only in more layers.
+# The other two have the same products as the first, in more layers.
 FLOORS = ["minilm", "splade"]
-# So long that starting the process and loading the model weigh as little as they do for a user.
+# Enough texts that starting the process and loading the model weigh as little as for a user.
 END_TO_END_TIMES = 4
 
 
@@ -55,7 +55,7 @@ def script(name: str, *arguments: str) -> Path:
 
 
 def rounds(contestants: list, repeat: int) -> list[dict]:
-    """What each contestant measured over that many rounds."""
+    """The result of each contestant after `repeat` rounds."""
     with ExitStack() as stack:
         for contestant in contestants:
             stack.callback(contestant.stop)
@@ -65,7 +65,7 @@ def rounds(contestants: list, repeat: int) -> list[dict]:
         return [contestant.result() for contestant in contestants]
 
 
-def keep(name: str, results: list[dict]) -> None:
+def write_results(name: str, results: list[dict]) -> None:
     (WORK / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in results))
 
 
@@ -87,11 +87,11 @@ def compare(name: str, case: Case, repeat: int) -> None:
         contestants += paced("peers.py", [peer, case.task, "--model", model, "--texts", texts], log)
     contestants += paced("matrix.py", [case.task, "--model", model], log)
     results = rounds(contestants, repeat)
-    keep(name, results)
+    write_results(name, results)
 
-    read = {row["tokens"] for row in results if row["peer"] != "matrix products alone"}
-    if len(read) > 1:
-        raise Failed(f"{name}: not everyone reads the same number of tokens: {sorted(read)}")
+    token_counts = {row["tokens"] for row in results if row["peer"] != "matrix products alone"}
+    if len(token_counts) > 1:
+        raise Failed(f"{name}: contestants count different numbers of tokens: {sorted(token_counts)}")
     flop = flop_per_token(case.task, json.loads((model / "config.json").read_text()))
     text = f"{report.table(results, flop)}\n\n{report.caption(results, command(name, repeat))}"
     report.write(DOCUMENT, name, text)
@@ -99,7 +99,7 @@ def compare(name: str, case: Case, repeat: int) -> None:
 
 
 def end_to_end(name: str, repeat: int) -> None:
-    """From JSON Lines to Parquet, against the same model on the same texts in memory."""
+    """JSON Lines to Parquet, against the same model on the same texts in memory."""
     model = script("models.sh", "all-MiniLM-L6-v2")
     log = WORK / f"{name}.log"
     log.unlink(missing_ok=True)
@@ -115,7 +115,7 @@ def end_to_end(name: str, repeat: int) -> None:
     with tempfile.TemporaryDirectory(dir=WORK) as work:
         contestants = [Encode("dense", model, mixed, log), EndToEnd(model, many, tokens, Path(work), log)]
         results = rounds(contestants, repeat)
-    keep(name, results)
+    write_results(name, results)
     alone, whole = results
     shares = [100 * ratio for ratio in report.ratios(whole, alone)]
     share = f"{median(shares):.0f} % ({min(shares):.0f} – {max(shares):.0f})"
@@ -134,7 +134,7 @@ def end_to_end(name: str, repeat: int) -> None:
 
 
 def wordnet(name: str) -> None:
-    """The quality of every stage; one run, since the same input gives the same lists."""
+    """The quality of every stage. One run suffices, since the same input gives the same lists."""
     folders = {
         "minilm": "all-MiniLM-L6-v2",
         "bge": "bge-small-en-v1.5-dq",
@@ -150,7 +150,7 @@ def wordnet(name: str) -> None:
 
 
 def floors(name: str, repeat: int) -> None:
-    """What no version can be faster than: the matrix products, and the tokenizer."""
+    """Upper bounds of the speed: the matrix products alone, and the tokenizer alone."""
     log = WORK / f"{name}.log"
     log.unlink(missing_ok=True)
     results, lines = [], ["| | threads | tokens/s | GFLOP/s | best of |", "|---|---|---|---|---|"]
@@ -173,7 +173,7 @@ def floors(name: str, repeat: int) -> None:
         row = json.loads(line)
         results.append(row)
         lines.append(f"| tokenizer alone | {row['setting']['threads']} | {row['tokens_per_second']:,} | | |")
-    keep(name, results)
+    write_results(name, results)
 
     versions = ", ".join(sorted({row["version"] for row in results[:-2]} | {f"tokenizers {results[-1]['version']}"}))
     table = "\n".join(lines)
@@ -187,11 +187,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(names))
     parser.add_argument("--repeat", type=int, default=3, help="rounds")
-    parser.add_argument("--texts", type=int, help="other than the case's own number of texts")
+    parser.add_argument("--texts", type=int, help="another number of texts than the case's")
     arguments = parser.parse_args()
     unknown = set(arguments.cases) - set(names)
     if unknown:
-        parser.error(f"no case {', '.join(sorted(unknown))}; known: {', '.join(names)}")
+        parser.error(f"unknown case {', '.join(sorted(unknown))}; known: {', '.join(names)}")
 
     WORK.mkdir(parents=True, exist_ok=True)
     built = ["cargo", "build", "--locked", "--release", "-p", "embedrun-runner", "--bin", "embedrun"]

@@ -1,4 +1,4 @@
-"""The texts of a task, and how many tokens of them a model really reads."""
+"""The texts of a task, and the number of their tokens that a model reads."""
 
 import json
 from pathlib import Path
@@ -16,11 +16,11 @@ def read(path: Path) -> list[Text]:
 
 
 def tokenizer(folder: Path, max_tokens: int) -> Tokenizer:
-    """The tokenizer of a model folder; not with the padding and the truncation that its file asks for."""
-    made = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    made.no_padding()
-    made.enable_truncation(max_tokens)
-    return made
+    """The tokenizer of a model folder, without the padding of its file and with truncation to `max_tokens`."""
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(max_tokens)
+    return tokenizer
 
 
 def count(folder: Path, texts: list[Text], max_tokens: int) -> int:

@@ -1,4 +1,4 @@
-"""How fast the tokenizer alone is, by threads: no model can be faster than that.
+"""The rate of the tokenizer alone, by threads: no model can be faster.
 
     tokenizer.py --model DIR --texts FILE
 """
@@ -34,7 +34,7 @@ def main():
     measure.add_arguments(parser)
     arguments = parser.parse_args()
     if arguments.setting:
-        # Read once, at the first batch.
+        # The library reads it once, at the first batch.
         os.environ["RAYON_NUM_THREADS"] = str(arguments.setting["threads"])
 
     texts = corpus.read(arguments.texts) * TIMES

@@ -4,7 +4,7 @@
 #   build.sh [DEST]
 #
 # DEST defaults to ${EMBEDRUN_CACHE:-$HOME/.cache/embedrun}/control-plane/<digest of the pinned versions>.
-# Prints DEST as its only line of standard output. A finished DEST is never touched again.
+# Prints DEST as its only line of standard output. A complete DEST is never changed.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -23,12 +23,11 @@ if [[ -d $dest ]]; then
 fi
 
 command -v go >/dev/null || {
-    echo "no 'go' in PATH: install Go 1.26, or set KUBEBUILDER_ASSETS to a folder with the binaries" >&2
+    echo "cannot find go in PATH: install Go 1.26, or set KUBEBUILDER_ASSETS to a folder with the binaries" >&2
     exit 1
 }
 
-# Go 1.27 was seen to build an API server whose /openapi/v2 is malformed, so another minor version than the
-# pinned one is replaced by the pinned toolchain.
+# Go 1.27 built an API server with a malformed /openapi/v2, so the pinned toolchain replaces every other minor version.
 pinned=$(sed -n 's/^toolchain //p' "$here/go.mod")
 [[ $(GOTOOLCHAIN=local go env GOVERSION) == "${pinned%.*}".* ]] && pinned=local
 export GOTOOLCHAIN=$pinned GOWORK=off CGO_ENABLED=0

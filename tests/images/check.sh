@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the images of the Dockerfiles and shows what they do: tests/images/README.md.
+# Builds the images of the Dockerfiles and checks that they work: tests/images/README.md.
 #
 #   tests/images/check.sh [operator|runner|runner-cuda]…      without a name: operator and runner
 set -euo pipefail
@@ -12,7 +12,7 @@ fi
 export ENGINE
 read -ra engine <<<"$ENGINE"
 read -ra build_args <<<"${BUILD_ARGS:-}"
-require "${engine[0]}" "an engine of images: docker, podman, or what ENGINE names"
+require "${engine[0]}" "a container engine: docker, podman, or the one that ENGINE names"
 require_end
 
 images=("$@")
@@ -36,10 +36,10 @@ expect() { # WORDS FOUND PATTERN
     verdict $status "$1: ${2:-nothing}"
 }
 config() { "${engine[@]}" inspect --type image --format "$2" "$prefix/$1"; }
-# As a pod of the chart: nothing of the root is written, nothing is allowed, nothing is reached.
+# As a pod of the chart: a read-only root, no capabilities, no network.
 run() { "${engine[@]}" run --rm --read-only --cap-drop all --security-opt no-new-privileges --network none "$@"; }
 
-build() { # NAME FILE TARGET ARGUMENT=STAND-IN…: the arguments that name base images, and what may stand in for each
+build() { # NAME FILE TARGET ARGUMENT=STAND-IN…: the arguments that name base images, and the substitute for each
     local name=$1 file=$2 arguments=(--build-arg "VERSION=$version" --build-arg "REVISION=$revision") pair image
     [[ -z $3 ]] || arguments+=(--target "$3")
     shift 3
@@ -51,7 +51,7 @@ build() { # NAME FILE TARGET ARGUMENT=STAND-IN…: the arguments that name base 
     done
     "${engine[@]}" build "${build_args[@]}" -f "$file" "${arguments[@]}" -t "$prefix/$name" . >"$work/$name.log" 2>&1 || {
         tail -20 "$work/$name.log" >&2
-        echo "$name is not built: $work/$name.log" >&2
+        echo "cannot build $name, see $work/$name.log" >&2
         exit 1
     }
 }
@@ -69,7 +69,7 @@ without_shell() {
     ! run --entrypoint /bin/sh "$prefix/$1" -c true >/dev/null 2>&1 || status=1
     verdict $status "$1 has no shell"
 }
-unpack() { # NAME: its root, as the local kubelet takes it
+unpack() { # NAME: exports its root for the local kubelet
     local container
     chmod -R u+w "$work/$1" 2>/dev/null || true
     rm -rf "${work:?}/$1"
@@ -88,9 +88,9 @@ for image in "${images[@]}"; do
         without_shell operator
         expect "operator, --version" "$(run "$prefix/operator" --version)" "embedrun-operator $version"
         status=0
-        said=$(run "$prefix/operator" --runner-image runner:0 2>&1) || status=$?
+        output=$(run "$prefix/operator" --runner-image runner:0 2>&1) || status=$?
         expect "operator, without a cluster, exit code" "$status" "[1-9]*"
-        expect "operator, without a cluster" "$said" "*cannot find the API server*"
+        expect "operator, without a cluster" "$output" "*cannot find the API server*"
         ;;
     runner)
         build runner runner/Dockerfile cpu RUST_IMAGE=rust CPU_BASE_IMAGE=cc
@@ -117,16 +117,16 @@ for image in "${images[@]}"; do
             CUDA_BASE_IMAGE=cuda-runtime
         described runner-cuda embedrun
         status=0
-        said=$(run "$prefix/runner-cuda" --version 2>&1) || status=$?
+        output=$(run "$prefix/runner-cuda" --version 2>&1) || status=$?
         expect "runner-cuda, without a driver, exit code" "$status" 127
-        expect "runner-cuda, without a driver" "$said" "*libcuda.so.1*"
-        # All that the loader wants but the driver, whose place a library with its symbols takes.
+        expect "runner-cuda, without a driver" "$output" "*libcuda.so.1*"
+        # The stub of the driver satisfies the loader.
         driver=$(scripts/cuda-toolkit.sh)/lib/stubs/libcuda.so
-        found=$(run -v "$driver:/driver/libcuda.so.1:ro" -e LD_LIBRARY_PATH=/driver "$prefix/runner-cuda" --version 2>&1) || true
-        expect "runner-cuda, with the driver's name, --version" "$found" "embedrun $version"
+        output=$(run -v "$driver:/driver/libcuda.so.1:ro" -e LD_LIBRARY_PATH=/driver "$prefix/runner-cuda" --version 2>&1) || true
+        expect "runner-cuda, with a stub of the driver, --version" "$output" "embedrun $version"
         ;;
     *)
-        echo "no image $image: operator, runner or runner-cuda" >&2
+        echo "unknown image $image; known: operator, runner, runner-cuda" >&2
         exit 2
         ;;
     esac

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Makes images that stand in for the base images of the Dockerfiles, where no registry of images can be reached: of
-# Debian 12's packages, of this machine's Rust and of the CUDA compiler that scripts/cuda-toolkit.sh lays out.
+# Makes substitutes for the base images of the Dockerfiles, for machines without access to an image registry: of Debian
+# 12's packages, of this machine's Rust and of the CUDA compiler of scripts/cuda-toolkit.sh.
 #
 #   tests/images/stand-in.sh rust|cc|static|cuda-devel|cuda-runtime…
 #
 # Each becomes embedrun-stand-in/NAME in the engine (ENGINE, as check.sh). Needs mmdebstrap and root, and for rust a
-# toolchain by rustup. They hold no more than the images whose place they take, so that what is missing shows.
+# toolchain of rustup. They contain no more than the images that they replace, so that missing files are noticed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 read -ra engine <<<"${ENGINE:-podman}"
@@ -15,7 +15,7 @@ rust=$(sed -n 's/^channel = "\(.*\)"$/\1/p' rust-toolchain.toml)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-import() { # NAME ROOT [CHANGE…]: the folder ROOT as an image
+import() { # NAME ROOT [CHANGE…]: imports the folder ROOT as an image
     local name=$1 root=$2 change
     shift 2
     local changes=()
@@ -24,11 +24,11 @@ import() { # NAME ROOT [CHANGE…]: the folder ROOT as an image
     echo "$prefix/$name"
 }
 
-debian() { # ROOT PACKAGE,…: Debian 12 with these packages
+debian() { # ROOT PACKAGE,…: installs Debian 12 with these packages
     mmdebstrap --quiet --variant=minbase --format=directory --include="$2" bookworm "$1"
 }
 
-packages() { # FROM ROOT PACKAGE…: the files of these packages, of a Debian to a folder with nothing else in it
+packages() { # FROM ROOT PACKAGE…: copies the files of these packages of a Debian to an empty folder
     local from=$1 root=$2
     shift 2
     mkdir -p "$root"/{etc/ssl/certs,home/nonroot,root,tmp,usr/bin,usr/lib,usr/lib64,usr/local/bin,usr/sbin,var/tmp}
@@ -39,7 +39,7 @@ packages() { # FROM ROOT PACKAGE…: the files of these packages, of a Debian to
     printf 'root:x:0:\nnonroot:x:65532:\n' >"$root/etc/group"
     cp "$from/etc/ssl/certs/ca-certificates.crt" "$root/etc/ssl/certs/"
     [[ $# == 0 ]] && return
-    # Files only, through the links of a merged /usr.
+    # Files only; a merged /usr has symbolic links.
     chroot "$from" dpkg -L "$@" | sort -u | while read -r path; do
         if [[ $path != /usr/share/* && ! -d $from$path ]]; then echo "${path#/}"; fi
     done >"$work/files"
@@ -50,7 +50,7 @@ for name in "$@"; do
     root=$work/$name
     case $name in
     rust)
-        # As the official image: a C and C++ compiler, rustup's folders under /usr/local, the minimal profile.
+        # Like the official image: a C and C++ compiler, rustup's folders under /usr/local, the minimal profile.
         debian "$root" ca-certificates,g++,gcc,git,libc6-dev,make,pkg-config
         toolchain=$(rustup run "$rust" rustc --print sysroot)
         mkdir -p "$root/usr/local/cargo/bin" "$root/usr/local/rustup/toolchains"
@@ -79,7 +79,7 @@ for name in "$@"; do
             mkdir -p "$root/usr/local"
             cp -r "$toolkit" "$root/usr/local/cuda"
         else
-            # Names and symbols of cuBLAS and cuRAND, without code. The driver's library is in no image.
+            # Names and symbols of cuBLAS and cuRAND, without code. No image has the driver's library.
             mkdir -p "$root/usr/local/cuda/lib64" "$root/etc/ld.so.conf.d"
             cp "$toolkit"/lib/stubs/*.so "$toolkit"/lib/libcudart.so.13 "$root/usr/local/cuda/lib64/"
             rm "$root/usr/local/cuda/lib64/libcuda.so"
@@ -89,7 +89,7 @@ for name in "$@"; do
         import "$name" "$root" "ENV PATH=/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         ;;
     *)
-        echo "no stand-in $name: rust, cc, static, cuda-devel or cuda-runtime" >&2
+        echo "unknown stand-in $name; known: rust, cc, static, cuda-devel, cuda-runtime" >&2
         exit 2
         ;;
     esac

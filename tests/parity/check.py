@@ -1,9 +1,9 @@
-"""Makes every case anew with the live reference and compares it with the committed one.
+"""Makes every case again with the live reference and compares it with the committed one.
 
     "$(../../scripts/python-env.sh parity)" check.py [CASE...]
 
-Texts, configurations, tokenizers and weights have to be the same, outputs to agree within what another processor's
-order of summation may change.
+Texts, configurations, tokenizers and weights must be equal. Outputs must agree within the rounding that another order
+of summation causes on another processor.
 """
 
 import json
@@ -14,13 +14,9 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
-import make_dense
-import make_published
-import make_rerank
-import make_sparse
-from common import FIXTURES, Cases
+from cases import CASES
+from registry import FIXTURES
 
-GROUPS: list[Cases] = [make_dense.cases, make_sparse.cases, make_rerank.cases, make_published.cases]
 TOLERANCE = 2e-6
 
 
@@ -40,10 +36,10 @@ def json_of(file: Path):
 
 
 def tensors_differ(made: Path, committed: Path, tolerance: float) -> bool:
-    one, other = load_file(made), load_file(committed)
-    return one.keys() != other.keys() or any(
-        one[name].shape != other[name].shape or not np.allclose(one[name], other[name], rtol=0, atol=tolerance)
-        for name in one
+    left, right = load_file(made), load_file(committed)
+    return left.keys() != right.keys() or any(
+        left[name].shape != right[name].shape or not np.allclose(left[name], right[name], rtol=0, atol=tolerance)
+        for name in left
     )
 
 
@@ -65,17 +61,16 @@ def differences(made: Path, committed: Path) -> list[str]:
 
 
 def main() -> None:
-    cases = {name: group for group in GROUPS for name in group}
-    names = sys.argv[1:] or list(cases)
+    names = CASES.named(sys.argv[1:])
     committed = {case.parent.name for case in FIXTURES.glob("*/case.json")}
-    failed = sorted(committed - set(cases)) if not sys.argv[1:] else []
+    failed = sorted(committed - set(CASES)) if not sys.argv[1:] else []
     for name in failed:
-        print(f"{name}: no script makes it")
+        print(f"{name}: a committed case without a function")
     with tempfile.TemporaryDirectory() as scratch:
         for name in names:
-            cases[name].make(name, Path(scratch))
+            CASES.make(name, Path(scratch))
             if different := differences(Path(scratch) / name, FIXTURES / name):
-                print(f"{name}: not as committed: {', '.join(different)}")
+                print(f"{name}: differs from the committed files: {', '.join(different)}")
                 failed.append(name)
     if failed:
         sys.exit(f"{len(failed)} of {len(names)} cases differ from the live reference")

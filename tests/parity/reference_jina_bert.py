@@ -1,5 +1,5 @@
-"""JinaBERT v2, which is published as remote code and is not in `transformers`: a plain NumPy reference in double
-precision, one text at a time, so that there is neither padding nor a mask.
+"""JinaBERT v2, which is published as remote code and is not in `transformers`: a NumPy reference in double precision,
+one text at a time, without padding and masks.
 
 It follows the published definitions, `jina-bert-implementation` (jina-embeddings-v2-small/base-en) and
 `jina-bert-v2-qk-post-norm` (jina-embeddings-v2-base-code), with their tensor names and configuration keys. Both are
@@ -15,7 +15,7 @@ import numpy as np
 from safetensors.numpy import save_file
 from scipy.special import erf
 
-from common import say_spread, text_records, token_counter, write_case, write_json
+from case_files import check_vectors_differ, text_records, token_counter, write_case, write_json
 from texts import texts_for
 
 
@@ -55,7 +55,7 @@ def is_qk_norm(config: dict) -> bool:
 
 
 def random_tensors(config: dict, seed: int) -> dict[str, np.ndarray]:
-    """Weights of the shape that `common.shape` gives those of the other models."""
+    """Weights with the same deviations as `random_weights.draw_weights` draws."""
     rng = np.random.default_rng(seed)
     hidden, inner = config["hidden_size"], config["intermediate_size"]
     tensors = {}
@@ -97,7 +97,7 @@ def random_tensors(config: dict, seed: int) -> dict[str, np.ndarray]:
 
 def alibi_slopes(heads: int) -> np.ndarray:
     """One slope per head. For a power of two a geometric series from 2^(-8/heads); otherwise that of the next lower
-    power of two, then every second one of the series of twice as many."""
+    power of two, followed by every second slope of the series of twice that power."""
 
     def series(count: int) -> list[float]:
         return [2 ** (-8 * (head + 1) / count) for head in range(count)]
@@ -164,8 +164,9 @@ class JinaBert:
         return x
 
 
-def write(folder: Path, config: dict, tokenizer, seed: int, normalize: bool) -> None:
-    """A model folder as these models are published, mean pooling in the older form of its configuration."""
+def write_case_folder(folder: Path, config: dict, tokenizer, seed: int, normalize: bool) -> None:
+    """Writes a model folder as these models are published, with the older form of the pooling configuration, and the
+    case with the vectors of the NumPy reference."""
     tensors = random_tensors(config, seed)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     write_json(folder / "config.json", config)
@@ -191,7 +192,7 @@ def write(folder: Path, config: dict, tokenizer, seed: int, normalize: bool) -> 
     vectors = np.stack([model.hidden(ids).mean(0) for ids in encodings])
     if normalize:
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    say_spread(folder.name, vectors)
+    check_vectors_differ(folder.name, vectors)
     case = {
         "task": "dense",
         "reference": "reference_jina_bert.py, float64, written from the published definition",

@@ -1,31 +1,30 @@
-"""The texts of the fixtures, composed here from word lists, with the characters that tokenizers trip over added by
-hand. Everything is drawn with fixed seeds."""
+"""The texts of the fixtures, composed from word lists with fixed seeds, and texts with unusual characters."""
 
 import random
 
-WHO = (
+SUBJECTS = (
     "the operator|a runner|every shard|this plan|our oldest manifest|a tired engineer|the scheduler|a queue of jobs"
     "|the lighthouse keeper|my neighbour|a flock of starlings|the baker|an orchestra|the river|a retired pilot"
     "|the choir|der Hafenmeister|eine leise Stimme|la bibliotecaria|un chat noir|старый маяк|библиотека|η θάλασσα|図書館"
     "|猫|물고기"
 ).split("|")
-DOES = (
+VERBS = (
     "reads|writes|waits for|forgets|counts|splits|resumes|compares|restores|measures|repairs|loses|rewrites|announces"
     "|carries|borrows|sharpens|admires|misplaces|translates|sucht|vergisst|escucha|mesure|читает|ждёт|γράφει|見る|찾다"
 ).split("|")
-WHAT = (
+OBJECTS = (
     "the batch|a checkpoint|42 tokens|the longest row|a stale lease|three gigabytes of memory|the last page"
     "|the exit code|its own shadow|a message of 4096 bytes|the vocabulary|a broken mirror|two eggs and flour"
     "|the harbour at dawn|7.5 kilometres of rope|the smallest violin|the timetable|a field of barley"
     "|the price of salt|the neighbours' fence|das Wörterbuch|einen Brief|el último tren|une clé rouillée"
     "|последнюю страницу|ένα γράμμα|手紙|바다"
 ).split("|")
-WHEN = (
+ADVERBIALS = (
     "before noon|again|without a word|in the rain|twice a day|at 03:15|on purpose|since 1987|for no reason|as usual"
     "|under the bridge|with great care|by mistake|am Abend|sin prisa|sous la pluie|ночью|τη νύχτα|今日|내일"
 ).split("|")
 
-# No empty text: a tokenizer without special tokens makes nothing of it.
+# No empty text: a tokenizer without special tokens gives no token for it.
 UNUSUAL = [
     "a",
     "?",
@@ -47,24 +46,25 @@ UNUSUAL = [
 
 
 def sentence(rng: random.Random) -> str:
-    words = f"{rng.choice(WHO)} {rng.choice(DOES)} {rng.choice(WHAT)} {rng.choice(WHEN)}"
+    words = f"{rng.choice(SUBJECTS)} {rng.choice(VERBS)} {rng.choice(OBJECTS)} {rng.choice(ADVERBIALS)}"
     return words[0].upper() + words[1:] + rng.choice([".", ".", ".", "!", "?", ";"])
 
 
 def training_texts() -> list[str]:
-    """What the small tokenizers are made from. "yes" and "no" come often enough to be tokens, as a reranker needs."""
+    """The texts that the small vocabularies are chosen from. "yes" and "no" are frequent enough to be tokens, as a
+    reranker needs."""
     rng = random.Random(1)
     return [sentence(rng) for _ in range(600)] + ["yes", "no"] * 300 + UNUSUAL[:10]
 
 
 def special_texts(tokens: tuple[str, ...]) -> list[str]:
-    """Texts that hold a tokenizer's special tokens as text, which it takes for the tokens themselves."""
+    """Texts that contain a tokenizer's special tokens as text, which it reads as the tokens themselves."""
     return [f"before {token} between {token} after" for token in tokens]
 
 
 def texts_for(count_tokens, max_tokens: int, seed: int, special: tuple[str, ...] = ()) -> list[str]:
-    """About thirty texts for a tokenizer: the unusual ones, three groups of three that have one length in tokens each,
-    some of middling length, two over-long ones. Texts of no token are left out."""
+    """About thirty texts for a tokenizer: the unusual ones, three groups of three texts of equal length in tokens, some
+    of medium length, and two that are too long. Texts without tokens are skipped."""
     rng = random.Random(seed)
     texts = UNUSUAL + special_texts(special)
     by_length: dict[int, list[str]] = {}
@@ -84,8 +84,8 @@ def texts_for(count_tokens, max_tokens: int, seed: int, special: tuple[str, ...]
 
 
 def pairs_for(count_tokens, max_tokens: int, seed: int) -> list[tuple[str, str]]:
-    """Queries and documents: three queries with documents of all kinds, and pairs of which the query, the document or
-    both are long."""
+    """Pairs of query and document: three queries with documents of all kinds, and pairs with a long query, a long
+    document or both."""
     rng = random.Random(seed)
     texts = texts_for(count_tokens, max_tokens, seed)
     queries = [sentence(rng), "水", sentence(rng)]

@@ -1,79 +1,12 @@
-"""Small tokenizers of the families that the models come with: a few hundred entries each, drawn from texts composed
-here, with the normalizer, the pre-tokenizer and the special tokens that the family has.
-
-Vocabularies have to come out the same each time. The library's trainer for BPE does that once it is given its alphabet;
-those for WordPiece and Unigram do not, so that their entries are chosen here, by how much text they cover.
-"""
+"""Small tokenizers of the families that the models come with, each with the normalizer, the pre-tokenizer and the
+special tokens of its family."""
 
 import json
-import math
-from collections import Counter
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from texts import training_texts
-
-VOCABULARY = 320
-
-
-def words_of(tokenizer: Tokenizer) -> Counter[str]:
-    """How often the pre-tokenizer meets each word."""
-    words = Counter()
-    for text in training_texts():
-        normalized = tokenizer.normalizer.normalize_str(text)
-        words.update(word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normalized))
-    return words
-
-
-def first(counts: Counter[str], number: int, weigh=len) -> list[str]:
-    """The entries that cover most text."""
-    return sorted(counts, key=lambda entry: (-counts[entry] * weigh(entry), entry))[:number]
-
-
-def characters_of(words: Counter[str], number: int) -> list[str]:
-    counts = Counter()
-    for word, count in words.items():
-        counts.update({character: word.count(character) * count for character in word})
-    return sorted(first(counts, number))
-
-
-def substrings_of(words: Counter[str], characters: list[str], longest: int) -> Counter[tuple[bool, str]]:
-    """Parts of words of two characters or more that consist of these characters; whether they begin a word."""
-    known = set(characters)
-    counts = Counter()
-    for word, count in words.items():
-        for start in range(len(word)):
-            for end in range(start + 2, min(start + longest, len(word)) + 1):
-                if known.issuperset(word[start:end]):
-                    counts[start == 0, word[start:end]] += count
-    return counts
-
-
-def word_piece_model(tokenizer: Tokenizer, special: list[str], alphabet: int = 80) -> models.WordPiece:
-    words = words_of(tokenizer)
-    characters = characters_of(words, alphabet)
-    entries = special + characters + [f"##{character}" for character in characters]
-    parts = {
-        part if begins else f"##{part}": count for (begins, part), count in substrings_of(words, characters, 6).items()
-    }
-    entries += first(Counter(parts), VOCABULARY - len(entries), weigh=lambda part: len(part.removeprefix("##")))
-    vocabulary = {entry: index for index, entry in enumerate(entries)}
-    return models.WordPiece(vocab=vocabulary, unk_token="[UNK]", max_input_chars_per_word=100)
-
-
-def unigram_model(tokenizer: Tokenizer, special: list[str], alphabet: int = 120) -> models.Unigram:
-    words = words_of(tokenizer)
-    characters = characters_of(words, alphabet)
-    counts = Counter()
-    for (_, part), count in substrings_of(words, characters, 6).items():
-        counts[part] += count
-    chosen = first(counts, VOCABULARY - len(special) - len(characters))
-    single = Counter(character for word in words.elements() for character in word)
-    entries = [(entry, single[entry]) for entry in characters] + [(entry, counts[entry]) for entry in chosen]
-    total = sum(count for _, count in entries)
-    scored = [(entry, math.log(count / total)) for entry, count in entries]
-    return models.Unigram([(token, 0.0) for token in special] + scored, unk_id=special.index("<unk>"))
+from vocabularies import VOCABULARY, characters_of, count_words, train_bpe, unigram_model, word_piece_model
 
 
 def with_word_pieces(special: list[str], lowercase: bool = True) -> Tokenizer:
@@ -110,7 +43,7 @@ def byte_level(special: list[str], split_digits: bool = False) -> Tokenizer:
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, bytes_of_words])
     else:
         tokenizer.pre_tokenizer = bytes_of_words
-    train(tokenizer, special, VOCABULARY, sorted(pre_tokenizers.ByteLevel.alphabet()))
+    train_bpe(tokenizer, special, VOCABULARY, sorted(pre_tokenizers.ByteLevel.alphabet()))
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
 
@@ -164,8 +97,8 @@ def gemma() -> Tokenizer:
     trained.normalizer = normalizers.Replace(" ", "▁")
     trained.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
     special = ["<pad>", "<eos>", "<bos>", "<unk>"]
-    alphabet = characters_of(words_of(trained), 40)
-    train(trained, special, VOCABULARY - 256, alphabet, limit_alphabet=len(alphabet))
+    alphabet = characters_of(count_words(trained), 40)
+    train_bpe(trained, special, VOCABULARY - 256, alphabet, limit_alphabet=len(alphabet))
     model = json.loads(trained.to_str())["model"]
     vocabulary = model["vocab"] | {f"<0x{byte:02X}>": len(model["vocab"]) + byte for byte in range(256)}
     merges = [tuple(pair) for pair in model["merges"]]
@@ -178,13 +111,6 @@ def gemma() -> Tokenizer:
     tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
     frame(tokenizer, "<bos>", "<eos>", "<bos> $A <eos> <bos>:1 $B:1 <eos>:1")
     return tokenizer
-
-
-def train(tokenizer: Tokenizer, special: list[str], size: int, alphabet: list[str], **options) -> None:
-    trainer = trainers.BpeTrainer(
-        vocab_size=size, special_tokens=special, initial_alphabet=alphabet, show_progress=False, **options
-    )
-    tokenizer.train_from_iterator(training_texts(), trainer)
 
 
 def frame(tokenizer: Tokenizer, first: str, last: str, pair: str) -> None:

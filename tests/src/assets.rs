@@ -1,4 +1,4 @@
-//! Where the programs of the control plane come from.
+//! The programs of the control plane: found in a folder, or built into the cache.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use tokio::process::Command;
 
-/// The variable of envtest that names a folder with the programs.
+/// envtest's variable for a folder with the programs.
 const ASSETS: &str = "KUBEBUILDER_ASSETS";
 
-/// The programs that `KUBEBUILDER_ASSETS` has to hold. Helm may come from elsewhere.
+/// The programs that `KUBEBUILDER_ASSETS` must contain. Helm may be elsewhere.
 const REQUIRED: [&str; 5] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl"];
 
 /// The programs of a control plane and the two clients that the tests use.
@@ -20,35 +20,34 @@ pub struct Assets {
 }
 
 impl Assets {
-    /// `KUBEBUILDER_ASSETS` if set, else the cache folder, which is built first where it is missing.
+    /// The folder `KUBEBUILDER_ASSETS` if set, else the folder in the cache, which is built if it is missing.
     ///
     /// # Errors
-    /// The folder named by `KUBEBUILDER_ASSETS` lacks a program (all that are missing are named), or the
-    /// build failed.
+    /// The folder `KUBEBUILDER_ASSETS` lacks programs (the error names all of them), or the build failed.
     pub async fn find() -> Result<Self> {
         match env::var_os(ASSETS).filter(|folder| !folder.is_empty()) {
-            Some(folder) => Self::of_folder(Path::new(&folder)),
-            None => Self::of_cache().await,
+            Some(folder) => Self::in_folder(Path::new(&folder)),
+            None => Self::in_cache().await,
         }
     }
 
-    fn of_folder(folder: &Path) -> Result<Self> {
+    fn in_folder(folder: &Path) -> Result<Self> {
         let missing: Vec<_> = REQUIRED.into_iter().filter(|name| !folder.join(name).is_file()).collect();
         ensure!(
             missing.is_empty(),
-            "{ASSETS} is set to {}, which lacks {}; complete it, or unset {ASSETS} to build the programs",
+            "{ASSETS} is set to {}, which lacks {}; add them, or unset {ASSETS} to build the programs",
             folder.display(),
             missing.join(", "),
         );
         let helm = [folder.join("helm")]
             .into_iter()
-            .chain(cache_folders())
+            .chain(cached_helm())
             .chain(in_path("helm"))
             .find(|candidate| candidate.is_file());
         Ok(Self { folder: folder.to_path_buf(), helm })
     }
 
-    async fn of_cache() -> Result<Self> {
+    async fn in_cache() -> Result<Self> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("control-plane/build.sh");
         let output = Command::new(&script)
             .stderr(std::process::Stdio::inherit())
@@ -58,7 +57,7 @@ impl Assets {
             .with_context(|| format!("cannot run {}", script.display()))?;
         if !output.status.success() {
             bail!(
-                "{} failed with {}; where the Go modules cannot be had, set {ASSETS}",
+                "{} failed with {}; if the Go modules cannot be downloaded, set {ASSETS}",
                 script.display(),
                 output.status
             );
@@ -78,12 +77,14 @@ impl Assets {
     /// # Errors
     /// Helm is neither in `KUBEBUILDER_ASSETS`, nor in the cache, nor in `PATH`.
     pub fn helm(&self) -> Result<&Path> {
-        self.helm.as_deref().with_context(|| format!("no helm in {ASSETS}, in the cache of built programs or in PATH"))
+        self.helm
+            .as_deref()
+            .with_context(|| format!("helm is neither in {ASSETS}, nor in the cache of built programs, nor in PATH"))
     }
 }
 
-/// Helm in the folders that earlier builds left in the cache.
-fn cache_folders() -> Vec<PathBuf> {
+/// The paths at which earlier builds have left helm in the cache.
+fn cached_helm() -> Vec<PathBuf> {
     let cache = env::var_os("EMBEDRUN_CACHE")
         .map(PathBuf::from)
         .or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache/embedrun")));
@@ -93,7 +94,7 @@ fn cache_folders() -> Vec<PathBuf> {
     builds.flatten().map(|build| build.path().join("helm")).collect()
 }
 
-/// `program` in the folders of `PATH`.
+/// The paths of `program` in the folders of `PATH`.
 pub(crate) fn in_path(program: &str) -> Vec<PathBuf> {
     env::split_paths(&env::var_os("PATH").unwrap_or_default())
         .map(|folder| folder.join(program))
@@ -106,12 +107,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_incomplete_folder_is_an_error_that_names_what_is_missing() {
+    fn an_incomplete_folder_is_an_error_that_names_the_missing_programs() {
         let folder = tempfile::tempdir().unwrap();
         for name in ["etcd", "kube-apiserver", "kubectl"] {
             std::fs::write(folder.path().join(name), "").unwrap();
         }
-        let error = Assets::of_folder(folder.path()).unwrap_err().to_string();
+        let error = Assets::in_folder(folder.path()).unwrap_err().to_string();
         assert!(error.contains("lacks kube-controller-manager, kube-scheduler;"), "{error}");
     }
 
@@ -121,7 +122,7 @@ mod tests {
         for name in REQUIRED.into_iter().chain(["helm"]) {
             std::fs::write(folder.path().join(name), "").unwrap();
         }
-        let assets = Assets::of_folder(folder.path()).unwrap();
+        let assets = Assets::in_folder(folder.path()).unwrap();
         assert_eq!(assets.helm().unwrap(), folder.path().join("helm"));
     }
 }

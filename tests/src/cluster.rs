@@ -1,4 +1,4 @@
-//! A control plane with nodes, and what a test does with it.
+//! A control plane with nodes, and the operations of a test on it.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -21,15 +21,15 @@ use crate::workdir::Workdir;
 
 pub use crate::kubelet::NodeOptions;
 
-/// What a cluster is made of.
+/// The options of a cluster.
 #[derive(Clone, Debug)]
 pub struct ClusterOptions {
     /// The nodes, each with its own kubelet. One node with 8 GPUs by default.
     pub nodes: Vec<NodeOptions>,
     /// The images that can be "pulled", by name without tag and digest, or by the whole reference. The image
-    /// `sh` is always there.
+    /// `sh` always exists.
     pub images: Vec<(String, Image)>,
-    /// Where the files of the cluster go. By default a temporary directory that goes away with the process.
+    /// The directory of the cluster's files. By default a temporary directory, deleted when the process ends.
     pub folder: Option<PathBuf>,
 }
 
@@ -42,15 +42,15 @@ impl Default for ClusterOptions {
 /// The Pod Security Standard that a namespace enforces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PodSecurity {
-    /// Everything is admitted.
+    /// Every pod is admitted.
     Privileged,
-    /// What production clusters ask of ordinary workloads.
+    /// Only pods that follow the hardening rules of production clusters are admitted.
     Restricted,
 }
 
 /// A running cluster. Dropping it stops the servers and the containers.
 pub struct Cluster {
-    // The order of the fields is the order of the end: pods, servers, files.
+    // Fields are dropped in this order: pods, servers, files.
     kubelets: Vec<Kubelet>,
     control_plane: ControlPlane,
     client: Client,
@@ -64,8 +64,8 @@ impl Cluster {
     /// Starts the control plane (10 to 20 seconds on two cores) and the kubelets, in the runtime of the caller.
     ///
     /// # Errors
-    /// The programs cannot be had, a server does not start (the error holds the end of its log), or sandboxes
-    /// cannot be made on this machine.
+    /// The programs cannot be found or built, a server does not start (the error has the end of its log), or this
+    /// machine does not allow sandboxes.
     pub async fn start(options: ClusterOptions) -> Result<Self> {
         let assets = Assets::find().await?;
         let folder = match &options.folder {
@@ -81,7 +81,7 @@ impl Cluster {
         }
         let mut kubelets = Vec::new();
         let kubelet_folder = kubelet_folder(&folder);
-        // What an earlier cluster in the same directory left behind.
+        // Leftovers of an earlier cluster in the same directory.
         if kubelet_folder.exists() {
             fs::remove_dir_all(&kubelet_folder)
                 .with_context(|| format!("cannot empty {}", kubelet_folder.display()))?;
@@ -93,12 +93,12 @@ impl Cluster {
         Ok(Self { kubelets, control_plane, client, images, assets, runtime: Handle::current(), folder })
     }
 
-    /// A client with all rights. It works in the runtime that the cluster was started in.
+    /// A client with all permissions. It works in the runtime that started the cluster.
     pub fn client(&self) -> Client {
         self.client.clone()
     }
 
-    /// The kubeconfig of the user with all rights.
+    /// The kubeconfig of the user with all permissions.
     pub fn kubeconfig(&self) -> &Path {
         self.control_plane.kubeconfig()
     }
@@ -108,7 +108,7 @@ impl Cluster {
         self.folder.path()
     }
 
-    /// Makes a namespace `<prefix>-<random>` and waits until pods can be created in it.
+    /// Creates a namespace `<prefix>-<random>` and waits until pods can be created in it.
     pub async fn namespace(&self, prefix: &str, security: PodSecurity) -> Result<Namespace> {
         let namespaces: Api<NamespaceObject> = Api::all(self.client());
         let level = match security {
@@ -131,12 +131,12 @@ impl Cluster {
         Ok(namespace)
     }
 
-    /// Makes a PersistentVolume of `directory` and a claim for it, bound to each other. The directory is made
-    /// where it is missing, and every user may write to it.
+    /// Creates a PersistentVolume on `directory` and a claim bound to it. The directory is created if it is missing,
+    /// and every user may write to it.
     pub async fn volume(&self, namespace: &str, claim: &str, directory: &Path) -> Result<()> {
         fs::create_dir_all(directory)
             .and_then(|()| fs::set_permissions(directory, fs::Permissions::from_mode(0o777)))
-            .with_context(|| format!("cannot make {}", directory.display()))?;
+            .with_context(|| format!("cannot create {}", directory.display()))?;
         let name = format!("{namespace}-{claim}");
         let size = json!({"storage": "1Ti"});
         let modes = ["ReadWriteOnce", "ReadWriteMany", "ReadOnlyMany"];
@@ -163,18 +163,18 @@ impl Cluster {
         Ok(())
     }
 
-    /// Makes `image` available under `name`. Pods that wait for it find it within two seconds.
+    /// Adds an image. Pods that wait for it start within two seconds.
     pub fn add_image(&self, name: &str, image: Image) {
         self.images.insert(name, image);
     }
 
     /// Sets the number of GPUs of the first node.
     pub async fn set_gpus(&self, gpus: u32) -> Result<()> {
-        let kubelet = self.kubelets.first().ok_or_else(|| anyhow!("the cluster has no node"))?;
+        let kubelet = self.kubelets.first().ok_or_else(|| anyhow!("the cluster has no nodes"))?;
         kubelet.set_gpus(gpus).await
     }
 
-    /// What the containers of a pod wrote, oldest container first. It outlives the pod.
+    /// The logs of the containers of a pod, oldest container first. They outlive the pod.
     pub fn logs(&self, namespace: &str, pod: &str) -> Result<String> {
         kubelet::logs(&kubelet_folder(&self.folder), namespace, pod)
     }
@@ -203,7 +203,7 @@ fn kubelet_folder(folder: &Workdir) -> PathBuf {
     folder.path().join("kubelet")
 }
 
-/// A namespace of one test. Dropping it deletes it, and with it what the test left running.
+/// The namespace of one test. Dropping it deletes the namespace and everything in it.
 pub struct Namespace {
     name: String,
     api: Api<NamespaceObject>,
@@ -228,7 +228,7 @@ impl Drop for Namespace {
     fn drop(&mut self) {
         let (api, name) = (self.api.clone(), self.name.clone());
         self.runtime.spawn(async move {
-            // At the end of the process the whole cluster goes away, and this request may fail.
+            // At the end of the process the whole cluster is deleted, and this request may fail.
             let _ = api.delete(&name, &DeleteParams::default()).await;
         });
     }

@@ -11,7 +11,7 @@ use tokio::process::Command;
 /// Runs `program` against the cluster of `kubeconfig` and returns its standard output.
 ///
 /// # Errors
-/// The program fails; the error holds what it wrote.
+/// The program fails; the error has its output.
 pub(crate) async fn run(
     program: &Path,
     kubeconfig: &Path,
@@ -19,11 +19,12 @@ pub(crate) async fn run(
     arguments: &[&str],
     input: &str,
 ) -> Result<String> {
-    let line = format!("{} {}", program.file_name().unwrap_or(OsStr::new("?")).to_string_lossy(), arguments.join(" "));
+    let command_line =
+        format!("{} {}", program.file_name().unwrap_or(OsStr::new("?")).to_string_lossy(), arguments.join(" "));
     let mut child = Command::new(program)
         .args(arguments)
         .env("KUBECONFIG", kubeconfig)
-        // Caches of the clients go with the cluster, and settings of the user stay away from it.
+        // The clients' caches are deleted with the cluster, and the user's settings do not apply.
         .env("HOME", home)
         .env_remove("XDG_CACHE_HOME")
         .env_remove("XDG_CONFIG_HOME")
@@ -37,12 +38,17 @@ pub(crate) async fn run(
     if let Some(mut stdin) = child.stdin.take() {
         let input = input.to_owned();
         tokio::spawn(async move {
-            // A program that does not read its input closes the pipe, and that is its right.
+            // A program that does not read its input closes the pipe, which is not an error.
             let _ = stdin.write_all(input.as_bytes()).await;
         });
     }
     let output = child.wait_with_output().await?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(output.status.success(), "{line}: {}\n{}{text}", output.status, String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success(),
+        "{command_line}: {}\n{}{text}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(text)
 }

@@ -1,8 +1,8 @@
-//! A real Kubernetes control plane and a local kubelet, for tests that want to see what a cluster does.
+//! A real Kubernetes control plane and a local kubelet, for tests against a cluster.
 //!
 //! etcd, the API server, the controller manager and the scheduler are the real programs ([`assets`] finds or
 //! builds them, [`control_plane`] runs them). Pods bound to a node of the [`kubelet`] run as sandboxed
-//! processes of this machine. [`Cluster`] puts the two together and [`suite`] runs the tests of one binary
+//! processes of this machine. [`Cluster`] combines the two, and [`suite`] runs the tests of one binary
 //! against one cluster.
 
 pub mod assets;

@@ -10,38 +10,38 @@ use std::{fs, thread};
 use anyhow::{Context, Result, bail};
 use tokio::sync::oneshot;
 
-/// How much of a failing server's log an error shows.
+/// The lines of a failing server's log that an error shows.
 const TAIL_LINES: usize = 30;
 
 /// Starts `command` from a thread that lives as long as this process.
 ///
-/// The kernel's parent-death signal, which `setpriv` and `bwrap` ask for, is sent when the *thread* ends that
-/// started the child. A thread of a test or of its runtime ends too early.
+/// The kernel sends the parent-death signal, which `setpriv` and `bwrap` request, when the *thread* that started the
+/// child ends. A thread of a test or of its runtime ends too early.
 pub(crate) fn spawn(command: Command) -> io::Result<Child> {
     type Request = (Command, mpsc::Sender<io::Result<Child>>);
-    static KEEPER: OnceLock<mpsc::Sender<Request>> = OnceLock::new();
-    let keeper = KEEPER.get_or_init(|| {
+    static SPAWNER: OnceLock<mpsc::Sender<Request>> = OnceLock::new();
+    let spawner = SPAWNER.get_or_init(|| {
         let (sender, requests) = mpsc::channel::<Request>();
         thread::spawn(move || {
             for (mut command, reply) in requests {
-                // A caller that has gone away leaves a child that nobody waits for; the kernel ends it with us.
+                // If the caller no longer waits, the kernel ends the child with this process.
                 let _ = reply.send(command.spawn());
             }
         });
         sender
     });
     let (reply, child) = mpsc::channel();
-    keeper
+    spawner
         .send((command, reply))
-        .expect("the keeper thread serves until the process ends, because its sender is a static");
-    child.recv().expect("the keeper thread answers every request")
+        .expect("the spawner thread runs until the process ends, because its sender is a static");
+    child.recv().expect("the spawner thread answers every request")
 }
 
-/// Waits for `child` without keeping an async runtime from shutting down.
+/// Waits for `child` on a thread, so that an async runtime can shut down meanwhile.
 pub(crate) fn exit_of(mut child: Child) -> oneshot::Receiver<io::Result<ExitStatus>> {
     let (sender, receiver) = oneshot::channel();
     thread::spawn(move || {
-        // The receiver may have gone away with its runtime; the child was reaped all the same.
+        // The receiver may have been dropped with its runtime; the child is reaped anyway.
         let _ = sender.send(child.wait());
     });
     receiver
@@ -56,7 +56,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts `program` with `arguments`, its output going to `<logs>/<name>.log`.
+    /// Starts `program` with `arguments`; its output goes to `<logs>/<name>.log`.
     pub(crate) fn start(program: &Path, arguments: &[String], logs: &Path) -> Result<Self> {
         let name = program.file_name().context("a program has a file name")?.to_string_lossy().into_owned();
         let log = logs.join(format!("{name}.log"));
@@ -70,13 +70,16 @@ impl Server {
             .stdout(output.try_clone()?)
             .stderr(output)
             .current_dir(logs)
-            // Ctrl-C goes to this process alone, which then stops its servers in order.
+            // Only this process receives Ctrl-C; it then stops its servers in order.
             .process_group(0);
         let child = spawn(command).with_context(|| format!("cannot start {name} with setpriv"))?;
         Ok(Self { name, log, child })
     }
 
-    /// An error with the end of the log, if the server has ended.
+    /// Checks that the server runs.
+    ///
+    /// # Errors
+    /// It has ended; the error has the end of its log.
     pub(crate) fn check(&mut self) -> Result<()> {
         let Some(status) = self.child.try_wait()? else {
             return Ok(());
@@ -96,7 +99,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended already, which is what is wanted.
+        // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

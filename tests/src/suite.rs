@@ -1,8 +1,8 @@
 //! The tests of one binary on one cluster.
 //!
 //! A test binary with `harness = false` calls [`run`] from its `main`. The cluster starts with the first test
-//! that runs, so that listing the tests costs nothing, and stops when the last has ended. The kernel and a
-//! janitor see to it that nothing is left behind when the binary is killed.
+//! that runs, so that listing the tests costs nothing, and stops after the last one. If the binary is killed, the
+//! kernel ends the processes and a janitor removes the files.
 
 use std::env;
 use std::process::ExitCode;
@@ -16,11 +16,11 @@ use tokio::sync::OnceCell;
 
 use crate::{Cluster, ClusterOptions};
 
-/// A test: its name and what it does with the cluster. [`tests!`](crate::tests) makes them from functions.
+/// A test of a cluster. [`tests!`](crate::tests) makes tests from functions.
 pub struct Test {
     /// The name in the list of tests.
     pub name: &'static str,
-    /// What the test does.
+    /// The function of the test.
     pub run: for<'a> fn(&'a Cluster) -> LocalBoxFuture<'a, Result<()>>,
 }
 
@@ -37,17 +37,17 @@ macro_rules! tests {
 
 /// Runs `tests` with the arguments of `cargo test` and returns the exit code of the binary.
 ///
-/// `E2E=skip` leaves the tests out, and says so. Without it, a cluster that cannot be had fails every test.
+/// `E2E=skip` skips the tests and prints their number. Otherwise every test fails if the cluster cannot start.
 pub fn run(options: fn() -> Result<ClusterOptions>, tests: Vec<Test>) -> ExitCode {
     let arguments = Arguments::from_args();
     let skip = env::var("E2E").is_ok_and(|value| value == "skip");
     if skip && !arguments.list {
-        eprintln!("\nE2E=skip: {} END-TO-END TESTS ARE LEFT OUT", tests.len());
+        eprintln!("\nE2E=skip: {} END-TO-END TESTS ARE SKIPPED", tests.len());
     }
     let shared = match Runtime::new() {
         Ok(runtime) => Arc::new(Shared { runtime, cluster: OnceCell::new(), options }),
         Err(error) => {
-            eprintln!("cannot make a runtime: {error}");
+            eprintln!("cannot create a runtime: {error}");
             return ExitCode::FAILURE;
         }
     };
@@ -63,7 +63,7 @@ pub fn run(options: fn() -> Result<ClusterOptions>, tests: Vec<Test>) -> ExitCod
 
 struct Shared {
     runtime: Runtime,
-    /// The cluster, or nothing where it could not be started.
+    /// The cluster; `None` if it could not start.
     cluster: OnceCell<Option<Cluster>>,
     options: fn() -> Result<ClusterOptions>,
 }
@@ -73,7 +73,7 @@ impl Shared {
         self.runtime.block_on(async {
             let cluster = self.cluster.get_or_init(|| self.start()).await;
             let Some(cluster) = cluster else {
-                return Err(Failed::from("there is no cluster; the reason is above"));
+                return Err(Failed::from("the cluster did not start; the reason is above"));
             };
             (test.run)(cluster).await.map_err(|error| Failed::from(format!("{error:#}")))
         })

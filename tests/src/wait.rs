@@ -1,4 +1,4 @@
-//! Waiting for a cluster to get somewhere, and a report on where it is when it does not.
+//! Waiting for a state of the cluster, and a report on its actual state after a timeout.
 
 use std::fmt::Write;
 use std::time::{Duration, Instant};
@@ -11,43 +11,43 @@ use tokio::time::sleep;
 
 use crate::cluster::Cluster;
 
-/// The pause between two looks.
+/// The pause between two polls.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// How many lines of each pod's log the report shows.
+/// The lines of each pod's log that the report shows.
 const LOG_LINES: usize = 15;
 
 impl Cluster {
-    /// Looks every 200 ms until `look` finds something, and returns it.
+    /// Calls `poll` every 200 ms until it returns a value, and returns it.
     ///
-    /// An error of `look` does not end the waiting, because what is not there yet is often an error.
+    /// An error of `poll` does not end the wait, because an object that does not exist yet is often an error.
     ///
     /// # Errors
-    /// Nothing was found within `limit`. The error holds the last error of `look`, and the events, the pods
-    /// and the ends of the logs of `namespace`.
+    /// `poll` returned no value within `limit`. The error has the last error of `poll`, and the events, the pods and
+    /// the ends of the logs of `namespace`.
     pub async fn wait_for<T>(
         &self,
         namespace: &str,
         what: &str,
         limit: Duration,
-        mut look: impl AsyncFnMut() -> Result<Option<T>>,
+        mut poll: impl AsyncFnMut() -> Result<Option<T>>,
     ) -> Result<T> {
         let started = Instant::now();
         loop {
-            let last = match look().await {
-                Ok(Some(found)) => return Ok(found),
+            let last = match poll().await {
+                Ok(Some(value)) => return Ok(value),
                 Ok(None) => String::new(),
-                Err(error) => format!("\nthe last look failed: {error:#}"),
+                Err(error) => format!("\nlast error: {error:#}"),
             };
             if started.elapsed() > limit {
                 let report = self.report(namespace).await;
-                bail!("waited {limit:?} in vain for {what}{last}\n{report}");
+                bail!("timed out after {limit:?} waiting for {what}{last}\n{report}");
             }
             sleep(PAUSE).await;
         }
     }
 
-    /// The events, the pods and the ends of the logs of a namespace, for people.
+    /// The events, the pods and the ends of the logs of a namespace, as text.
     pub async fn report(&self, namespace: &str) -> String {
         let mut report = format!("--- events in {namespace} ---\n");
         let events: Api<Event> = Api::namespaced(self.client(), namespace);

@@ -1,4 +1,4 @@
-//! The directory of a cluster, removed when this process ends, however it ends.
+//! The directory of a cluster, removed when this process ends, even if it is killed.
 
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::{env, fs};
 
 use anyhow::{Context, Result};
 
-/// Set to any value, this variable keeps the directories of the clusters for a look at logs and certificates.
+/// If this variable is set, the directories of the clusters are kept, for example for their logs.
 const KEEP: &str = "EMBEDRUN_KEEP";
 
 /// A directory with the certificates, the logs, etcd's data and the volumes of the pods.
@@ -20,13 +20,13 @@ pub(crate) struct Workdir {
 impl Workdir {
     /// A fresh temporary directory.
     ///
-    /// Test processes are killed and their statics are never dropped, so the removal is left to a shell that
-    /// waits for the end of its standard input, which is the end of this process.
+    /// Test processes may be killed, and their statics are never dropped, so a shell removes the directory. It waits
+    /// for the end of its standard input, which is the end of this process.
     pub(crate) fn temporary() -> Result<Self> {
         let path = tempfile::Builder::new()
             .prefix("embedrun-cluster-")
             .tempdir()
-            .context("cannot make a temporary directory")?
+            .context("cannot create a temporary directory")?
             .keep();
         if env::var_os(KEEP).is_some() {
             return Ok(Self { path, janitor: None });
@@ -43,7 +43,7 @@ impl Workdir {
         Ok(Self { path, janitor: Some(janitor) })
     }
 
-    /// A directory that the caller chose and keeps.
+    /// A directory of the caller, which is kept.
     pub(crate) fn at(path: &Path) -> Result<Self> {
         fs::create_dir_all(path).with_context(|| format!("cannot create {}", path.display()))?;
         let path = fs::canonicalize(path)?;

@@ -23,7 +23,7 @@ use crate::{
     vectors::{Rows, quantize},
 };
 
-/// The name of the values in a list column, as the Parquet specification has it.
+/// The name of the values in a list column, as in the Parquet specification.
 pub(super) const LIST_ELEMENT: &str = "element";
 
 /// The vector columns of a file.
@@ -36,7 +36,7 @@ pub struct Columns {
 
 /// Why a record batch cannot be built.
 pub(super) enum BatchError {
-    /// The vectors cannot be read.
+    /// The vectors cannot be read back.
     Stage(StageError),
     /// The arrays do not fit the schema.
     Arrow(ArrowError),
@@ -73,9 +73,17 @@ impl Columns {
             }
         }
         for column in &self.sparse {
-            fields.push(Field::new(column.part("indices"), DataType::List(list_element(DataType::UInt32)), false));
-            fields.push(Field::new(column.part("values"), DataType::List(list_element(DataType::Float32)), false));
-            fields.push(text(&column.part("source")));
+            fields.push(Field::new(
+                column.column_name("indices"),
+                DataType::List(list_element(DataType::UInt32)),
+                false,
+            ));
+            fields.push(Field::new(
+                column.column_name("values"),
+                DataType::List(list_element(DataType::Float32)),
+                false,
+            ));
+            fields.push(text(&column.column_name("source")));
         }
         Arc::new(Schema::new(fields))
     }
@@ -98,7 +106,7 @@ pub(super) struct ColumnReaders<'a> {
 }
 
 impl ColumnReaders<'_> {
-    /// The record batch of the next `chunks`, the first of which has the number `first_ordinal`.
+    /// The record batch of the next `chunks`; `first_ordinal` is the number of the first chunk in its collection.
     pub(super) fn batch(
         &mut self,
         schema: &Arc<Schema>,
@@ -122,7 +130,7 @@ impl ColumnReaders<'_> {
         Ok(RecordBatch::try_new(Arc::clone(schema), arrays)?)
     }
 
-    /// The time that the readers waited for vectors.
+    /// The time that the readers have waited for vectors.
     pub(super) fn waited(&self) -> Duration {
         let dense = self.dense.iter().map(VectorReader::waited);
         dense.chain(self.sparse.iter().map(SparseReader::waited)).sum()

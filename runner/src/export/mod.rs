@@ -1,4 +1,4 @@
-//! How the rows of a shard are written: [`arrow`] has the columns, [`parquet`] the file.
+//! The export of a shard: its rows as columns ([`arrow`]) in a file ([`parquet`]).
 
 mod arrow;
 mod parquet;

@@ -19,21 +19,22 @@ use crate::{
     },
     source::Chunk,
     spill::Chunks,
-    store::{Store, Written},
+    store::{Store, WrittenFile},
 };
 
 /// Rows of a row group; it bounds the memory in use.
 const ROW_GROUP: usize = 4096;
 
-/// A file that was written.
+/// The figures of a written file.
 pub struct ExportedFile {
     /// Its size and digest.
-    pub file: Written,
-    /// The time it took in seconds, without waiting for vectors.
+    pub file: WrittenFile,
+    /// The time of writing in seconds, without waiting for vectors.
     pub seconds: f64,
 }
 
-/// Writes the file as the vectors come; it appears whole or not at all.
+/// Writes the file of a shard to `path` while the vectors are computed; the file appears whole or not at all.
+/// `first_ordinal` is the number of the first chunk in its collection.
 ///
 /// # Errors
 /// If the store fails, vectors are missing, or the run is interrupted.
@@ -66,17 +67,17 @@ pub fn write(
             ordinal += group.len() as u64;
         }
     };
-    write().map_err(|failed| match failed {
+    write().map_err(|error| match error {
         WriteError::Stage(error) => error,
         WriteError::Parquet(ParquetError::External(cause)) if cause.is::<io::Error>() => {
             store.error("write", path, cause)
         }
-        WriteError::Parquet(other) => encoding_error(store, path, other),
+        WriteError::Parquet(error) => encoding_error(store, path, error),
         WriteError::Io(error) => store.error("write", path, error),
     })
 }
 
-/// Why a file is not written.
+/// Why a file cannot be written.
 enum WriteError {
     Stage(StageError),
     Parquet(ParquetError),

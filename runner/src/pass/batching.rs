@@ -1,4 +1,4 @@
-//! Token-budget batches over a window of rows, and the way back: row N out is row N in.
+//! Cuts a window of rows into token-budget batches, and restores the order of the computed rows: row N out is row N in.
 
 use crate::vectors::Rows;
 
@@ -15,50 +15,50 @@ pub fn batches(lengths: &[usize], budget: TokenBudget) -> Vec<Vec<usize>> {
     split(lengths, |_| budget.0)
 }
 
-/// [`batches`] of the last window, which the `workers` end together: a batch holds at most half of a worker's share of
-/// what is left, but need not be smaller than a quarter of the budget (guided self-scheduling, Polychronopoulos and
-/// Kuck, 1987).
+/// Same as [`batches`], for the last window of a pass: batches become smaller so that the `workers` end together. A
+/// batch holds at most half of a worker's share of the remaining tokens, but at least a quarter of the budget is
+/// allowed (guided self-scheduling, Polychronopoulos and Kuck, 1987).
 pub fn last_batches(lengths: &[usize], budget: TokenBudget, workers: usize) -> Vec<Vec<usize>> {
     if workers < 2 {
         return batches(lengths, budget);
     }
-    split(lengths, |left| (left / (2 * workers)).max(budget.0 / 4).min(budget.0))
+    split(lengths, |remaining| (remaining / (2 * workers)).max(budget.0 / 4).min(budget.0))
 }
 
-/// Batches of at most as many tokens as `most` says of the tokens that are left.
-fn split(lengths: &[usize], most: impl Fn(usize) -> usize) -> Vec<Vec<usize>> {
+/// Batches whose budget in tokens is computed by `budget_of_remaining` from the tokens that are not in a batch yet.
+fn split(lengths: &[usize], budget_of_remaining: impl Fn(usize) -> usize) -> Vec<Vec<usize>> {
     let mut by_length: Vec<usize> = (0..lengths.len()).collect();
     by_length.sort_by_key(|&row| std::cmp::Reverse(lengths[row]));
     let mut batches: Vec<Vec<usize>> = Vec::new();
-    let mut left: usize = lengths.iter().sum();
+    let mut remaining: usize = lengths.iter().sum();
     let (mut tokens, mut budget) = (0, 0);
     for row in by_length {
         tokens += lengths[row];
         match batches.last_mut() {
             Some(batch) if tokens <= budget => batch.push(row),
             _ => {
-                (tokens, budget) = (lengths[row], most(left));
+                (tokens, budget) = (lengths[row], budget_of_remaining(remaining));
                 batches.push(vec![row]);
             }
         }
-        left -= lengths[row];
+        remaining -= lengths[row];
     }
     batches
 }
 
-/// Results of a window, one per row, that are put to their places batch by batch.
-pub trait Places: Send {
-    /// How many rows there are.
+/// The rows of a window, which are computed batch by batch in another order.
+pub trait WindowRows: Send {
+    /// The number of rows.
     fn count(&self) -> usize;
 
-    /// Takes the `computed` rows of a `batch` of row indices.
+    /// Copies the `computed` rows to the places of a `batch` of row indices.
     ///
     /// # Panics
     /// If there is not one row of the right width per index.
     fn put(&mut self, batch: &[usize], computed: Self);
 }
 
-impl Places for Rows {
+impl WindowRows for Rows {
     fn count(&self) -> usize {
         self.len()
     }
@@ -72,7 +72,7 @@ impl Places for Rows {
     }
 }
 
-impl<T: Send> Places for Vec<T> {
+impl<T: Send> WindowRows for Vec<T> {
     fn count(&self) -> usize {
         self.len()
     }
@@ -87,13 +87,13 @@ impl<T: Send> Places for Vec<T> {
 
 /// Rows of a window that come back batch by batch, each to its place: row N out is row N in.
 #[derive(Debug)]
-pub struct Restored<R> {
+pub struct RestoredRows<R> {
     rows: R,
     missing: usize,
 }
 
-impl<R: Places> Restored<R> {
-    /// Takes `rows`, none of which is computed yet.
+impl<R: WindowRows> RestoredRows<R> {
+    /// Starts with `rows` as placeholders, none of which is computed.
     pub fn new(rows: R) -> Self {
         Self { missing: rows.count(), rows }
     }
@@ -107,8 +107,8 @@ impl<R: Places> Restored<R> {
         self.missing -= batch.len();
     }
 
-    /// Whether every row is there.
-    pub fn is_whole(&self) -> bool {
+    /// Whether every row is computed.
+    pub fn is_complete(&self) -> bool {
         self.missing == 0
     }
 
@@ -160,7 +160,7 @@ mod tests {
             prop_assert_eq!(rows, (0..lengths.len()).collect::<Vec<_>>());
             let tokens = |batch: &Vec<usize>| batch.iter().map(|&row| lengths[row]).sum::<usize>();
             prop_assert!(batches.iter().all(|batch| batch.len() == 1 || tokens(batch) <= budget.0));
-            // Each takes the next batch that is left: nobody waits longer at the end than one small batch takes.
+            // Each worker takes the next batch: at the end no worker waits longer than one small batch takes.
             let mut busy = vec![0; workers];
             for batch in &batches {
                 *busy.iter_mut().min().expect("a worker") += tokens(batch);
@@ -180,14 +180,14 @@ mod tests {
         }
 
         #[test]
-        fn restoring_gives_every_row_its_place_back((lengths, budget) in window(), dimensions in 1usize..4) {
+        fn rows_are_restored_to_their_places((lengths, budget) in window(), dimensions in 1usize..4) {
             let vector = |row: usize| (0..dimensions).map(move |column| (row * 10 + column) as f32);
-            let mut restored = Restored::new(Rows::new(dimensions, vec![0.0; lengths.len() * dimensions]));
+            let mut restored = RestoredRows::new(Rows::new(dimensions, vec![0.0; lengths.len() * dimensions]));
             for batch in batches(&lengths, budget).iter().rev() {
-                prop_assert!(!restored.is_whole());
+                prop_assert!(!restored.is_complete());
                 restored.put(batch, Rows::new(dimensions, batch.iter().flat_map(|&row| vector(row)).collect()));
             }
-            prop_assert!(restored.is_whole());
+            prop_assert!(restored.is_complete());
             let expected = Rows::new(dimensions, (0..lengths.len()).flat_map(vector).collect());
             prop_assert_eq!(restored.into_rows(), expected);
         }
@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn an_empty_window_has_no_batches() {
         assert!(batches(&[], TokenBudget(10)).is_empty());
-        assert!(Restored::new(Rows::new(3, Vec::new())).is_whole());
+        assert!(RestoredRows::new(Rows::new(3, Vec::new())).is_complete());
     }
 
     #[test]

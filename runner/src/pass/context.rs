@@ -1,4 +1,4 @@
-//! What the passes of a stage share.
+//! The context of the passes of a stage.
 
 use super::ModelCache;
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
     process::interrupt::Interrupt,
 };
 
-/// What the passes of a stage share.
+/// The devices, models, ledger and options that the passes of a stage share.
 #[derive(Clone, Copy)]
 pub struct PassContext<'a> {
     /// The devices that the models run on.
@@ -16,7 +16,7 @@ pub struct PassContext<'a> {
     pub models: &'a ModelCache,
     /// Where leases, mitigations and throughput are recorded.
     pub ledger: &'a Ledger,
-    /// The sizes of batches and the number of workers, where somebody set them.
+    /// The size of batches and the number of workers, if they are set.
     pub toggles: &'a Toggles,
     /// Stops a pass between two batches.
     pub interrupt: &'a Interrupt,

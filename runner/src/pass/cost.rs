@@ -3,16 +3,16 @@
 use super::RowModel;
 use crate::{device::memory::Memory, tokenizer::Tokens};
 
-/// The cost of rows in a token budget: their tokens, and under a memory ceiling also the memory that a row takes beside its
-/// tokens, as a number of tokens. Without that, a budget that long rows fit into would admit too many short ones.
+/// The cost of rows in a token budget: their tokens, and under a memory ceiling also the memory that a row takes beside
+/// its tokens, as a number of tokens. Without the second part, a budget for long rows would admit too many short ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RowCost {
-    /// Tokens that a row costs beside its own.
+    /// The cost of a row beside its tokens, in tokens.
     pub(super) overhead: usize,
 }
 
 impl RowCost {
-    /// The cost of the rows of a model that runs in this memory.
+    /// The costs for a model that runs in this memory.
     pub(super) fn of<M: RowModel<I>, I>(model: &M, memory: &Memory) -> Self {
         if memory.limit().is_none() {
             return Self { overhead: 0 };

@@ -39,13 +39,13 @@ pub struct DenseOutput {
     /// The weight of the model in the fused vector.
     pub weight: f64,
     /// One vector per query.
-    pub queries: Rows,
+    pub query_vectors: Rows,
     /// The record of the pass for the summary.
     pub record: DensePass,
 }
 
-/// Runs the pass of one model; the model is dropped when the pass ends. `on_start` gets the column before its first vector
-/// is computed. An optional model that fails gives a fallback in place of the output.
+/// Runs the pass of one model; the model is dropped when the pass ends. `on_start` gets the column before its first
+/// vector is computed. If an optional model fails, the inner result is its fallback.
 ///
 /// # Errors
 /// If a required model fails, or for a reason that is not the model's: the disk, an interrupt, a lost device.
@@ -60,7 +60,7 @@ pub fn pass(
 ) -> Result<Result<DenseOutput, ModelFallback>> {
     let holder = Holder { stage: "dense", model: &config.name, shard: Some(shard) };
     let mut pass = ExclusivePass::begin(context, holder)?;
-    let before = progress.position();
+    let start = progress.position();
     let load = |device: &ComputeDevice| load(config, &device.device, context.interrupt);
     let models = match context.models.get("dense", &config.name, context.devices, load) {
         Ok(models) => models,
@@ -75,19 +75,19 @@ pub fn pass(
     };
     on_start(&column)?;
     let texts = chunks.iter().map(|chunk| chunk.map(|chunk| chunk.text));
-    let passed = pass
-        .run(&models, texts, |done| progress.set(before + done), |rows| vectors.push(&rows))
+    let embedded = pass
+        .run(&models, texts, |done| progress.set(start + done), |rows| vectors.push(&rows))
         .map_err(|error| name_chunk(error, chunks))
         .and_then(|record| Ok((embed_queries(model, queries)?, record)));
-    let (queries, record) = match passed {
-        Ok(done) => done,
+    let (query_vectors, record) = match embedded {
+        Ok(embedded) => embedded,
         Err(error) => {
-            progress.set(before + chunks.count());
+            progress.set(start + chunks.count());
             return fall_back(config, error, FallbackSource::Runtime).map(Err);
         }
     };
     let record = describe(config, model, &record);
-    Ok(Ok(DenseOutput { column, weight: config.weight, queries, record }))
+    Ok(Ok(DenseOutput { column, weight: config.weight, query_vectors, record }))
 }
 
 /// The fallback of an optional model that failed.
@@ -97,16 +97,20 @@ pub fn pass(
 fn fall_back(config: &DenseConfig, error: StageError, source: FallbackSource) -> Result<ModelFallback> {
     match fallback_reason(&error).filter(|_| config.optional) {
         Some(reason) => {
-            tracing::warn!(model = config.name, %reason, "left out: {}", error.sentence());
+            let error_text = error.sentence();
+            tracing::warn!(model = config.name, %reason, "optional dense model failed, leaving it out: {error_text}");
             METRICS.fallback("dense", reason, source, 1);
             let fallback = Fallback { reason, source, count: 1 };
-            Ok(ModelFallback { model: config.name.clone(), fallback, message: error.sentence() })
+            Ok(ModelFallback { model: config.name.clone(), fallback, message: error_text })
         }
         None => Err(error),
     }
 }
 
 /// Loads a model with the options of the run; a model of a hub is fetched first.
+///
+/// # Errors
+/// If the model cannot be fetched or loaded, its options do not fit it, or the run is interrupted.
 pub fn load(config: &DenseConfig, device: &Device, interrupt: &Interrupt) -> Result<DenseEncoder> {
     let pooling = config.pooling.map(|pooling| match pooling {
         v1alpha1::Pooling::Cls => Pooling::Cls,
@@ -139,7 +143,7 @@ pub fn load(config: &DenseConfig, device: &Device, interrupt: &Interrupt) -> Res
     Ok(model)
 }
 
-/// Embeds the queries as queries: with the model's query prompt.
+/// Embeds the queries, with the model's query prompt.
 fn embed_queries(model: &DenseEncoder, queries: &[&str]) -> Result<Rows> {
     let mut values = Vec::with_capacity(queries.len() * model.dimensions());
     for queries in queries.chunks(QUERY_BATCH) {

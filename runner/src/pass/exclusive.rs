@@ -1,5 +1,5 @@
-//! An exclusive pass: it holds the devices alone from before its model is loaded until the model is dropped, and records
-//! its leases, throughput and mitigations.
+//! An exclusive pass: it holds the devices alone from before its model is loaded until the model is dropped, and
+//! records its leases, throughput and mitigations.
 
 use std::{num::NonZeroUsize, sync::Arc, thread, time::Instant};
 
@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// Throughput samples of a pass; when there are more, pairs are merged.
+/// The largest number of throughput samples of a pass; above it, pairs are merged.
 const MAX_SAMPLES: usize = 64;
 
 /// The defaults of a pass on a kind of device.
@@ -41,7 +41,7 @@ impl DeviceDefaults {
     fn of(devices: &Devices) -> Self {
         let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         if devices.accelerated() {
-            // One batch is prepared while the device computes another; the cores tokenize. The budget begins at what a
+            // One batch is prepared while the device computes another; the cores tokenize. The budget starts at what a
             // large device holds, and the probe lowers it.
             let workers = NonZeroUsize::MIN.saturating_add(1);
             Self { window: 4096, batch_tokens: 32_768, workers, tokenizer_threads: cores, probe: true }
@@ -57,8 +57,8 @@ impl DeviceDefaults {
 pub struct ExclusivePass<'a> {
     context: PassContext<'a>,
     samples: Vec<Sample>,
-    /// The shortest sample in milliseconds.
-    interval: u64,
+    /// The shortest interval of a sample, in milliseconds.
+    interval_millis: u64,
     /// The budgets that earlier runs of this pass ended with, per device.
     learned: Vec<LearnedBudget>,
     lease: Lease<'a>,
@@ -72,11 +72,11 @@ impl<'a> ExclusivePass<'a> {
     pub fn begin(context: PassContext<'a>, holder: Holder<'a>) -> Result<Self> {
         let PassContext { devices, models, ledger, interrupt, .. } = context;
         let lease = Lease::acquire(holder, devices, models, ledger, interrupt)?;
-        Ok(Self { context, samples: Vec::new(), interval: 100, learned: Vec::new(), lease })
+        Ok(Self { context, samples: Vec::new(), interval_millis: 100, learned: Vec::new(), lease })
     }
 
-    /// Runs a model, loaded once per device, over items. The `sink` gets the rows in input order; `done` gets the number
-    /// of finished items after every batch.
+    /// Runs a model, loaded once per device, over items. The `sink` gets the rows in input order; `on_batch` gets the
+    /// number of finished items after every batch.
     ///
     /// # Errors
     /// Same as [`engine::run`].
@@ -84,7 +84,7 @@ impl<'a> ExclusivePass<'a> {
         &mut self,
         models: &[Arc<M>],
         items: impl Iterator<Item = Result<I, StageError>> + Send,
-        mut done: impl FnMut(u64),
+        mut on_batch: impl FnMut(u64),
         mut sink: impl FnMut(M::Rows) -> Result<(), StageError>,
     ) -> Result<PassRecord, PassError<StageError>>
     where
@@ -111,22 +111,22 @@ impl<'a> ExclusivePass<'a> {
                 ..Replica::new(&**model, device.memory.clone())
             })
             .collect();
-        let (mut since, mut tokens) = (Instant::now(), 0);
+        let (mut sample_start, mut sampled_tokens) = (Instant::now(), 0);
         let (Holder { stage, model, .. }, kind) = (self.lease.holder(), devices.kind());
-        let mut last = PassProgress::default();
+        let mut previous = PassProgress::default();
         let progress = |progress: PassProgress| {
-            let (new_tokens, items) = (progress.tokens - last.tokens, progress.items - last.items);
+            let (new_tokens, items) = (progress.tokens - previous.tokens, progress.items - previous.items);
             METRICS.batch(stage, model, kind, progress.batch_seconds, new_tokens, items);
-            last = progress;
-            let millis = since.elapsed().as_millis() as u64;
-            if millis >= self.interval {
-                self.sample(millis, progress.tokens - tokens);
-                (since, tokens) = (Instant::now(), progress.tokens);
+            previous = progress;
+            let millis = sample_start.elapsed().as_millis() as u64;
+            if millis >= self.interval_millis {
+                self.sample(millis, progress.tokens - sampled_tokens);
+                (sample_start, sampled_tokens) = (Instant::now(), progress.tokens);
             }
-            done(progress.items);
+            on_batch(progress.items);
         };
         let record = engine::run(&replicas, items, &options, progress, |_, rows| sink(rows))?;
-        self.sample(since.elapsed().as_millis() as u64, record.tokens - tokens);
+        self.sample(sample_start.elapsed().as_millis() as u64, record.tokens - sampled_tokens);
         METRICS.truncated(stage, model, record.truncated);
         for (index, (replica, device)) in record.replicas.iter().zip(devices.iter()).enumerate() {
             self.lease.observe(index, replica.peak_bytes);
@@ -160,6 +160,7 @@ impl<'a> ExclusivePass<'a> {
         self.lease.ledger().open().mitigations.extend(record.mitigation_events.iter().map(event));
     }
 
+    /// Records the throughput of an interval.
     fn sample(&mut self, millis: u64, tokens: u64) {
         if tokens == 0 {
             return;
@@ -176,7 +177,7 @@ impl<'a> ExclusivePass<'a> {
             used_bytes,
         });
         if self.samples.len() > MAX_SAMPLES {
-            self.interval *= 2;
+            self.interval_millis *= 2;
             let pairs = self.samples.chunks(2).map(|pair| Sample {
                 millis: pair.iter().map(|sample| sample.millis).sum(),
                 tokens: pair.iter().map(|sample| sample.tokens).sum(),

@@ -1,5 +1,4 @@
-//! What dense, sparse and rerank passes share about failures: which ones an optional model may fall back from, and the
-//! chunk that an error names.
+//! Failures of passes: the reason for which an optional model falls back, and the id of the chunk that failed.
 
 use crds::{contract::FailureReason, v1alpha1::FallbackReason};
 
@@ -11,8 +10,8 @@ use crate::{
     tokenizer::TokenizerError,
 };
 
-/// The fallback reason of a model's failure. `None` if another attempt may succeed, or if the cause is the configuration,
-/// the disk or an interrupt rather than the model.
+/// The fallback reason of a model's failure. `None` if another attempt may succeed, or if the cause is the
+/// configuration, the disk or an interrupt rather than the model.
 pub fn fallback_reason(error: &StageError) -> Option<FallbackReason> {
     match error.reason {
         FailureReason::ModelNotFound
@@ -41,8 +40,8 @@ pub(super) fn name_chunk(error: PassError<StageError>, chunks: &Chunks) -> Stage
             source: TokenizerError::Encode { row, .. } | TokenizerError::NoTokens { row }, ..
         } => {
             let chunk = chunks.id(row).map_or_else(|| format!("chunk {row}"), |id| format!("chunk {id:?}"));
-            StageError::new(error.reason(), format!("{chunk} cannot be embedded")).caused_by(error)
+            StageError::new(error.reason(), format!("cannot embed {chunk}")).caused_by(error)
         }
-        other => other.into(),
+        error => error.into(),
     }
 }

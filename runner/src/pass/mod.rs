@@ -1,9 +1,9 @@
 //! One model over many texts.
 //!
-//! A pass takes the devices alone ([`exclusive`]), loads its model or takes it from the [`model_cache`], and runs it in the
-//! [`engine`]: texts are tokenized ahead, cut into token-budget batches ([`batching`]) whose size the [`probe`] and the
-//! memory ceiling bound, and the rows return in input order. [`dense`], [`sparse`] and [`rerank`] say what is computed
-//! and what falls back.
+//! A pass takes the devices alone ([`exclusive`]), loads its model or takes it from the [`model_cache`], and runs it in
+//! the [`engine`]: texts are tokenized ahead, cut into token-budget batches ([`batching`]) whose size the [`probe`] and
+//! the memory ceiling bound, and the rows return in input order. [`dense`], [`sparse`] and [`rerank`] are the three
+//! kinds of passes, each with its output and its fallback.
 
 pub mod batching;
 mod context;
@@ -13,6 +13,7 @@ pub mod engine;
 mod error;
 mod exclusive;
 mod fallback;
+mod job;
 mod model_cache;
 mod options;
 mod probe;
@@ -20,6 +21,10 @@ mod record;
 pub mod rerank;
 mod row_model;
 pub mod sparse;
+mod sparse_sink;
+mod splade_rows;
+mod windows;
+mod worker;
 
 pub use self::{
     context::PassContext,

@@ -1,4 +1,5 @@
-//! Models that stay loaded between passes when the toggle `exclusive` is off: the shards of one process load a model once.
+//! Models that stay loaded between passes when the toggle `exclusive` is off: the shards of one process load a model
+//! once.
 
 use std::{
     any::Any,
@@ -15,21 +16,21 @@ use crate::{
 /// Models by stage, name and device.
 type Models = BTreeMap<(&'static str, String, String), Arc<dyn Any + Send + Sync>>;
 
-/// The models that stay loaded.
+/// Models that stay loaded, per stage, name and device.
 #[derive(Default)]
 pub struct ModelCache {
-    /// Whether models stay loaded at all.
-    keeps: bool,
+    /// Whether models stay loaded; otherwise nothing is cached.
+    enabled: bool,
     models: Mutex<Models>,
 }
 
 impl ModelCache {
-    /// A cache that keeps models, unless the passes are `exclusive`.
+    /// A cache that keeps models unless the toggle `exclusive` is on.
     pub fn new(exclusive: bool) -> Self {
-        Self { keeps: !exclusive, models: Mutex::default() }
+        Self { enabled: !exclusive, models: Mutex::default() }
     }
 
-    /// The model once per device: from the cache, or loaded by `load`.
+    /// The model, once per device in their order: from the cache, or loaded by `load`.
     ///
     /// # Errors
     /// If a model that is not cached cannot be loaded.
@@ -40,10 +41,10 @@ impl ModelCache {
         devices: &Devices,
         load: impl Fn(&ComputeDevice) -> Result<M>,
     ) -> Result<Vec<Arc<M>>> {
-        devices.iter().map(|device| self.on_device(stage, name, device, &load)).collect()
+        devices.iter().map(|device| self.get_on_device(stage, name, device, &load)).collect()
     }
 
-    fn on_device<M: Any + Send + Sync>(
+    fn get_on_device<M: Any + Send + Sync>(
         &self,
         stage: &'static str,
         name: &str,
@@ -57,27 +58,27 @@ impl ModelCache {
             return Ok(model);
         }
         let model = Arc::new(load(device)?);
-        if self.keeps {
+        if self.enabled {
             self.models().insert(key, Arc::<M>::clone(&model));
         }
         Ok(model)
     }
 
     fn models(&self) -> MutexGuard<'_, Models> {
-        // Entries are inserted whole, so a panic leaves the map valid.
+        // A panic leaves the map valid, because an entry is inserted whole.
         self.models.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl ResidentModels for ModelCache {
     fn keeps(&self) -> bool {
-        self.keeps
+        self.enabled
     }
 
     fn relieve(&self, memory: &Memory) {
         let mut models = self.models();
         if !models.is_empty() && memory.used() > memory.soft_limit() {
-            tracing::info!(models = models.len(), "memory is short: unloading cached models");
+            tracing::info!(models = models.len(), "memory is above the soft limit: unloading cached models");
             models.clear();
         }
     }
@@ -85,7 +86,7 @@ impl ResidentModels for ModelCache {
 
 impl fmt::Debug for ModelCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ModelCache").field("keeps", &self.keeps).field("models", &self.models().keys()).finish()
+        f.debug_struct("ModelCache").field("enabled", &self.enabled).field("models", &self.models().keys()).finish()
     }
 }
 
@@ -121,13 +122,13 @@ mod tests {
     }
 
     #[test]
-    fn a_model_is_loaded_for_each_turn_unless_models_may_stay() {
+    fn a_model_is_loaded_for_each_pass_unless_models_stay_loaded() {
         assert_eq!(loads(&ModelCache::new(true)), 3);
         assert_eq!(loads(&ModelCache::new(false)), 1);
     }
 
     #[test]
-    fn models_go_when_memory_is_short() {
+    fn models_are_unloaded_when_memory_is_short() {
         let cache = ModelCache::new(false);
         assert_eq!(loads(&cache), 1);
         cache.relieve(&Memory::of_process(None));

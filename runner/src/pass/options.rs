@@ -1,4 +1,4 @@
-//! What a pass runs on, and how.
+//! The inputs of a pass: the replicas of the model, and the options.
 
 use std::{
     num::NonZeroUsize,
@@ -8,14 +8,14 @@ use std::{
 use super::batching::TokenBudget;
 use crate::device::memory::{LearnedBudget, Memory};
 
-/// A model on a device. The replicas of a pass differ in the device only.
+/// A model on one device. The replicas of a pass differ only in the device.
 #[derive(Clone, Debug)]
 pub struct Replica<'a, M> {
     /// The model.
     pub model: &'a M,
     /// The memory of its device, with the ceiling.
     pub memory: Memory,
-    /// The budget that its last pass ended with; a learned budget is not probed again.
+    /// The budget at the end of the previous pass; `None` makes the pass probe.
     pub learned: Option<LearnedBudget>,
 }
 
@@ -26,10 +26,10 @@ impl<'a, M> Replica<'a, M> {
     }
 }
 
-/// How a pass runs; no option changes a row beyond rounding.
+/// The options of a pass; no option changes a row beyond rounding.
 #[derive(Clone, Debug)]
 pub struct PassOptions {
-    /// Items that are held in memory and sorted by length together; the first windows of a pass have fewer.
+    /// Items that are held in memory and sorted by length together; the first windows of a pass are smaller.
     pub window: NonZeroUsize,
     /// Tokens of one batch when memory does not limit it.
     pub batch: TokenBudget,

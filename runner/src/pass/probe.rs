@@ -1,4 +1,4 @@
-//! Measures the memory that a token takes on a device, with batches of made-up texts at the beginning of a pass.
+//! Measures the memory that a token takes on a device, with batches of artificial texts at the beginning of a pass.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -8,13 +8,16 @@ use std::{
 use super::{Replica, RowModel, cost::RowCost};
 use crate::{device::memory::AdaptiveBudget, model::ModelError, tokenizer::Tokens};
 
-/// Tokens of the batch that is computed before memory is measured: the one-time allocations of the first batch do not
-/// belong to a token.
+/// Tokens of the batch that is computed before memory is measured, so that the one-time allocations of the first batch
+/// are not counted as the memory of tokens.
 const WARM_UP_TOKENS: usize = 8;
 /// The smallest budget that is measured, in tokens.
 const MIN_PROBED_TOKENS: usize = 16;
 
-/// Measures all devices at the same time.
+/// Probes all devices that have no learned budget, at the same time.
+///
+/// # Errors
+/// If a device is lost.
 pub(super) fn probe_all<M: RowModel<I>, I>(
     replicas: &[Replica<'_, M>],
     budgets: &[AdaptiveBudget],
@@ -32,9 +35,9 @@ pub(super) fn probe_all<M: RowModel<I>, I>(
     })
 }
 
-/// Computes batches of the longest sequences, from the full budget downwards until one stays under the soft limit: a
-/// budget that the device cannot hold shows before the first text, and from then on a token costs what was measured.
-/// Where nothing fits, the texts may still be shorter.
+/// Computes batches of the longest sequences, from the full budget downwards until one stays under the soft limit. A
+/// budget that the device cannot hold thus shows before the first text, and the memory of a token is measured. If no
+/// batch fits, the pass still runs: its texts may be shorter.
 fn probe<M: RowModel<I>, I>(
     model: &M,
     cost: RowCost,
@@ -47,16 +50,16 @@ fn probe<M: RowModel<I>, I>(
         match model.compute(&vec![&row; rows]) {
             Err(error @ ModelError::DeviceLost { .. }) => Err(error),
             Err(ModelError::OutOfMemory { .. }) => Ok(false),
-            // What a made-up text gives is no matter.
+            // The output is not used, so another error of an artificial text does not matter.
             Ok(_) | Err(_) => Ok(true),
         }
     };
     let longest = model.longest().max(1);
     batch(longest.min(WARM_UP_TOKENS), 1)?;
     while !cancelled.load(Ordering::Relaxed) {
-        let budgeted = budget.tokens();
-        let length = budgeted.saturating_sub(cost.overhead).clamp(1, longest);
-        let rows = (budgeted / (length + cost.overhead)).max(1);
+        let budget_tokens = budget.tokens();
+        let length = budget_tokens.saturating_sub(cost.overhead).clamp(1, longest);
+        let rows = (budget_tokens / (length + cost.overhead)).max(1);
         let tokens = (length + cost.overhead) * rows;
         budget.calibrate();
         if !budget.may_fit(tokens) || !batch(length, rows)? {
@@ -66,11 +69,11 @@ fn probe<M: RowModel<I>, I>(
                 model = model.name(),
                 tokens,
                 bytes_per_token = budget.learned().bytes_per_token,
-                "measured"
+                "measured the memory of a token"
             );
             break;
         }
-        if budgeted <= MIN_PROBED_TOKENS {
+        if budget_tokens <= MIN_PROBED_TOKENS {
             break;
         }
     }

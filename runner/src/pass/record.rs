@@ -1,4 +1,4 @@
-//! The figures of a pass.
+//! The figures of a pass: during it, and at its end.
 
 use std::{collections::BTreeMap, ops::AddAssign};
 
@@ -39,7 +39,7 @@ pub struct PassRecord {
     pub peak_bytes: u64,
     /// Number of mitigations of memory pressure.
     pub mitigations: u64,
-    /// The first mitigations.
+    /// The first of these mitigations.
     pub mitigation_events: Vec<Mitigation>,
     /// The figures of each replica, in their order.
     pub replicas: Vec<ReplicaRecord>,
@@ -66,9 +66,9 @@ impl AddAssign<&ReplicaRecord> for ReplicaRecord {
 }
 
 impl AddAssign<&PassRecord> for PassRecord {
-    /// Adds a later pass of the same model.
+    /// Adds a later pass of the same model; learned budgets are those of the later pass.
     fn add_assign(&mut self, other: &Self) {
-        // Exhaustive, so that a new figure is not forgotten here.
+        // Without `..`: a new figure has to be added here.
         let Self {
             items,
             tokens,

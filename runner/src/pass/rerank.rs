@@ -71,8 +71,8 @@ pub struct RerankFailure {
 /// Loads the cross-encoder from `source` and scores all pairs.
 ///
 /// # Errors
-/// If a required model cannot be loaded, or for a reason that is not the model's: an interrupt, a lost device. A failure
-/// while scoring is a fallback even if the model is required: the vectors exist, and readers may use them.
+/// If a required model cannot be loaded, or for a reason that is not the model's: an interrupt, a lost device. A
+/// failure while scoring is a fallback even if the model is required: the vectors exist, and readers may use them.
 pub fn pass(
     context: PassContext<'_>,
     config: &RerankerConfig,
@@ -112,7 +112,7 @@ pub fn pass(
     Ok(RerankOutput { model: Some(model), scores })
 }
 
-/// Scores query after query, so that the duration of each is known.
+/// Scores one query after the other, to measure the duration of each.
 fn score_all(
     pass: &mut ExclusivePass<'_>,
     models: &[Arc<CrossEncoder>],
@@ -126,22 +126,22 @@ fn score_all(
         let text: Arc<str> = (*text).into();
         let pairs = documents.iter().map(|document| Ok(Pair { query: text.clone(), document: document.clone() }));
         let start = progress.position();
-        let mut of_query: Vec<f32> = Vec::with_capacity(documents.len());
+        let mut query_scores: Vec<f32> = Vec::with_capacity(documents.len());
         let sink = |rows: Vec<Score>| {
-            of_query.extend(rows.iter().map(|row| row.score));
+            query_scores.extend(rows.iter().map(|row| row.score));
             Ok(())
         };
         let record = pass.run(models, pairs, |done| progress.set(start + done), sink);
         let record = record.map_err(|error| match error {
             PassError::Model(error) => {
-                StageError::new(error.reason(), format!("query {id:?} cannot be scored")).caused_by(error)
+                StageError::new(error.reason(), format!("cannot score query {id:?}")).caused_by(error)
             }
             PassError::Cancelled => Interrupt::error(),
             PassError::Source(error) | PassError::Sink(error) => error,
         })?;
         query_seconds.push(record.seconds);
         total += &record;
-        scores.push(of_query);
+        scores.push(query_scores);
     }
     progress.finish();
     Ok(RerankScores { scores, record: total, query_seconds })

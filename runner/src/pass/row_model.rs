@@ -2,21 +2,21 @@
 
 use std::num::NonZeroUsize;
 
-use super::batching::Places;
+use super::batching::WindowRows;
 use crate::{model::ModelError, tokenizer::Tokens};
 
 /// A model that computes rows from items of type `I`.
 pub trait RowModel<I>: Sync {
     /// The rows of a batch or a window.
-    type Rows: Places;
+    type Rows: WindowRows;
 
-    /// The name that the model was loaded under.
+    /// The name of the model in the spec.
     fn name(&self) -> &str;
 
-    /// Estimated bytes that a token takes while its batch is computed.
+    /// The estimated memory of a token while its batch is computed, in bytes.
     fn bytes_per_token(&self) -> u64;
 
-    /// Estimated bytes that a row takes beside its tokens while its batch is computed.
+    /// The estimated memory of a row beside its tokens while its batch is computed, in bytes.
     fn bytes_per_row(&self) -> u64 {
         0
     }
@@ -39,10 +39,10 @@ pub trait RowModel<I>: Sync {
     /// If the device fails or a row is not finite; the error names its row.
     fn compute(&self, rows: &[&Tokens]) -> Result<Self::Rows, ModelError>;
 
-    /// `count` rows that are not computed yet.
+    /// `count` rows as placeholders, before they are computed.
     fn empty(&self, count: usize) -> Self::Rows;
 
-    /// The row that replaces one that cannot be computed; `None` if the pass must fail.
+    /// The row in place of one that failed with this error; `None` if the pass must fail.
     fn placeholder(&self, _: &ModelError) -> Option<Self::Rows> {
         None
     }

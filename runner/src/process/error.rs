@@ -1,13 +1,13 @@
-//! The error of a stage: its class, one sentence that a user can act on, and the cause below it.
+//! The error of a stage: its reason, a message that a user can act on, and the cause.
 
 use std::error::Error as StdError;
 
 use crds::contract::FailureReason;
 
-/// What the stages return.
+/// The result of a stage, or of a part of it.
 pub type Result<T, E = StageError> = std::result::Result<T, E>;
 
-/// A cause of any type.
+/// The cause of a failure, of any type.
 pub type Cause = Box<dyn StdError + Send + Sync>;
 
 /// Why a stage failed. The reason decides the exit code ([`FailureReason::exit_code`]); the message names the
@@ -15,7 +15,7 @@ pub type Cause = Box<dyn StdError + Send + Sync>;
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct StageError {
-    /// The class of the failure.
+    /// The reason, for the exit code, the event and the condition.
     pub reason: FailureReason,
     message: String,
     #[source]
@@ -23,7 +23,7 @@ pub struct StageError {
 }
 
 impl StageError {
-    /// A failure that has no cause below it.
+    /// A failure without a cause.
     pub fn new(reason: FailureReason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into(), source: None }
     }
@@ -35,7 +35,7 @@ impl StageError {
         self
     }
 
-    /// The message and every cause below it that adds something, as one line.
+    /// The message and its chain of causes as one line, without causes that the line already contains.
     pub fn sentence(&self) -> String {
         let mut sentence = self.message.clone();
         let mut next = self.source.as_deref().map(|source| source as &(dyn StdError + 'static));

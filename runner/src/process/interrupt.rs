@@ -1,4 +1,4 @@
-//! The request to stop: SIGTERM from Kubernetes, Ctrl-C from a person.
+//! Interrupts of the process: SIGTERM from Kubernetes, Ctrl-C from a person.
 
 use std::sync::{
     Arc,
@@ -13,40 +13,46 @@ use super::{
     runtime::runtime,
 };
 
-/// Whether the process was told to stop.
+/// Whether the process was interrupted. Clones share the state.
 #[derive(Clone, Debug, Default)]
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Listens for SIGTERM and SIGINT from now on. The first asks the stage to stop where nothing is lost, a second
-    /// ends the process at once.
+    /// Listens for SIGTERM and SIGINT from now on. The first signal ends the stage after the current batch; a second
+    /// signal ends the process at once.
+    ///
+    /// # Errors
+    /// If the signals cannot be handled.
     pub fn on_signals() -> std::io::Result<Self> {
         let interrupt = Self::default();
         let flag = interrupt.clone();
         let _guard = runtime().enter();
         let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupted = signal(SignalKind::interrupt())?;
+        let mut ctrl_c = signal(SignalKind::interrupt())?;
         runtime().spawn(async move {
             loop {
                 tokio::select! {
                     _ = terminate.recv() => {}
-                    _ = interrupted.recv() => {}
+                    _ = ctrl_c.recv() => {}
                 }
                 if flag.0.swap(true, Ordering::Relaxed) {
                     std::process::exit(FailureReason::Interrupted.exit_code().code().into());
                 }
-                tracing::warn!("told to stop: finishing the current batch");
+                tracing::warn!("interrupted: finishing the current batch");
             }
         });
         Ok(interrupt)
     }
 
-    /// The flag that long work looks at.
+    /// The flag for work that cannot call [`Interrupt::check`]; true after the first signal.
     pub fn flag(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.0)
     }
 
-    /// Ends a stage that was told to stop.
+    /// Ends an interrupted stage; called between two steps of long work.
+    ///
+    /// # Errors
+    /// [`Interrupt::error`] if the process was interrupted.
     pub fn check(&self) -> Result<()> {
         if self.0.load(Ordering::Relaxed) {
             return Err(Self::error());
@@ -54,9 +60,9 @@ impl Interrupt {
         Ok(())
     }
 
-    /// The error of a stage that was told to stop.
+    /// The error of an interrupted stage.
     pub fn error() -> StageError {
-        let message = "told to stop before the end; what is committed stays, and the same command goes on from there";
+        let message = "interrupted; committed shards are kept, run the same command to resume";
         StageError::new(FailureReason::Interrupted, message)
     }
 }

@@ -1,4 +1,4 @@
-//! The log: on the standard error, for people on a terminal and as JSON lines elsewhere.
+//! The log on the standard error: text on a terminal, JSON lines elsewhere.
 
 use std::io::{IsTerminal, stderr};
 
@@ -7,30 +7,36 @@ use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::Subscribe
 
 use super::{progress::AboveBars, telemetry::Collector};
 
-/// The form of the log lines.
+/// The format of the log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// One JSON object per line.
     Json,
-    /// For people.
+    /// Text for people.
     Text,
 }
 
-/// The variable that holds the filter, for example `info,runner::source=debug`.
+/// The environment variable with the log filter, for example `info,runner::source=debug`.
 pub const FILTER: &str = "EMBEDRUN_LOG";
 
 impl LogFormat {
-    /// What suits the standard error.
+    /// [`LogFormat::Text`] if the standard error is a terminal, otherwise [`LogFormat::Json`].
     pub fn detect() -> Self {
         if stderr().is_terminal() { Self::Text } else { Self::Json }
     }
 }
 
-/// Starts the log, and sends the spans to the collector where there is one. A filter that cannot be read is an error that names it.
+/// Starts the log, and sends the spans to the collector if there is one. With `quiet`, only warnings and errors are
+/// logged, unless [`FILTER`] is set.
+///
+/// # Errors
+/// If the filter in [`FILTER`] is invalid.
 pub fn init(format: LogFormat, quiet: bool, collector: Option<&Collector>) -> Result<(), String> {
     let default = if quiet { "warn" } else { "info" };
     let filter = match std::env::var(FILTER) {
-        Ok(text) => EnvFilter::try_new(&text).map_err(|error| format!("{FILTER}={text}: {error}"))?,
+        Ok(text) => {
+            EnvFilter::try_new(&text).map_err(|error| format!("invalid log filter {FILTER}={text}: {error}"))?
+        }
         Err(_) => EnvFilter::new(default),
     };
     let layer = tracing_subscriber::fmt::layer().with_writer(AboveBars::default).with_target(false);
@@ -38,7 +44,7 @@ pub fn init(format: LogFormat, quiet: bool, collector: Option<&Collector>) -> Re
         LogFormat::Json => layer.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed(),
         LogFormat::Text => layer.with_ansi(stderr().is_terminal()).without_time().compact().boxed(),
     };
-    // Spans go to a collector whatever the log is filtered by.
+    // The filter applies to the log only: the collector gets all spans.
     let traces = collector.map(Collector::layer);
     tracing_subscriber::registry().with(layer.with_filter(filter)).with(traces).init();
     Ok(())

@@ -1,7 +1,7 @@
-//! What the process has done so far, for Prometheus: `/metrics` while it runs.
+//! The metrics of the process for Prometheus, served at `/metrics` while it runs.
 //!
-//! Labels are bounded: stages, reasons, sources, devices, and the models of the run. The final figures of a run are also
-//! in its summary, and the operator exports them again once the pod is gone.
+//! Labels are bounded: stages, reasons, sources, devices, and the models of the run. The final figures of a run are
+//! also in its summary, and the operator exports them after the pod has ended.
 
 use std::{net::SocketAddr, sync::LazyLock};
 
@@ -19,15 +19,15 @@ use super::{
     runtime::runtime,
 };
 
-/// Seconds of a batch: from a few short texts on a GPU to a batch of a large model on a CPU.
+/// The buckets of a batch's duration in seconds: from a few short texts on a GPU to a batch of a large model on a CPU.
 const BATCH_SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
-/// Seconds of writing the file of a shard.
+/// The buckets of the duration of writing a shard's file, in seconds.
 const EXPORT_SECONDS: [f64; 9] = [0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0];
 
-/// The metrics of this process.
+/// The metrics of the process.
 pub static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
 
-/// The metrics of a process.
+/// All metrics; see their help texts.
 pub struct Metrics {
     registry: Registry,
     dense: HistogramVec,
@@ -52,14 +52,14 @@ impl Metrics {
         let registry = Registry::new();
         let histogram = |name: &str, help: &str, buckets: &[f64]| {
             let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-            registered(&registry, HistogramVec::new(options, &["stage", "model", "device"]))
+            register(&registry, HistogramVec::new(options, &["stage", "model", "device"]))
         };
         let counter = |name: &str, help: &str, labels: &[&str]| {
-            registered(&registry, IntCounterVec::new(Opts::new(name, help), labels))
+            register(&registry, IntCounterVec::new(Opts::new(name, help), labels))
         };
         let fallback = |name: &str, help: &str| {
             let counter = counter(name, help, &["reason", "source"]);
-            // A counter that is not there cannot be told from one that is zero: every reason is there from the start.
+            // Every label exists from the start, so that an absent counter is not mistaken for zero.
             for reason in FallbackReason::ALL {
                 for source in FallbackSource::ALL {
                     counter.with_label_values(&[&reason.to_string(), &source.to_string()]);
@@ -67,50 +67,53 @@ impl Metrics {
             }
             counter
         };
-        let of_model = ["stage", "model"];
+        let model_labels = ["stage", "model"];
         Self {
             dense: histogram("rag_dense_latency_seconds", "Time of a batch of a dense model.", &BATCH_SECONDS),
             sparse: histogram("rag_sparse_latency_seconds", "Time of a batch of a sparse model.", &BATCH_SECONDS),
             rerank: histogram("rag_rerank_latency_seconds", "Time of a batch of the reranker.", &BATCH_SECONDS),
             export: histogram("rag_export_latency_seconds", "Time of writing the file of a shard.", &EXPORT_SECONDS),
-            peak: registered(
+            peak: register(
                 &registry,
                 GaugeVec::new(
-                    Opts::new("rag_gpu_peak_bytes", "Largest memory in use, of the device or, on a CPU, the process."),
+                    Opts::new(
+                        "rag_gpu_peak_bytes",
+                        "Peak memory in use, in bytes: of the device, or on a CPU of the process.",
+                    ),
                     &["device"],
                 ),
             ),
-            coverage: registered(
+            coverage: register(
                 &registry,
                 Gauge::new(
                     "rag_sparse_coverage_ratio",
-                    "Share of the last shard's rows whose sparse vector a model made.",
+                    "Share of the last shard's rows whose sparse vector a model computed.",
                 ),
             ),
-            export_bytes: registered(
-                &registry,
-                IntCounter::new("rag_export_total_bytes", "Bytes of the files that were written."),
+            export_bytes: register(&registry, IntCounter::new("rag_export_total_bytes", "Bytes of the written files.")),
+            rerank_fallback: fallback("rerank_fallback_total", "Collections whose rerank stage fell back."),
+            sparse_fallback: fallback("sparse_fallback_total", "Chunks whose sparse vector the model did not compute."),
+            dense_fallback: fallback(
+                "dense_fallback_total",
+                "Shards without the vectors of an optional dense model that failed.",
             ),
-            rerank_fallback: fallback("rerank_fallback_total", "Collections that were not reranked as asked."),
-            sparse_fallback: fallback("sparse_fallback_total", "Chunks without a sparse vector of the model."),
-            dense_fallback: fallback("dense_fallback_total", "Shards that an optional dense model was left out of."),
             device_fallback: fallback(
                 "device_fallback_total",
-                "Shards that were computed on another device than asked for.",
+                "Shards that were computed on another device than requested, or on fewer devices.",
             ),
-            mitigations: counter(
-                "rag_mitigations_total",
-                "What was done about pressure on memory.",
-                &["stage", "kind"],
+            mitigations: counter("rag_mitigations_total", "Mitigations of memory pressure.", &["stage", "kind"]),
+            tokens: counter("rag_tokens_total", "Tokens computed, special tokens included.", &model_labels),
+            chunks: counter("rag_chunks_total", "Finished chunks, or pairs of a reranker.", &model_labels),
+            truncated: counter(
+                "rag_truncated_chunks_total",
+                "Chunks that were longer than the longest sequence of the model and were truncated.",
+                &model_labels,
             ),
-            tokens: counter("rag_tokens_total", "Tokens computed, special ones included.", &of_model),
-            chunks: counter("rag_chunks_total", "Chunks, or pairs of a reranker, that are done.", &of_model),
-            truncated: counter("rag_truncated_chunks_total", "Chunks longer than the model takes.", &of_model),
             registry,
         }
     }
 
-    /// A batch of a stage is done.
+    /// Records a finished batch of a stage: its duration in seconds, its tokens and its items.
     pub fn batch(&self, stage: &str, model: &str, device: &str, seconds: f64, tokens: u64, items: u64) {
         let histogram = match stage {
             "dense" => &self.dense,
@@ -122,34 +125,34 @@ impl Metrics {
         self.chunks.with_label_values(&[stage, model]).inc_by(items);
     }
 
-    /// A pass cut so many chunks.
+    /// Records the number of chunks that a pass truncated.
     pub fn truncated(&self, stage: &str, model: &str, chunks: u64) {
         self.truncated.with_label_values(&[stage, model]).inc_by(chunks);
     }
 
-    /// A device had that much memory in use.
+    /// Records the memory in use of a device, in bytes; the gauge keeps the largest.
     pub fn peak(&self, device: &str, bytes: u64) {
         let peak = self.peak.with_label_values(&[device]);
         peak.set(peak.get().max(bytes as f64));
     }
 
-    /// Something was done about pressure on memory.
+    /// Records a mitigation of memory pressure.
     pub fn mitigation(&self, stage: &str, kind: &str) {
         self.mitigations.with_label_values(&[stage, kind]).inc();
     }
 
-    /// The file of a shard is written.
+    /// Records a written file of a shard: the duration in seconds, and the size in bytes.
     pub fn export(&self, device: &str, seconds: f64, bytes: u64) {
         self.export.with_label_values(&["export", "", device]).observe(seconds);
         self.export_bytes.inc_by(bytes);
     }
 
-    /// The share of a shard's rows whose sparse vector a model made.
+    /// Records the share of a shard's rows whose sparse vector a model computed, 0 to 1.
     pub fn coverage(&self, share: f64) {
         self.coverage.set(share);
     }
 
-    /// A stage did less than was asked: `dense`, `sparse`, `rerank` or `device`.
+    /// Records fallbacks of a stage: `dense`, `sparse`, `rerank` or `device`.
     pub fn fallback(&self, stage: &str, reason: FallbackReason, source: FallbackSource, count: u64) {
         let counter = match stage {
             "dense" => &self.dense_fallback,
@@ -168,10 +171,7 @@ impl Metrics {
     }
 }
 
-fn registered<C: prometheus::core::Collector + Clone + 'static>(
-    registry: &Registry,
-    metric: prometheus::Result<C>,
-) -> C {
+fn register<C: prometheus::core::Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<C>) -> C {
     let metric = metric.expect("the names and labels of the metrics are valid");
     registry.register(Box::new(metric.clone())).expect("every metric has a name of its own");
     metric
@@ -180,7 +180,7 @@ fn registered<C: prometheus::core::Collector + Clone + 'static>(
 /// Serves `/metrics` until the process ends.
 ///
 /// # Errors
-/// If nobody may listen there.
+/// If the address is in use or not allowed.
 pub fn serve(address: SocketAddr) -> Result<()> {
     let runtime = runtime();
     let listener = runtime.block_on(tokio::net::TcpListener::bind(address)).map_err(|error| {
@@ -194,7 +194,7 @@ pub fn serve(address: SocketAddr) -> Result<()> {
     let app = Router::new().route("/metrics", get(render));
     runtime.spawn(async move {
         if let Err(error) = axum::serve(listener, app).await {
-            tracing::warn!("metrics are not served any more: {error}");
+            tracing::warn!("stopped serving /metrics: {error}");
         }
     });
     Ok(())

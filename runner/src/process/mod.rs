@@ -1,4 +1,4 @@
-//! The process itself: how it fails, logs, measures, reports progress and stops. Knows nothing of the pipeline.
+//! The process: errors, logs, metrics, spans, progress and interrupts. It does not depend on the pipeline.
 
 pub mod error;
 pub mod interrupt;

@@ -1,4 +1,4 @@
-//! How far the work is, for a person who watches: a bar on a terminal, nothing elsewhere.
+//! Progress bars on a terminal; nothing elsewhere.
 
 use std::{
     io::{self, Write},
@@ -7,7 +7,7 @@ use std::{
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Every bar of the process, so that a log line can be written above them.
+/// All bars of the process, so that a log line can be written above them.
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
 /// A bar that counts chunks.
@@ -15,46 +15,46 @@ static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 pub struct Progress(ProgressBar);
 
 impl Progress {
-    /// A bar with a known end. `shown` is false where nobody watches.
-    pub fn bar(shown: bool, what: &str, total: u64) -> Self {
-        Self::new(shown, what, Some(total), "{msg} {wide_bar} {pos}/{len} chunks  {per_sec}  {eta}")
+    /// A bar with a known total. `shown` is false if the output is not a terminal.
+    pub fn bar(shown: bool, label: &str, total: u64) -> Self {
+        Self::new(shown, label, Some(total), "{msg} {wide_bar} {pos}/{len} chunks  {per_sec}  {eta}")
     }
 
-    /// A counter without a known end.
-    pub fn counter(shown: bool, what: &str) -> Self {
-        Self::new(shown, what, None, "{msg} {spinner} {pos} chunks  {per_sec}")
+    /// A counter without a known total.
+    pub fn counter(shown: bool, label: &str) -> Self {
+        Self::new(shown, label, None, "{msg} {spinner} {pos} chunks  {per_sec}")
     }
 
-    fn new(shown: bool, what: &str, total: Option<u64>, template: &str) -> Self {
+    fn new(shown: bool, label: &str, total: Option<u64>, template: &str) -> Self {
         let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::hidden());
         let bar = if shown { BARS.add(bar) } else { bar };
         bar.set_style(ProgressStyle::with_template(template).expect("the template is valid"));
-        bar.set_message(what.to_owned());
+        bar.set_message(label.to_owned());
         Self(bar)
     }
 
-    /// Counts further.
+    /// Adds to the count.
     pub fn advance(&self, chunks: u64) {
         self.0.inc(chunks);
     }
 
-    /// How many are counted.
+    /// The count.
     pub fn position(&self) -> u64 {
         self.0.position()
     }
 
-    /// Counts up to `chunks`.
+    /// Sets the count to `chunks`.
     pub fn set(&self, chunks: u64) {
         self.0.set_position(chunks);
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn finish(&self) {
         self.0.finish_and_clear();
     }
 }
 
-/// The standard error, above the bars.
+/// A writer to the standard error, above the bars.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AboveBars;
 

@@ -1,5 +1,5 @@
-//! The spans of a run: real tracing spans, whose times also go into the summary, and which are sent to a collector over
-//! OTLP where one is named.
+//! The spans of a run: tracing spans, whose times also go into the summary. They are sent to a collector over OTLP if
+//! the environment names one.
 
 use std::time::Instant;
 
@@ -9,12 +9,12 @@ use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
 use tracing::Subscriber;
 use tracing_subscriber::{Layer, filter::FilterFn, registry::LookupSpan};
 
-/// The variables that name a collector; the second is about traces alone.
+/// The variables with the endpoint of a collector; the second is for traces only.
 const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"];
-/// The variable that gives the process another name.
+/// The variable with the name of the service.
 const SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
 
-/// All that a process does for a run.
+/// All work of a process for a run.
 pub const RUN: &str = "rag.run";
 
 /// Listing and reading the sources.
@@ -32,24 +32,24 @@ pub const RERANK: &str = "rag.rerank";
 /// Writing the vectors of one shard.
 pub const EXPORT: &str = "rag.export";
 
-/// The way to a collector.
+/// The connection to a collector of spans.
 pub struct Collector(SdkTracerProvider);
 
 impl Collector {
-    /// The collector that the environment names, none where it names none. The protocol is protobuf over HTTP.
+    /// The collector that the environment names; `None` without one. The protocol is protobuf over HTTP.
     ///
     /// # Errors
-    /// If the endpoint is no URL.
-    pub fn of_environment() -> Result<Option<Self>, String> {
+    /// If the endpoint is not a URL.
+    pub fn from_environment() -> Result<Option<Self>, String> {
         let is_set = |name: &&&str| std::env::var_os(*name).is_some_and(|value| !value.is_empty());
-        let Some(named) = ENDPOINTS.iter().find(is_set) else { return Ok(None) };
-        // Whoever came first has chosen the same provider.
+        let Some(variable) = ENDPOINTS.iter().find(is_set) else { return Ok(None) };
+        // An error means that the same provider is already installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let exporter = SpanExporter::builder()
             .with_http()
             .with_protocol(Protocol::HttpBinary)
             .build()
-            .map_err(|error| format!("{named}: {error}"))?;
+            .map_err(|error| format!("invalid endpoint in {variable}: {error}"))?;
         let name = std::env::var(SERVICE_NAME).unwrap_or_else(|_| "embedrun".into());
         let resource = Resource::builder().with_service_name(name).build();
         let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build();
@@ -58,21 +58,21 @@ impl Collector {
 
     /// The layer that sends the spans of a run.
     pub fn layer<S: Subscriber + for<'a> LookupSpan<'a>>(&self) -> impl Layer<S> {
-        let ours = FilterFn::new(|metadata| metadata.is_span() && metadata.name().starts_with("rag."));
-        tracing_opentelemetry::layer().with_tracer(self.0.tracer("embedrun")).with_filter(ours)
+        let run_spans = FilterFn::new(|metadata| metadata.is_span() && metadata.name().starts_with("rag."));
+        tracing_opentelemetry::layer().with_tracer(self.0.tracer("embedrun")).with_filter(run_spans)
     }
 
-    /// Sends what is not sent yet. A collector that does not answer costs a warning, never the run.
+    /// Sends the remaining spans. If the collector does not answer, the run only logs a warning.
     pub fn finish(self) {
         if let Err(error) = self.0.shutdown() {
-            tracing::warn!("spans were not sent: {error}");
+            tracing::warn!("cannot send the last spans to the collector: {error}");
         }
     }
 }
 
-/// Does `work` inside `span`; the time is in seconds.
+/// Does `work` inside `span`. Returns its output, and the duration in seconds.
 pub fn timed<T>(span: tracing::Span, work: impl FnOnce() -> T) -> (T, f64) {
     let started = Instant::now();
-    let done = span.in_scope(work);
-    (done, started.elapsed().as_secs_f64())
+    let output = span.in_scope(work);
+    (output, started.elapsed().as_secs_f64())
 }

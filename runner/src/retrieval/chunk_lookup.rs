@@ -1,4 +1,4 @@
-//! From candidates to chunks: their ids and texts, and the judgements as ordinals.
+//! Looks up chunks in the files of a collection: the ids and texts of candidates, and the ordinals of relevant ids.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -19,7 +19,7 @@ use crate::{
     store::Store,
 };
 
-/// A chunk that is a candidate.
+/// The id and the text of a candidate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CandidateChunk {
     /// Its id.
@@ -38,15 +38,15 @@ pub struct ChunkLookup {
 }
 
 impl ChunkLookup {
-    /// Reads the `files` of a collection once for the chunks `wanted`, by ordinal, and for the ids that the queries call
-    /// relevant.
+    /// Reads the `files` of a collection once: looks up the chunks with these `ordinals`, and the ids that the queries
+    /// mark as relevant.
     ///
     /// # Errors
     /// If a file is missing or cannot be read, or the run is interrupted.
     pub fn read(
         store: &Store,
         files: &[&str],
-        wanted: &BTreeSet<u64>,
+        ordinals: &BTreeSet<u64>,
         queries: &[Query],
         interrupt: &Interrupt,
     ) -> Result<Self> {
@@ -59,12 +59,12 @@ impl ChunkLookup {
                 let message = format!("{} is missing; change spec.rerunToken to embed again", store.uri_of(path));
                 StageError::new(FailureReason::StoreUnavailable, message)
             })?;
-            scan(file, wanted, &relevant, &mut lookup).map_err(|error| store.error("read", path, error))?;
+            scan(file, ordinals, &relevant, &mut lookup).map_err(|error| store.error("read", path, error))?;
         }
         Ok(lookup)
     }
 
-    /// The grades of a query's relevant chunks, by ordinal.
+    /// The grades of a query's relevant chunks, by ordinal; without the ids that the collection does not have.
     pub fn grades(&self, query: &Query) -> BTreeMap<u64, f64> {
         let grade = |(id, grade): (&String, &f64)| Some((*self.relevant.get(id)?, *grade));
         query.relevant.iter().filter_map(grade).collect()
@@ -73,7 +73,7 @@ impl ChunkLookup {
 
 fn scan(
     file: File,
-    wanted: &BTreeSet<u64>,
+    candidates: &BTreeSet<u64>,
     relevant: &BTreeSet<&str>,
     lookup: &mut ChunkLookup,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
@@ -92,7 +92,7 @@ fn scan(
         let ordinals = ordinals.ok_or("no column ordinal")?;
         for row in 0..batch.num_rows() {
             let (id, ordinal) = (ids.value(row), ordinals.value(row));
-            if wanted.contains(&ordinal) {
+            if candidates.contains(&ordinal) {
                 let chunk = CandidateChunk { id: id.to_owned(), text: texts.value(row).into() };
                 lookup.chunks.insert(ordinal, chunk);
             }

@@ -17,7 +17,7 @@ use crate::{
     vectors::{Rows, SparseVector},
 };
 
-/// Rows of a block.
+/// Rows of a block on a CPU.
 const BLOCK: usize = 512;
 /// Rows of a block on a device, if their scores fit into [`DEVICE_SCORES`].
 const DEVICE_BLOCK: usize = 16_384;
@@ -31,13 +31,17 @@ const QUERIES: usize = 512;
 pub struct SearchOptions<'a> {
     /// The number of candidates per query.
     pub k: usize,
-    /// Where dense vectors are compared.
+    /// The device that compares dense vectors.
     pub device: &'a Device,
     /// Stops the search.
     pub interrupt: &'a Interrupt,
 }
 
-/// The best of `count` vectors for every query, by cosine; `first` is the ordinal of the first vector.
+/// The best of `count` vectors for every query, by cosine; `first` is the ordinal of the first vector. One list per
+/// query, the best first.
+///
+/// # Errors
+/// If the vectors cannot be read, the device fails, or the run is interrupted.
 pub fn dense(
     vectors: &Vectors,
     count: u64,
@@ -80,7 +84,7 @@ pub fn dense(
     Ok(top_k.into_lists())
 }
 
-/// [`dense`] by the kernels of a device.
+/// [`dense`] with the kernels of a device.
 fn on_device(
     mut nearest: Nearest,
     vectors: &Vectors,
@@ -102,12 +106,12 @@ fn on_device(
     Ok(lists.into_iter().map(|list| list.into_iter().map(candidate).collect()).collect())
 }
 
-/// Rows of a block on a device that are compared with so many queries at once.
+/// Rows of a block on a device, for a number of queries.
 fn device_block(queries: usize) -> usize {
     (DEVICE_SCORES / queries.max(1)).clamp(BLOCK, DEVICE_BLOCK)
 }
 
-/// Rows scaled to length 1; those without length stay as they are.
+/// Rows scaled to length 1; a zero row stays as it is.
 fn unit(rows: Rows) -> Rows {
     let width = rows.dimensions();
     let mut values = rows.into_values();
@@ -124,6 +128,9 @@ fn unit(rows: Rows) -> Rows {
 
 /// The best of `count` sparse vectors for every query, by dot product; `first` is the ordinal of the first vector.
 /// A chunk that shares no term with a query is not among its candidates.
+///
+/// # Errors
+/// If the vectors cannot be read, or the run is interrupted.
 pub fn sparse(
     vectors: &SparseVectors,
     count: u64,
@@ -146,11 +153,11 @@ pub fn sparse(
         interrupt.check()?;
         let (_, vector) = reader.read()?;
         for (term, weight) in vector.indices.iter().zip(&vector.values) {
-            for (query, of_query) in index.get(term).into_iter().flatten() {
+            for (query, query_weight) in index.get(term).into_iter().flatten() {
                 if scores[*query] == 0.0 {
                     touched.push(*query);
                 }
-                scores[*query] += weight * of_query;
+                scores[*query] += weight * query_weight;
             }
         }
         for query in touched.drain(..) {
@@ -173,11 +180,11 @@ mod tests {
         spill::{SparseFile, SparseSource, VectorFile},
     };
 
-    fn reference(scores: impl Iterator<Item = f32>, first: u64, most: usize) -> Vec<u64> {
+    fn reference(scores: impl Iterator<Item = f32>, first: u64, count: usize) -> Vec<u64> {
         let mut all: Vec<Candidate> =
             (first..).zip(scores).map(|(ordinal, score)| Candidate { ordinal, score }).collect();
         all.sort_by(Candidate::better_first);
-        all.truncate(most);
+        all.truncate(count);
         all.into_iter().map(|candidate| candidate.ordinal).collect()
     }
 
@@ -191,32 +198,32 @@ mod tests {
     }
 
     #[test]
-    fn blocks_and_all_at_once_find_the_same() -> Result<()> {
+    fn a_cpu_a_device_and_a_full_comparison_find_the_same_chunks() -> Result<()> {
         let (count, width, queries) = (2 * BLOCK + 37, 19, QUERIES + 5);
         let value = |seed: usize| ((seed * 2_654_435_761) % 1_000_003) as f32 / 500_000.0 - 1.0;
         let rows = Rows::new(width, (0..count * width).map(value).collect());
-        let asked = Rows::new(width, (0..queries * width).map(|seed| value(seed + 7)).collect());
-        let few = Rows::new(width, asked.values()[..3 * width].to_vec());
+        let query_rows = Rows::new(width, (0..queries * width).map(|seed| value(seed + 7)).collect());
+        let few = Rows::new(width, query_rows.values()[..3 * width].to_vec());
         let mut file = VectorFile::new(width)?;
         file.push(&rows)?;
         let (vectors, interrupt) = (file.vectors(), Interrupt::default());
         let search = SearchOptions { k: 5, device: &Device::Cpu, interrupt: &interrupt };
-        let lists = dense(&vectors, count as u64, 100, &asked, search)?;
+        let lists = dense(&vectors, count as u64, 100, &query_rows, search)?;
         let by_kernels = emulate(|| dense(&vectors, count as u64, 100, &few, search))?;
-        for (one, other) in by_kernels.iter().zip(&lists) {
-            let (mut one, mut other) = (ordinals(one), ordinals(other));
-            one.sort_unstable();
-            other.sort_unstable();
-            assert_eq!(one, other);
+        for (by_kernels, by_cpu) in by_kernels.iter().zip(&lists) {
+            let (mut by_kernels, mut by_cpu) = (ordinals(by_kernels), ordinals(by_cpu));
+            by_kernels.sort_unstable();
+            by_cpu.sort_unstable();
+            assert_eq!(by_kernels, by_cpu);
         }
-        let (rows, asked) = (unit(rows), unit(asked));
+        let (rows, query_rows) = (unit(rows), unit(query_rows));
         for query in [0, 1, QUERIES - 1, QUERIES, queries - 1] {
-            let scores = rows.iter().map(|row| row.iter().zip(asked.row(query)).map(|(a, b)| a * b).sum::<f32>());
-            let (mut found, mut expected) = (ordinals(&lists[query]), reference(scores, 100, 5));
+            let scores = rows.iter().map(|row| row.iter().zip(query_rows.row(query)).map(|(a, b)| a * b).sum::<f32>());
+            let (mut actual, mut expected) = (ordinals(&lists[query]), reference(scores, 100, 5));
             // Scores that differ by rounding alone may change places.
-            found.sort_unstable();
+            actual.sort_unstable();
             expected.sort_unstable();
-            assert_eq!(found, expected, "query {query}");
+            assert_eq!(actual, expected, "query {query}");
         }
         Ok(())
     }
@@ -225,14 +232,14 @@ mod tests {
         #[test]
         fn an_index_of_the_queries_finds_what_dot_products_find(
             weights in prop::collection::vec(prop::collection::vec(prop::option::of(0.1f32..2.0), 12), 1..30),
-            asked in prop::collection::vec(prop::collection::vec(prop::option::of(0.1f32..2.0), 12), 1..5),
+            query_weights in prop::collection::vec(prop::collection::vec(prop::option::of(0.1f32..2.0), 12), 1..5),
         ) {
             let vector = |weights: &Vec<Option<f32>>| {
                 let entries = (0..).zip(weights).filter_map(|(id, weight)| weight.map(|weight| (id, weight)));
                 SparseVector::of_entries(entries, 0.0, None)
             };
             let rows: Vec<SparseVector> = weights.iter().map(vector).collect();
-            let queries: Vec<SparseVector> = asked.iter().map(vector).collect();
+            let queries: Vec<SparseVector> = query_weights.iter().map(vector).collect();
             let mut file = SparseFile::new().expect("a file");
             for row in &rows {
                 file.push(SparseSource::Model, row).expect("written");
@@ -241,12 +248,12 @@ mod tests {
             let file = file.vectors();
             let interrupt = Interrupt::default();
             let search = SearchOptions { k: 40, device: &Device::Cpu, interrupt: &interrupt };
-            let lists = sparse(&file, rows.len() as u64, 0, &queries, search).expect("found");
+            let lists = sparse(&file, rows.len() as u64, 0, &queries, search).expect("lists");
             for (query, list) in queries.iter().zip(&lists) {
-                prop_assert!(list.is_sorted_by(|one, other| one.better_first(other).is_lt()));
+                prop_assert!(list.is_sorted_by(|left, right| left.better_first(right).is_lt()));
                 prop_assert_eq!(list.len(), rows.iter().filter(|row| row.dot(query) > 0.0).count());
-                for found in list {
-                    prop_assert!((rows[found.ordinal as usize].dot(query) - found.score).abs() < 1e-4);
+                for candidate in list {
+                    prop_assert!((rows[candidate.ordinal as usize].dot(query) - candidate.score).abs() < 1e-4);
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! The gate on retrieval quality: whether readers may switch to a new revision.
+//! The quality gate: whether the retrieval quality of a new revision allows readers to switch to it.
 
 use crds::{
     contract::FailureReason,
@@ -24,7 +24,6 @@ pub fn evaluate(
     revision: &Revision,
     collection: &str,
 ) -> Result<Option<GateOutcome>> {
-    // Only a maximum drop needs the published revision.
     let previous = match gate.maximum_drop {
         Some(_) => published_value(store, revision, collection, &gate.metric)?,
         None => None,
@@ -32,7 +31,7 @@ pub fn evaluate(
     Ok(last_value(quality, &gate.metric).map(|value| outcome(gate, value, previous)))
 }
 
-/// The value of a metric in the last measured list.
+/// The value of a metric in the last measured list; `None` if it was not measured.
 fn last_value(quality: &Quality, metric: &str) -> Option<f64> {
     quality.lists.last()?.metrics.get(metric).copied()
 }
@@ -47,7 +46,9 @@ fn published_value(store: &Store, revision: &Revision, collection: &str, metric:
     let path = layout::collection_summary(&published, collection);
     let Some(bytes) = store.get(&path)? else { return Ok(None) };
     let summary = report::read(&bytes, &store.uri_of(&path)).map_err(|error| {
-        let message = format!("spec.rerank.gate.maximumDrop: cannot compare with the published revision: {error}");
+        let message = format!(
+            "spec.rerank.gate.maximumDrop: cannot read the quality of the published revision {published}: {error}"
+        );
         StageError::new(FailureReason::InvalidConfiguration, message)
     })?;
     Ok(summary.quality.and_then(|quality| last_value(&quality, metric)))

@@ -1,4 +1,4 @@
-//! The quality of every list of a collection where queries have judgements.
+//! Judges the lists of a collection: the quality of every list, if queries have judgements.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,8 +20,8 @@ use super::{
 pub struct Judgement {
     /// The quality of every list, in the order of the stages.
     pub quality: Quality,
-    /// The relevant ids that the collection does not have.
-    pub unknown: BTreeSet<String>,
+    /// The ids of relevant chunks that the collection does not have.
+    pub unknown_ids: BTreeSet<String>,
 }
 
 /// Measures every list over the queries with a relevant chunk in the collection. `None` without judgements.
@@ -32,7 +32,7 @@ pub fn judge(
     lists: &QueryLists,
     lookup: &ChunkLookup,
 ) -> Option<Judgement> {
-    let unknown: BTreeSet<String> = queries
+    let unknown_ids: BTreeSet<String> = queries
         .iter()
         .flat_map(|query| query.relevant.keys())
         .filter(|id| !lookup.relevant.contains_key(*id))
@@ -44,7 +44,7 @@ pub fn judge(
         .map(|(index, query)| (index, lookup.grades(query)))
         .filter(|(_, grades)| !grades.is_empty())
         .collect();
-    if judged.is_empty() && unknown.is_empty() {
+    if judged.is_empty() && unknown_ids.is_empty() {
         return None;
     }
     let metrics = metrics(config);
@@ -58,18 +58,20 @@ pub fn judge(
         }
         ListQuality { stage: stage.into(), model: model.cloned(), metrics: means.means() }
     };
-    let of_retriever = |of: &CandidateLists| quality(&of.retriever.stage, of.retriever.model.as_ref(), &of.lists);
+    let of_retriever = |CandidateLists { retriever, lists }: &CandidateLists| {
+        quality(&retriever.stage, retriever.model.as_ref(), lists)
+    };
     let mut measured: Vec<ListQuality> = retrieved.iter().map(of_retriever).collect();
     measured.push(quality("candidates", None, &lists.candidates));
     if let Some(reranked) = &lists.reranked {
         measured.push(quality("reranked", None, reranked));
     }
     let quality =
-        Quality { judged_queries: judged.len() as u64, unknown_relevant: unknown.len() as u64, lists: measured };
-    Some(Judgement { quality, unknown })
+        Quality { judged_queries: judged.len() as u64, unknown_relevant: unknown_ids.len() as u64, lists: measured };
+    Some(Judgement { quality, unknown_ids })
 }
 
-/// The metrics of every list, each once: the usual ones, and the metric of the gate.
+/// The metrics of every list, each once: the defaults, and the metric of the gate.
 fn metrics(config: &RerankConfig) -> Vec<Metric> {
     let mut metrics =
         vec![Metric::Ndcg(10), Metric::Recall(10), Metric::Recall(config.candidates as usize), Metric::Mrr];

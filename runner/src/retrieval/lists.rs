@@ -1,22 +1,23 @@
-//! The list of every query: the candidates of the retrievers as one list, and the same in the order of the cross-encoder.
+//! One list of candidates per query: the lists of the retrievers fused, and the same chunks in the order of the
+//! cross-encoder.
 
 use crds::{summary::RerankRun, v1alpha1::CandidateFusion};
 
 use super::{candidates::CandidateLists, rank_fusion, top_k::Candidate};
 use crate::vectors::fusion;
 
-/// One list per query before the rerank, and after it if it ran.
+/// The lists of all queries, in the order of the queries: before the rerank, and after it if it ran.
 #[derive(Clone, Debug, Default)]
 pub struct QueryLists {
-    /// The candidates of the retrievers.
+    /// The fused candidates of the retrievers, the best first.
     pub candidates: Vec<Vec<Candidate>>,
     /// The same chunks in the order of the cross-encoder; `None` if the rerank did not run.
     pub reranked: Option<Vec<Vec<Candidate>>>,
 }
 
 impl QueryLists {
-    /// Fuses the lists of the retrievers into one per query with at most `k` candidates: the lists of the fused vector, or
-    /// else of the first dense model, and of the sparse models. Also returns whether several lists were fused.
+    /// Fuses the lists of the retrievers into one per query with at most `k` candidates: the lists of the fused vector,
+    /// or else of the first dense model, and of the sparse models. Also returns whether several lists were fused.
     pub fn fuse(method: CandidateFusion, retrieved: &[CandidateLists], queries: usize, k: usize) -> (Self, bool) {
         let of_stage = |stage: &'static str| retrieved.iter().filter(move |lists| lists.retriever.stage == stage);
         let dense = of_stage(fusion::COLUMN).next().or_else(|| of_stage("dense").next());
@@ -25,7 +26,8 @@ impl QueryLists {
             [] => Vec::new(),
             [only] => only.lists[query].clone(),
             several => {
-                let lists: Vec<&[Candidate]> = several.iter().map(|of| of.lists[query].as_slice()).collect();
+                let lists: Vec<&[Candidate]> =
+                    several.iter().map(|candidates| candidates.lists[query].as_slice()).collect();
                 rank_fusion::fuse(method, &lists, k)
             }
         };
@@ -38,8 +40,8 @@ impl QueryLists {
         self.reranked.as_ref().unwrap_or(&self.candidates)
     }
 
-    /// Records in `stage` how the rerank changed the first places.
-    pub fn compare(&self, stage: &mut RerankRun) {
+    /// Records in `stage` how the rerank changed the first chunk of the lists.
+    pub fn record_changes(&self, stage: &mut RerankRun) {
         stage.mean_top_score_before = mean_top_score(&self.candidates);
         let Some(reranked) = &self.reranked else { return };
         stage.mean_top_score_after = mean_top_score(reranked);

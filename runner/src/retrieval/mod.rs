@@ -1,7 +1,12 @@
-//! From vectors to ranked chunks: the [`queries`] of a run, the [`candidates`] that the [`exact`] search of every shard
-//! finds for them, one list per query ([`rank_fusion`], [`lists`]), the [`rankings`], their [`quality`] where
-//! [`judgements`] are given, and the [`gate`] on it. [`search`] answers a question of a person from a finished revision.
+//! From vectors to ranked chunks.
+//!
+//! In a shard: the [`queries`] of a run, and the [`candidates`] that the [`exact`] search finds for them, stored in a
+//! [`candidate_file`]. In a collection: one list per query ([`rank_fusion`], [`lists`]), the chunks of the candidates
+//! ([`chunk_lookup`]), the [`rankings`], and with [`judgements`] the [`quality`] metrics and the [`gate`].
+//!
+//! [`search`] is apart from runs: it answers a person's question from a published revision.
 
+pub mod candidate_file;
 pub mod candidates;
 pub mod chunk_lookup;
 pub mod exact;
@@ -14,3 +19,4 @@ pub mod rank_fusion;
 pub mod rankings;
 pub mod search;
 pub mod top_k;
+mod vector_scan;

@@ -5,17 +5,18 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 /// A metric of a ranking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Metric {
-    /// Normalised discounted cumulative gain of the first k (Järvelin and Kekäläinen, 2002), with gain 2^grade − 1.
+    /// Normalised discounted cumulative gain of the first k chunks (Järvelin and Kekäläinen, 2002), with gain 2^grade −
+    /// 1.
     Ndcg(usize),
-    /// The share of the relevant chunks that are among the first k.
+    /// The share of the relevant chunks that are among the first k chunks.
     Recall(usize),
-    /// One over the rank of the first relevant chunk, 0 where there is none.
+    /// The reciprocal rank of the first relevant chunk; 0 if no relevant chunk is ranked.
     Mrr,
 }
 
 impl Metric {
-    /// The value for a ranking: the grade of each chunk in its order (0 for those that are not relevant), and the grades
-    /// of all relevant chunks.
+    /// The value for a ranking, 0 to 1. `ranking` has the grade of every ranked chunk in their order, 0 for a chunk
+    /// that is not relevant; `relevant` has the grades of all relevant chunks.
     pub fn of(self, ranking: &[f64], relevant: &[f64]) -> f64 {
         match self {
             Self::Ndcg(k) => {
@@ -24,15 +25,15 @@ impl Metric {
                     (1u32..).zip(grades.iter().take(k)).map(discounted).sum()
                 };
                 let mut ideal = relevant.to_vec();
-                ideal.sort_by(|one, other| other.total_cmp(one));
+                ideal.sort_by(|left, right| right.total_cmp(left));
                 let best = gain(&ideal);
                 if best > 0.0 { gain(ranking) / best } else { 0.0 }
             }
             Self::Recall(k) => {
-                let found = ranking.iter().take(k).filter(|grade| **grade > 0.0).count();
-                if relevant.is_empty() { 0.0 } else { found as f64 / relevant.len() as f64 }
+                let hits = ranking.iter().take(k).filter(|grade| **grade > 0.0).count();
+                if relevant.is_empty() { 0.0 } else { hits as f64 / relevant.len() as f64 }
             }
-            Self::Mrr => ranking.iter().position(|grade| *grade > 0.0).map_or(0.0, |at| 1.0 / (at + 1) as f64),
+            Self::Mrr => ranking.iter().position(|grade| *grade > 0.0).map_or(0.0, |index| 1.0 / (index + 1) as f64),
         }
     }
 }
@@ -52,13 +53,13 @@ impl FromStr for Metric {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let at = |k: &str| k.parse().ok().filter(|k| *k > 0);
-        let found = match text.split_once('@') {
+        let metric = match text.split_once('@') {
             Some(("ndcg", k)) => at(k).map(Self::Ndcg),
             Some(("recall", k)) => at(k).map(Self::Recall),
             None if text == "mrr" => Some(Self::Mrr),
             _ => None,
         };
-        found.ok_or_else(|| format!("unknown metric {text:?}; use ndcg@k, recall@k or mrr"))
+        metric.ok_or_else(|| format!("unknown metric {text:?}; use ndcg@k, recall@k or mrr"))
     }
 }
 
@@ -70,7 +71,7 @@ pub struct MeanMetrics {
 }
 
 impl MeanMetrics {
-    /// Adds a query: the grade of each chunk of its ranking, and the grades of all relevant chunks.
+    /// Adds a query; same arguments as [`Metric::of`].
     pub fn add(&mut self, metrics: &[Metric], ranking: &[f64], relevant: &[f64]) {
         self.queries += 1;
         for metric in metrics {
@@ -88,8 +89,8 @@ impl MeanMetrics {
 mod tests {
     use super::*;
 
-    fn close(one: f64, other: f64) -> bool {
-        (one - other).abs() < 1e-9
+    fn close(value: f64, expected: f64) -> bool {
+        (value - expected).abs() < 1e-9
     }
 
     #[test]
@@ -114,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_read_and_written_alike() {
+    fn a_metric_is_parsed_from_the_name_that_it_is_displayed_as() {
         for name in ["ndcg@10", "recall@100", "mrr"] {
             assert_eq!(name.parse::<Metric>().map(|metric| metric.to_string()), Ok(name.to_owned()));
         }

@@ -1,4 +1,5 @@
-//! The queries of a run: JSON lines of `{id, text, relevant?}`, or headings of the collection where none are given.
+//! The queries of a run: JSON lines of `{id, text, relevant?}`, or headings of the collection if the spec names no
+//! file.
 
 use std::{collections::BTreeMap, collections::HashSet};
 
@@ -23,39 +24,41 @@ use crate::{
 pub struct Query {
     /// Its id, unique among the queries.
     pub id: String,
-    /// What is asked.
+    /// The question or the keywords.
     pub text: String,
-    /// The chunks that answer it, with a grade above 0 each.
+    /// The grades of the relevant chunks by id, each above 0.
     pub relevant: BTreeMap<String, f64>,
 }
 
 /// The queries of a collection.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Queries {
-    /// Where they come from.
+    /// The origin of the queries.
     pub origin: QueryOrigin,
     /// The queries, in their order.
     pub queries: Vec<Query>,
 }
 
 impl Queries {
-    /// The queries of a planned collection: those of the file, which must be the one that was planned with, or the
-    /// headings that the plan has.
-    pub fn of(plan: &Plan, planned: &PlannedCollection, file: Option<&Place>) -> Result<Self> {
+    /// The queries of a planned collection: from the file, or without a file the headings in the plan.
+    ///
+    /// # Errors
+    /// If the file cannot be read, is invalid, or has changed since the plan.
+    pub fn load(plan: &Plan, planned: &PlannedCollection, file: Option<&Place>) -> Result<Self> {
         let Some(place) = file else {
-            let probe = |(number, heading): (usize, &String)| Query {
+            let query = |(number, heading): (usize, &String)| Query {
                 id: format!("heading-{number}"),
                 text: heading.clone(),
                 relevant: BTreeMap::new(),
             };
-            let queries: Vec<Query> = (1..).zip(&planned.headings).map(probe).collect();
+            let queries: Vec<Query> = (1..).zip(&planned.headings).map(query).collect();
             let origin = if queries.is_empty() { QueryOrigin::None } else { QueryOrigin::Headings };
             return Ok(Self { origin, queries });
         };
         let file = QueryFile::read(place)?;
         if plan.queries_sha256.as_ref() != Some(&file.sha256) {
             let message = format!(
-                "{} is not what was planned with: change spec.rerunToken, so that a new revision is planned",
+                "the queries in {} have changed since the plan: change spec.rerunToken to plan a new revision",
                 place.uri
             );
             return Err(StageError::new(FailureReason::SourceChanged, message));
@@ -63,7 +66,7 @@ impl Queries {
         Ok(Self { origin: QueryOrigin::Spec, queries: file.queries })
     }
 
-    /// The texts.
+    /// The texts of the queries, in their order.
     pub fn texts(&self) -> Vec<&str> {
         self.queries.iter().map(|query| query.text.as_str()).collect()
     }
@@ -78,7 +81,7 @@ pub struct QueryFile {
     pub sha256: String,
 }
 
-/// Ids of relevant chunks, all as good, or with a grade each.
+/// Ids of relevant chunks: a list, in which every id has the grade 1, or a grade per id.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Relevant {
@@ -96,11 +99,14 @@ struct Line {
 }
 
 impl QueryFile {
-    /// Reads the file.
+    /// Reads and checks the file.
+    ///
+    /// # Errors
+    /// If it cannot be read, or a line is not a valid query; the error names the line.
     pub fn read(place: &Place) -> Result<Self> {
         let (store, name) = store::open_source(place)?;
         let bytes = name.as_deref().map(|name| store.get(name)).transpose()?.flatten().ok_or_else(|| {
-            let message = format!("{} ({}) is no file of queries", place.uri, place.path);
+            let message = format!("the queries {} ({}) are not a file", place.uri, place.path);
             StageError::new(FailureReason::SourceNotFound, message)
         })?;
         Self::parse(&bytes, &place.uri)
@@ -116,14 +122,14 @@ impl QueryFile {
         for (number, line) in lines {
             let at = format!("{uri}, line {number}");
             let line: Line = serde_json::from_str(line)
-                .map_err(|error| invalid(format!("{at} is no query {{id, text, relevant?}}")).caused_by(error))?;
+                .map_err(|error| invalid(format!("{at} is not a query {{id, text, relevant?}}")).caused_by(error))?;
             if line.text.trim().is_empty() {
                 return Err(invalid(format!("{at}: query {:?} has no text", line.id)));
             }
             if !ids.insert(line.id.clone()) {
                 return Err(StageError::new(
                     FailureReason::DuplicateId,
-                    format!("{at}: the id {:?} stands twice; give every query an id of its own", line.id),
+                    format!("{at}: duplicate id {:?}; give every query its own id", line.id),
                 ));
             }
             let relevant = match line.relevant {
@@ -131,26 +137,26 @@ impl QueryFile {
                 Some(Relevant::Ids(ids)) => ids.into_iter().map(|id| (id, 1.0)).collect(),
                 Some(Relevant::Grades(grades)) => grades,
             };
-            let wrong: Vec<String> = relevant
+            let invalid_grades: Vec<String> = relevant
                 .iter()
                 .filter(|(_, grade)| !(0.0..=10.0).contains(*grade))
                 .map(|(id, grade)| format!("{id} ({grade})"))
                 .collect();
-            if !wrong.is_empty() {
-                let message = format!("{at}: a grade is a number from 0 to 10, not so for {}", first_few(&wrong));
+            if !invalid_grades.is_empty() {
+                let message = format!("{at}: grades must be from 0 to 10: {}", first_few(&invalid_grades));
                 return Err(invalid(message));
             }
             let relevant = relevant.into_iter().filter(|(_, grade)| *grade > 0.0).collect();
             queries.push(Query { id: line.id, text: line.text, relevant });
         }
         if queries.is_empty() {
-            let message = format!("{uri} has no queries; leave spec.rerank.queries out to probe with headings");
+            let message = format!("{uri} has no queries; add queries, or remove spec.rerank.queries to use headings");
             return Err(invalid(message));
         }
         Ok(Self { queries, sha256: hex::encode(Sha256::digest(bytes)) })
     }
 
-    /// Whether any query says which chunks are relevant.
+    /// Whether any query marks chunks as relevant.
     pub fn has_judgements(&self) -> bool {
         self.queries.iter().any(|query| !query.relevant.is_empty())
     }
@@ -160,7 +166,7 @@ impl QueryFile {
 mod tests {
     use super::*;
 
-    fn refused(text: &str) -> (FailureReason, String) {
+    fn rejected(text: &str) -> (FailureReason, String) {
         let error = QueryFile::parse(text.as_bytes(), "configmap://q/q.jsonl").expect_err(text);
         (error.reason, error.sentence())
     }
@@ -180,22 +186,22 @@ mod tests {
     }
 
     #[test]
-    fn bad_files_are_refused_with_the_line() {
+    fn invalid_files_are_rejected_with_the_line() {
         let cases = [
             ("", FailureReason::InvalidRecord, "has no queries"),
             ("{\"id\": \"1\", \"text\": \" \"}", FailureReason::InvalidRecord, "line 1: query \"1\" has no text"),
-            ("\n{\"id\": 1, \"text\": \"a\"}", FailureReason::InvalidRecord, "line 2 is no query"),
+            ("\n{\"id\": 1, \"text\": \"a\"}", FailureReason::InvalidRecord, "line 2 is not a query"),
             ("{\"id\": \"1\", \"text\": \"a\", \"relevent\": []}", FailureReason::InvalidRecord, "relevent"),
             ("{\"id\": \"1\", \"text\": \"a\", \"relevant\": {\"x\": -1}}", FailureReason::InvalidRecord, "x (-1)"),
             (
                 "{\"id\": \"1\", \"text\": \"a\"}\n{\"id\": \"1\", \"text\": \"b\"}",
                 FailureReason::DuplicateId,
-                "line 2: the id \"1\" stands twice",
+                "line 2: duplicate id \"1\"",
             ),
         ];
         for (text, reason, words) in cases {
-            let (found, sentence) = refused(text);
-            assert!(found == reason && sentence.contains(words), "{text}: {sentence}");
+            let (actual, sentence) = rejected(text);
+            assert!(actual == reason && sentence.contains(words), "{text}: {sentence}");
         }
     }
 }

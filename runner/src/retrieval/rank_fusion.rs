@@ -6,10 +6,10 @@ use crds::v1alpha1::CandidateFusion;
 
 use super::top_k::Candidate;
 
-/// What reciprocal rank fusion adds to a rank (Cormack, Clarke and Büttcher, 2009).
+/// The constant that reciprocal rank fusion adds to a rank (Cormack, Clarke and Büttcher, 2009).
 const RRF_K: f64 = 60.0;
 
-/// One list of the best `count` candidates out of the lists of several retrievers, the best first in each.
+/// The best `count` candidates of several lists as one list. Every list has the best first.
 ///
 /// Reciprocal rank fusion adds 1 / (60 + rank) over the lists. The weighted sum scales the scores of each list to 0 … 1
 /// and adds them up. Of equal scores the lower ordinal comes first.
@@ -22,7 +22,7 @@ pub fn fuse(method: CandidateFusion, lists: &[&[Candidate]], count: usize) -> Ve
             *scores.entry(candidate.ordinal).or_default() += match method {
                 CandidateFusion::ReciprocalRankFusion => 1.0 / (RRF_K + f64::from(rank)),
                 CandidateFusion::Weighted if range > 0.0 => (f64::from(candidate.score) - worst) / range,
-                // A list of equal scores says that all are as good.
+                // All scores of the list are equal, so every candidate gets the best.
                 CandidateFusion::Weighted => 1.0,
             };
         }
@@ -38,12 +38,12 @@ pub fn fuse(method: CandidateFusion, lists: &[&[Candidate]], count: usize) -> Ve
 mod tests {
     use super::*;
 
-    fn list(of: &[(u64, f32)]) -> Vec<Candidate> {
-        of.iter().map(|&(ordinal, score)| Candidate { ordinal, score }).collect()
+    fn list(scores: &[(u64, f32)]) -> Vec<Candidate> {
+        scores.iter().map(|&(ordinal, score)| Candidate { ordinal, score }).collect()
     }
 
-    fn ordinals(of: &[Candidate]) -> Vec<u64> {
-        of.iter().map(|candidate| candidate.ordinal).collect()
+    fn ordinals(list: &[Candidate]) -> Vec<u64> {
+        list.iter().map(|candidate| candidate.ordinal).collect()
     }
 
     #[test]
@@ -64,9 +64,9 @@ mod tests {
     }
 
     #[test]
-    fn equal_scores_are_in_the_order_of_the_chunks_and_nothing_gives_nothing() {
-        let (one, other) = (list(&[(7, 1.0)]), list(&[(3, 1.0)]));
-        assert_eq!(ordinals(&fuse(CandidateFusion::Weighted, &[&one, &other], 10)), [3, 7]);
+    fn equal_scores_are_in_the_order_of_the_chunks_and_empty_lists_fuse_to_an_empty_list() {
+        let (dense, sparse) = (list(&[(7, 1.0)]), list(&[(3, 1.0)]));
+        assert_eq!(ordinals(&fuse(CandidateFusion::Weighted, &[&dense, &sparse], 10)), [3, 7]);
         assert!(fuse(CandidateFusion::Weighted, &[&[], &[]], 10).is_empty());
     }
 }

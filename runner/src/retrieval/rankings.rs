@@ -35,12 +35,12 @@ pub struct Ranking {
 pub struct RankedChunk {
     /// Its id.
     pub id: String,
-    /// Its score in the last list that was made.
+    /// Its score after the rerank; without a rerank its score as a candidate.
     pub score: f32,
-    /// Its rank before the rerank, from 1; absent where there was none.
+    /// Its rank before the rerank, from 1; absent without a rerank.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rank_before: Option<u32>,
-    /// Its score before the rerank.
+    /// Its score before the rerank; absent without a rerank.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub score_before: Option<f32>,
 }

@@ -1,4 +1,4 @@
-//! The best candidates of every query.
+//! The k best candidates of every query, collected one by one.
 
 use std::cmp::Ordering;
 
@@ -12,7 +12,7 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// The order of a list: by descending score, and of equal scores by ordinal.
+    /// The order of a list: by descending score, then by ascending ordinal.
     pub fn better_first(&self, other: &Self) -> Ordering {
         other.score.total_cmp(&self.score).then(self.ordinal.cmp(&other.ordinal))
     }
@@ -29,15 +29,18 @@ pub struct TopK {
 }
 
 impl TopK {
-    /// Empty lists.
+    /// Empty lists for a number of queries.
     pub fn new(queries: usize, k: usize) -> Self {
         Self { k, lists: vec![Vec::new(); queries], thresholds: vec![f32::NEG_INFINITY; queries] }
     }
 
-    /// Offers a candidate to a query.
+    /// Adds a candidate to the list of a query, if it is among the best.
+    ///
+    /// # Panics
+    /// If the index of the query is out of range.
     #[inline]
     pub fn offer(&mut self, query: usize, candidate: Candidate) {
-        // Of equal scores the lower ordinal wins, whatever the order in which they are offered.
+        // Candidates with the score of the threshold stay, because a lower ordinal may come later.
         if candidate.score >= self.thresholds[query] {
             let list = &mut self.lists[query];
             list.push(candidate);
@@ -48,7 +51,7 @@ impl TopK {
         }
     }
 
-    /// The lists, the best first in each.
+    /// One list per query with at most `k` candidates, the best first.
     pub fn into_lists(mut self) -> Vec<Vec<Candidate>> {
         self.lists.iter_mut().for_each(|list| truncate_to_best(list, self.k));
         self.lists
@@ -69,12 +72,12 @@ mod tests {
     }
 
     #[test]
-    fn the_best_are_kept_whatever_their_order() {
+    fn the_best_candidates_are_kept_in_any_order_of_arrival() {
         let scores = [0.1, 0.9, 0.5, 0.9, 0.2, 0.7, 0.9];
         for shift in 0..scores.len() {
             let mut top_k = TopK::new(1, 3);
-            for at in (0..scores.len()).map(|at| (at + shift) % scores.len()) {
-                top_k.offer(0, Candidate { ordinal: at as u64, score: scores[at] });
+            for index in (0..scores.len()).map(|index| (index + shift) % scores.len()) {
+                top_k.offer(0, Candidate { ordinal: index as u64, score: scores[index] });
             }
             assert_eq!(ordinals(&top_k.into_lists()[0]), [1, 3, 6]);
         }

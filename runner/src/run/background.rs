@@ -1,5 +1,5 @@
-//! Fuses and writes a shard's rows on background threads while the last model computes, so that the GPU is never held for
-//! CPU work.
+//! Fuses and writes a shard's rows on background threads while the last model computes, so that the GPU is never held
+//! for CPU work.
 
 use std::thread::{Scope, ScopedJoinHandle};
 
@@ -36,23 +36,23 @@ pub struct FusedOutput {
     pub record: FusionRun,
 }
 
-/// A shard that is embedded, and the path of its file.
+/// The shard that is being embedded, and the path of its file.
 #[derive(Clone, Copy)]
 pub struct ShardTarget<'env> {
     /// The run.
     pub run: &'env Run,
     /// The index of the shard.
     pub index: u32,
-    /// The ordinal of its first chunk in the collection.
+    /// The number of its first chunk in the collection.
     pub first_chunk: u64,
     /// Its chunks.
     pub chunks: &'env Chunks,
-    /// The path of its file in the output store.
+    /// The path of its file, relative to the root of the output.
     pub path: &'env str,
 }
 
-/// The background threads of a shard. Each starts as soon as its columns are known, before the vectors of the last column are
-/// computed.
+/// The background threads of a shard. Each starts as soon as its columns are known, before the vectors of the last
+/// column are computed.
 pub struct BackgroundWork<'scope, 'env> {
     scope: &'scope Scope<'scope, 'env>,
     target: ShardTarget<'env>,
@@ -139,45 +139,45 @@ impl<'scope, 'env> BackgroundWork<'scope, 'env> {
         Ok(())
     }
 
-    /// Ends the threads after a column failed, so that they can start again without it.
+    /// Ends the threads after a column failed, so that they can start again without that column.
     pub fn restart(&mut self) {
         if let Some((_, thread)) = self.fusing.take().flatten() {
-            // The failed column ends the thread with an error.
-            let _ = joined(thread);
+            // The failed column ended the thread with an error.
+            let _ = join(thread);
         }
         self.discard();
     }
 
-    /// Ends the writing, and deletes the file.
+    /// Waits for the writer, and deletes its file if it is complete.
     pub fn discard(&mut self) {
         if let Some(thread) = self.writing.take()
-            && joined(thread).is_ok()
+            && join(thread).is_ok()
             && let Err(error) = self.target.run.store.delete(self.target.path)
         {
-            tracing::warn!("cannot delete {}, the next attempt will: {}", self.target.path, error.sentence());
+            tracing::warn!("cannot delete {}; the next attempt deletes it: {}", self.target.path, error.sentence());
         }
     }
 
-    /// Waits for the fused column; `None` if there is nothing to fuse.
+    /// Waits until the fused column is complete; `None` if there is nothing to fuse.
     ///
     /// # Errors
     /// If the fusion failed.
     pub fn fused(&mut self) -> Result<Option<FusedOutput>> {
         let Some((fused, thread)) = self.fusing.take().flatten() else { return Ok(None) };
-        let seconds = joined(thread)?;
+        let seconds = join(thread)?;
         Ok(Some(FusedOutput { record: FusionRun { seconds, ..fused.record }, ..fused }))
     }
 
-    /// Waits for the file.
+    /// Waits until the file is complete.
     ///
     /// # Errors
     /// Same as [`export::write`], and if writing was never started.
     pub fn written(&mut self) -> Result<ExportedFile> {
         let not_started = || StageError::new(FailureReason::Internal, "writing was never started");
-        self.writing.take().map_or_else(|| Err(not_started()), joined)
+        self.writing.take().map_or_else(|| Err(not_started()), join)
     }
 }
 
-fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     device::{DeviceUse, Trace},
     process::error::{Result, StageError},
-    retrieval::candidates::CandidateFile,
+    retrieval::candidate_file::CandidateFile,
     store::{PutNew, Store},
 };
 
@@ -25,7 +25,7 @@ pub struct Commit {
     pub shard: u32,
     /// The collection.
     pub collection: String,
-    /// The path of the committed file, from the root of the output.
+    /// The path of the committed file, relative to the root of the output.
     pub file: String,
     /// Its rows.
     pub rows: u64,
@@ -45,7 +45,7 @@ pub struct Commit {
     pub sparse_fallbacks: Vec<ModelFallback>,
     /// The fused vector.
     pub fusion: Option<FusionRun>,
-    /// The candidates of the queries; `None` without queries.
+    /// The file of the queries' candidates; `None` without queries.
     pub candidates: Option<CandidateFile>,
     /// The time of the retrieval in seconds.
     pub retrieve_seconds: f64,
@@ -65,24 +65,60 @@ impl Commit {
     /// The version of the file that this runner writes and reads.
     pub const VERSION: u32 = 2;
 
-    /// The marker of a shard; `None` if it is not committed.
+    /// The marker of a shard; `None` if the shard is not committed.
+    ///
+    /// # Errors
+    /// If the marker cannot be read, or has another version.
     pub fn load(store: &Store, revision: &Revision, collection: &str, shard: u32) -> Result<Option<Self>> {
         let path = layout::shard_commit(revision, collection, shard);
         let Some(bytes) = store.get(&path)? else {
             return Ok(None);
         };
         let unusable = || {
-            let message = format!("{} is not a commit marker of version {}", store.uri_of(&path), Self::VERSION);
+            let message = format!(
+                "{} is not a commit marker of version {}; if another release wrote it, change spec.rerunToken to embed \
+                 again",
+                store.uri_of(&path),
+                Self::VERSION
+            );
             StageError::new(FailureReason::InvalidConfiguration, message)
         };
         let commit: Self = serde_json::from_slice(&bytes).map_err(|error| unusable().caused_by(error))?;
         if commit.version == Self::VERSION { Ok(Some(commit)) } else { Err(unusable()) }
     }
 
-    /// Commits the shard, unless another attempt has committed it.
-    pub fn write(&self, store: &Store, revision: &Revision) -> Result<PutNew> {
+    /// Commits the shard and deletes the leftovers of other attempts. Returns whether another attempt has committed it
+    /// before; this attempt's files are deleted then.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn write(&self, store: &Store, revision: &Revision) -> Result<bool> {
+        let marker = layout::shard_commit(revision, &self.collection, self.shard);
         let mut bytes = serde_json::to_vec_pretty(self).expect("a marker has string keys and finite numbers");
         bytes.push(b'\n');
-        store.put_new(&layout::shard_commit(revision, &self.collection, self.shard), bytes)
+        let candidates = self.candidates.as_ref().map(|file| file.path.as_str());
+        match store.put_new(&marker, bytes) {
+            Ok(PutNew::Written) => {}
+            Ok(PutNew::Existed) => {
+                store.delete(&self.file)?;
+                candidates.map(|path| store.delete(path)).transpose()?;
+                return Ok(true);
+            }
+            Err(error) => {
+                // The store may be full: free the space.
+                let _ = store.delete(&self.file);
+                return Err(error);
+            }
+        }
+        let folder = layout::shard(revision, &self.collection, self.shard);
+        let keep: Vec<&str> = [self.file.as_str(), marker.as_str()].into_iter().chain(candidates).collect();
+        if let Err(error) = store.keep_only(&folder, &keep) {
+            tracing::warn!(
+                shard = self.shard,
+                "cannot delete the leftovers of an earlier attempt: {}",
+                error.sentence()
+            );
+        }
+        Ok(false)
     }
 }

@@ -1,4 +1,4 @@
-//! What the stages of a run share: configuration, store, toggles, devices and models.
+//! The context of a run: configuration, store, toggles, devices and models.
 
 use std::sync::Arc;
 
@@ -61,7 +61,7 @@ impl Run {
         PassContext { devices, models: &self.models, ledger, toggles: &self.toggles, interrupt: &self.interrupt }
     }
 
-    /// Takes the devices alone for work without a model.
+    /// Leases the devices for work without a model.
     ///
     /// # Errors
     /// Same as [`Lease::acquire`].
@@ -69,9 +69,9 @@ impl Run {
         Lease::acquire(holder, devices, &self.models, ledger, &self.interrupt)
     }
 
-    /// Whether the candidates of queries are used: a reranker orders them, or judgements measure them.
-    pub fn wants_candidates(&self) -> bool {
-        let queries = self.config.rerank.as_ref().is_some_and(|rerank| rerank.queries.is_some());
-        queries || (self.toggles.features.rerank && self.config.reranker.is_some())
+    /// Whether the run retrieves candidates: a reranker orders them, or the queries of the spec measure their quality.
+    pub fn retrieves_candidates(&self) -> bool {
+        let has_queries = self.config.rerank.as_ref().is_some_and(|rerank| rerank.queries.is_some());
+        has_queries || (self.toggles.features.rerank && self.config.reranker.is_some())
     }
 }

@@ -1,4 +1,4 @@
-//! The finalize stage: rerank every collection, write the summaries and the report, publish the revision.
+//! The finalize stage: reranks every collection, writes the summaries and the report, and publishes the revision.
 
 use crds::{
     contract::{FailureReason, FinalizeResult},
@@ -23,7 +23,12 @@ use crate::{
     },
 };
 
-/// Completes a revision. A complete revision returns its stored result.
+/// Completes a revision: reranks, writes the summaries and publishes. If the revision is already complete, returns its
+/// stored result.
+///
+/// # Errors
+/// If shards are not committed, shards were embedded with different models, the gate rejects the revision, a device or
+/// the store fails, or the run is interrupted.
 pub fn finalize(run: &Run) -> Result<FinalizeResult> {
     let revision = &run.config.revision;
     if let Some(result) = publish::complete_result(run)? {
@@ -53,22 +58,22 @@ pub fn finalize(run: &Run) -> Result<FinalizeResult> {
     if let Some(fallback) = summary.sparse_run.fallback.filter(|fallback| fallback.source == FallbackSource::Toggle) {
         METRICS.fallback("sparse", fallback.reason, fallback.source, fallback.count);
     }
-    let failed = publish::gate_failure(run, &summary, &stored);
-    if failed.is_none() {
+    let rejection = publish::gate_failure(run, &summary, &stored);
+    if rejection.is_none() {
         publish::publish(run)?;
     }
     let collections: Vec<ProcessingSummary> = stored.iter().map(|stored| stored.summary.clone()).collect();
     match report::html(&summary, &collections) {
         Ok(html) => run.store.put(&layout::report(revision), html.into_bytes())?,
-        // The summaries have the same figures.
-        Err(error) => tracing::warn!("cannot write the report: {error}"),
+        // The report is not essential: the summaries have the same figures.
+        Err(error) => tracing::warn!("no report: it cannot be rendered: {error}"),
     }
     // Last: its presence means that the revision is complete.
     let sha256 = summary::write(&run.store, &layout::run_summary(revision), &summary)?;
-    if let Some(error) = failed {
+    if let Some(error) = rejection {
         return Err(error);
     }
-    tracing::info!(%revision, chunks = summary.chunk_count, "complete");
+    tracing::info!(%revision, chunks = summary.chunk_count, "revision complete");
     Ok(summary::result(&run.config, &StoredSummary { summary, sha256 }, &stored))
 }
 
@@ -94,20 +99,25 @@ fn load_commits(run: &Run, plan: &Plan) -> Result<Vec<Commit>> {
     Err(StageError::new(FailureReason::ShardsMissing, message))
 }
 
-/// Checks that all shards were embedded with the same weights: a model folder may change during a run, and vectors of different
-/// weights cannot be compared.
+/// Checks that all shards were embedded with the same weights: a model folder may change during a run, and vectors of
+/// different weights cannot be compared.
 fn check_weights(commits: &[Commit]) -> Result<()> {
     let Some(first) = commits.first() else {
         return Ok(());
     };
     for commit in commits {
-        for one in &first.dense {
-            let Some(other) = commit.dense.iter().find(|other| other.model == one.model) else { continue };
-            if one.weights_sha256 != other.weights_sha256 {
+        for expected in &first.dense {
+            let Some(pass) = commit.dense.iter().find(|pass| pass.model == expected.model) else { continue };
+            if pass.weights_sha256 != expected.weights_sha256 {
                 let message = format!(
                     "model {}: shards {} and {} were embedded with different weights ({} and {}): the folder {} \
                      changed during the run; change spec.rerunToken to embed everything again",
-                    one.model, first.shard, commit.shard, one.weights_sha256, other.weights_sha256, one.source
+                    expected.model,
+                    first.shard,
+                    commit.shard,
+                    expected.weights_sha256,
+                    pass.weights_sha256,
+                    expected.source
                 );
                 return Err(StageError::new(FailureReason::InvalidModel, message));
             }
@@ -125,15 +135,15 @@ fn check_fusion(commits: &[Commit]) -> Result<()> {
     let Some(first) = commits.first() else { return Ok(()) };
     match commits.iter().find(|commit| models(commit) != models(first)) {
         None => Ok(()),
-        Some(other) => {
-            let named = |commit: &Commit| models(commit).unwrap_or_default().join(", ");
+        Some(different) => {
+            let names = |commit: &Commit| models(commit).unwrap_or_default().join(", ");
             let message = format!(
-                "the fused vectors of shards {} and {} are of different models ({} and {}): an optional model failed in \
-                 some shards only; fix it and change spec.rerunToken, or remove it from spec.models.dense",
+                "the fused vectors of shards {} and {} are of different models ({} and {}): an optional model failed \
+                 in some shards only; fix it and change spec.rerunToken, or remove it from spec.models.dense",
                 first.shard,
-                other.shard,
-                named(first),
-                named(other)
+                different.shard,
+                names(first),
+                names(different)
             );
             Err(StageError::new(FailureReason::InvalidModel, message))
         }

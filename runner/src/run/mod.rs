@@ -1,10 +1,11 @@
 //! A run from beginning to end: plan → embed every shard → finalize.
 //!
-//! [`run`] executes the three stages in one process. In a cluster each stage is a process of its own, and a stage learns
-//! of the others only from the output store.
+//! [`run`] executes the three stages in one process. In a cluster each stage is a process of its own, and
+//! the stages communicate only through the output store.
 //!
 //! - [`plan()`] reads the sources once and writes the list of shards.
-//! - [`embed()`] runs one pass per model over a shard, fuses and writes its rows in the background, and commits the shard.
+//! - [`embed()`] runs one pass per model over a shard, fuses and writes its rows in the background, and commits the
+//!   shard.
 //! - [`finalize()`] reranks, measures quality, writes the summaries and publishes the revision.
 
 mod background;
@@ -13,9 +14,12 @@ mod context;
 mod embed;
 mod finalize;
 pub mod outcome;
+mod passes;
 mod plan;
 mod publish;
 mod rerank;
+mod retrieve;
+mod shard;
 mod summary;
 
 pub use self::{
@@ -30,7 +34,8 @@ use crds::contract::Stage;
 
 use crate::process::error::StageError;
 
-/// Executes a run. `shard_size` is the largest number of chunks in a shard; it counts only if there is no plan yet.
+/// Executes a run. `shard_size` is the largest number of chunks in a shard; it is ignored if the revision already has a
+/// plan.
 ///
 /// # Errors
 /// If a stage fails; the error names the stage and the shard.

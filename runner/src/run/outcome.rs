@@ -1,4 +1,4 @@
-//! What the process says at its end: the termination message, and a sentence for a person.
+//! The outcome of the process: the result as JSON for the operator, and as text for a person.
 
 use std::{
     fmt::Write as _,
@@ -22,7 +22,7 @@ use crate::process::error::StageError;
 pub struct RunOutcome {
     /// The result, as the summaries have it.
     pub result: FinalizeResult,
-    /// Whether the store already held the complete revision.
+    /// Whether the revision was complete before this run.
     pub already_complete: bool,
 }
 
@@ -37,12 +37,12 @@ pub struct RunFailure {
     pub error: StageError,
 }
 
-/// The failure in the form of the result message.
+/// The failure in the form of the result file.
 pub fn failure(failed: &RunFailure) -> Failure {
     Failure { stage: failed.stage, reason: failed.error.reason, message: failed.error.sentence(), shard: failed.shard }
 }
 
-/// Writes the message to the file that the operator reads, where one is given.
+/// Writes the result as JSON to `file`, if there is one; the operator reads it as the pod's termination message.
 pub fn write(file: Option<&Path>, result: &RunResult) {
     if let Some(file) = file
         && let Err(error) = std::fs::write(file, result.to_message())
@@ -51,8 +51,8 @@ pub fn write(file: Option<&Path>, result: &RunResult) {
     }
 }
 
-/// Says the result on the standard output: a sentence on a terminal, the message elsewhere.
-pub fn say(result: &RunResult, sentence: &str) {
+/// Prints the result to the standard output: the `sentence` on a terminal, JSON elsewhere.
+pub fn print_result(result: &RunResult, sentence: &str) {
     if std::io::stdout().is_terminal() {
         print(sentence);
     } else {
@@ -60,59 +60,55 @@ pub fn say(result: &RunResult, sentence: &str) {
     }
 }
 
-/// Writes a line to the standard output; one that nobody reads any more is no error.
+/// Writes a line to the standard output. A closed pipe is not an error.
 pub fn print(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-/// Lets a panic of any thread end the process with the result `Internal`, after the usual message.
+/// Makes a panic of any thread end the process with the result `Internal`, after the default panic message.
 pub fn report_panics(file: Option<PathBuf>, revision: Revision, stage: Stage, shard: Option<u32>) {
-    let usual = std::panic::take_hook();
+    let default_hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        usual(panic);
+        default_hook(panic);
         let reason = FailureReason::Internal;
-        let message = format!("a defect of the runner: {}", panic.to_string().replace('\n', " "));
+        let message = format!("the runner panicked, which is a defect: {}", panic.to_string().replace('\n', " "));
         let failure = Failure { stage, reason, message, shard };
         write(file.as_deref(), &RunResult::new(revision.clone(), StageOutcome::Failed(failure)));
         std::process::exit(reason.exit_code().code().into());
     }));
 }
 
-/// The sentence about the result of a stage.
+/// The result of a stage for a person.
 pub fn sentence(config: &RunnerConfig, outcome: &StageOutcome) -> String {
     match outcome {
         StageOutcome::Planned(PlanResult { complete: Some(result), .. }) => complete(config, result, true),
         StageOutcome::Planned(plan) => format!("planned: {} chunks in {} shards", plan.chunks, plan.shards),
-        StageOutcome::Embedded(shard) if shard.already_committed => format!("shard {}: committed already", shard.shard),
+        StageOutcome::Embedded(shard) if shard.already_committed => format!("shard {}: already committed", shard.shard),
         StageOutcome::Embedded(shard) => format!("shard {}: {} chunks committed", shard.shard, shard.chunks),
         StageOutcome::Finalized(result) => complete(config, result, false),
         StageOutcome::Failed(failure) => failure.message.clone(),
     }
 }
 
-/// The sentence about a complete revision.
-pub fn complete(config: &RunnerConfig, result: &FinalizeResult, already: bool) -> String {
+/// The result of a complete revision for a person: a line per collection and per fallback.
+pub fn complete(config: &RunnerConfig, result: &FinalizeResult, already_complete: bool) -> String {
     let mut text = format!(
         "{}: revision {} is complete{}\n",
         if config.run.name.is_empty() { "run" } else { &config.run.name },
         config.revision,
-        if already { "; it was before, nothing was computed" } else { "" }
+        if already_complete { "; it was already, nothing was computed" } else { "" }
     );
     for (collection, result) in config.collections.iter().zip(&result.collections) {
         let _ = writeln!(text, "  {}: {}", collection.name, counts(config, result));
     }
     for (stage, fallback) in fallbacks(result) {
-        let _ = writeln!(
-            text,
-            "  {stage} did less than was asked: {} ({}), {} time(s)",
-            fallback.reason, fallback.source, fallback.count
-        );
+        let _ = writeln!(text, "  {stage} degraded: {fallback}");
     }
     let _ = write!(text, "  summary: {}", config.run_summary_uri());
     text
 }
 
-/// The stages that fell back, and why.
+/// The stages that fell back, each with the reason.
 fn fallbacks(result: &FinalizeResult) -> Vec<(&'static str, StageFallback)> {
     let of_stage = |stage: &Option<StageResult>| stage.as_ref().and_then(|stage| stage.fallback);
     let device = result.device_fallback().map(|reason| StageFallback {
@@ -137,8 +133,8 @@ fn counts(config: &RunnerConfig, result: &CollectionResult) -> String {
     if result.truncated > 0 {
         let _ = write!(text, ", {} truncated", result.truncated);
     }
-    let made = config.dense.iter().zip(&result.dense).filter(|(_, dense)| dense.dimensions > 0);
-    for (model, dense) in made {
+    let passes = config.dense.iter().zip(&result.dense).filter(|(_, dense)| dense.dimensions > 0);
+    for (model, dense) in passes {
         let _ = write!(
             text,
             "; {}: {} dimensions, {} tokens, {} s",

@@ -1,5 +1,5 @@
-//! The plan stage: a complete revision is published again, a planned one keeps its plan, otherwise the sources are read and
-//! cut into shards.
+//! The plan stage: a complete revision is published again, a planned one keeps its plan, otherwise the sources are read
+//! and cut into shards.
 
 use crds::{
     contract::{FailureReason, PlanResult},
@@ -19,14 +19,18 @@ use crate::{
     store::{PutNew, Store},
 };
 
-/// Plans a revision, once. `shard_size` counts only if there is no plan yet.
+/// Plans a revision, once. `shard_size` is the largest number of chunks in a shard; it is ignored if the revision
+/// already has a plan.
+///
+/// # Errors
+/// If the output is not writable, a source or the queries cannot be read, the hub fails, or the run is interrupted.
 pub fn plan(run: &Run, shard_size: u64) -> Result<PlanResult> {
     if let Some(result) = publish::complete_result(run)? {
         // The spec may have returned to this revision after another one was published.
         publish::publish(run)?;
         let chunks = result.totals.chunks;
         let shards = load(run)?.map_or(0, |plan| plan.shards.len() as u32);
-        tracing::info!(revision = %run.config.revision, chunks, "already complete, nothing to do");
+        tracing::info!(revision = %run.config.revision, chunks, "revision already complete, nothing to compute");
         return Ok(PlanResult { shards, chunks, complete: Some(result) });
     }
     check_writable(&run.store, run.config.revision.as_str())?;
@@ -50,7 +54,7 @@ pub(super) fn load(run: &Run) -> Result<Option<Plan>> {
 }
 
 fn write(run: &Run, shard_size: u64) -> Result<Plan> {
-    // Checked before the sources are read, and long before a shard takes an accelerator.
+    // Before the sources are read, and long before a shard takes a GPU.
     let commits = hub::commits(&run.config, &run.interrupt)?;
     let queries_sha256 = check_queries(run)?;
     let progress = Progress::counter(run.show_progress, "planning");
@@ -64,7 +68,7 @@ fn write(run: &Run, shard_size: u64) -> Result<Plan> {
             tracing::info!(shards = plan.shards.len(), chunks = plan.chunks(), seconds, "planned");
             Ok(plan)
         }
-        // Another attempt wrote its plan first; that plan counts.
+        // Another attempt wrote its plan first; every shard uses that plan.
         PutNew::Existed => Ok(load(run)?.unwrap_or(plan)),
     }
 }
@@ -77,7 +81,7 @@ fn check_queries(run: &Run) -> Result<Option<String>> {
         let invalid = |message| StageError::new(FailureReason::InvalidConfiguration, message);
         gate.metric.parse::<Metric>().map_err(|error| invalid(format!("spec.rerank.gate.metric: {error}")))?;
         if !file.as_ref().is_some_and(QueryFile::has_judgements) {
-            let message = "spec.rerank.gate needs judgements: add relevant chunks to the queries, or remove the gate";
+            let message = "spec.rerank.gate needs judgements: add \"relevant\" to the queries, or remove the gate";
             return Err(invalid(message.to_owned()));
         }
     }

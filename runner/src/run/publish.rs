@@ -1,4 +1,4 @@
-//! Publishing: the result of a complete revision, the gate on it, and the pointers that readers follow.
+//! Publishing: the stored result of a complete revision, its gate, and the pointers that readers follow.
 
 use crds::{
     contract::{FailureReason, FinalizeResult},
@@ -39,7 +39,7 @@ pub fn complete_result(run: &Run) -> Result<Option<FinalizeResult>> {
     Ok(Some(summary::result(&run.config, &whole, &collections)))
 }
 
-/// The failure of a revision that the gate rejects; `None` if it passes.
+/// The failure of a revision that the gate rejects; `None` if it passes, or there is no gate.
 pub fn gate_failure(run: &Run, whole: &ProcessingSummary, collections: &[StoredSummary]) -> Option<StageError> {
     let rejected = |gate: &&GateOutcome| !gate.passed;
     whole.gate.as_ref().filter(rejected)?;
@@ -47,10 +47,12 @@ pub fn gate_failure(run: &Run, whole: &ProcessingSummary, collections: &[StoredS
         .iter()
         .filter_map(|stored| {
             let gate = stored.summary.gate.as_ref().filter(rejected)?;
-            let minimum = gate.minimum.map(|minimum| format!(", below the minimum of {minimum}"));
+            let minimum = gate.minimum.filter(|minimum| gate.value < *minimum);
+            let minimum = minimum.map(|minimum| format!(", below the minimum of {minimum}"));
             let previous = gate.previous.zip(gate.maximum_drop);
+            let previous = previous.filter(|(previous, drop)| gate.value < previous - drop);
             let previous =
-                previous.map(|(previous, drop)| format!(", {previous:.4} before and a drop of {drop} allowed"));
+                previous.map(|(previous, drop)| format!(", down from {previous:.4} by more than the allowed {drop}"));
             Some(format!(
                 "collection {}: {} is {:.4}{}{}",
                 stored.summary.collection.as_deref().unwrap_or_default(),
@@ -62,12 +64,12 @@ pub fn gate_failure(run: &Run, whole: &ProcessingSummary, collections: &[StoredS
         })
         .collect();
     let reasons = if reasons.is_empty() {
-        "no collection has a chunk that a query marks as relevant, so no metric was measured".to_owned()
+        "no metric was measured, because no collection has a chunk that a query marks as relevant".to_owned()
     } else {
         reasons.join("; ")
     };
     let message = format!(
-        "{reasons}; readers stay on the published revision, the artifacts of this one are in {}; see {}",
+        "{reasons}; readers stay on the published revision; the files of the rejected revision are in {}; see {}",
         run.store.uri_of(&layout::revision(&run.config.revision)),
         run.config.run_summary_uri()
     );
@@ -75,12 +77,15 @@ pub fn gate_failure(run: &Run, whole: &ProcessingSummary, collections: &[StoredS
 }
 
 /// Points the readers of every collection to this revision.
+///
+/// # Errors
+/// If the store fails.
 pub fn publish(run: &Run) -> Result<()> {
-    let wanted = format!("{}\n", run.config.revision).into_bytes();
+    let pointer = format!("{}\n", run.config.revision).into_bytes();
     for collection in &run.config.collections {
         let path = layout::current(&collection.name);
-        if run.store.get(&path)?.as_ref() != Some(&wanted) {
-            run.store.put(&path, wanted.clone())?;
+        if run.store.get(&path)?.as_ref() != Some(&pointer) {
+            run.store.put(&path, pointer.clone())?;
         }
     }
     Ok(())

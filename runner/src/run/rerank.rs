@@ -21,7 +21,7 @@ use crate::{
         telemetry::{self, timed},
     },
     retrieval::{
-        candidates::{self, CandidateFile},
+        candidate_file::{self, CandidateFile},
         chunk_lookup::ChunkLookup,
         gate,
         judgements::{Judgement, judge},
@@ -37,10 +37,10 @@ use crate::{
 pub struct Reranked {
     /// The record of the stage for the summary.
     pub run: RerankRun,
-    /// The quality of every list, with judgements.
+    /// The quality of every list; `None` without judgements.
     pub quality: Option<Quality>,
-    /// The relevant ids that the collection does not have.
-    pub unknown: BTreeSet<String>,
+    /// The ids of relevant chunks that the collection does not have.
+    pub unknown_ids: BTreeSet<String>,
     /// The outcome of the gate, if there is one and its metric was measured.
     pub gate: Option<GateOutcome>,
     /// A few queries with the chunks that they found.
@@ -52,35 +52,36 @@ pub struct Reranked {
 /// Reranks one collection.
 ///
 /// # Errors
-/// If the candidates or the queries cannot be read, or the cross-encoder fails and that is not a fallback.
+/// If the candidates or the queries cannot be read, the store fails, the run is interrupted, or the cross-encoder fails
+/// and that is not a fallback.
 pub fn rerank(run: &Run, plan: &Plan, planned: &PlannedCollection, commits: &[&Commit]) -> Result<Reranked> {
     let config = run.config.rerank.clone().unwrap_or_default();
     let mut stage = stage_without_scores(run, &config);
-    if !run.wants_candidates() {
+    if !run.retrieves_candidates() {
         return Ok(Reranked { run: stage, ..Reranked::default() });
     }
-    let Queries { origin, queries } = Queries::of(plan, planned, config.queries.as_ref())?;
+    let Queries { origin, queries } = Queries::load(plan, planned, config.queries.as_ref())?;
     stage.queries_from = origin;
     stage.queries = queries.len() as u64;
     let k = config.candidates as usize;
     let files: Vec<&CandidateFile> = commits.iter().filter_map(|commit| commit.candidates.as_ref()).collect();
-    let retrieved = candidates::merge(&run.store, &files, k)?;
+    let retrieved = candidate_file::merge(&run.store, &files, k)?;
     let method = run.config.fusion.candidates.unwrap_or(CandidateFusion::ReciprocalRankFusion);
-    let (mut lists, several) = QueryLists::fuse(method, &retrieved, queries.len(), k);
-    stage.candidate_fusion = several.then(|| format!("{method:?}"));
-    let wanted: BTreeSet<u64> = lists.candidates.iter().flatten().map(|candidate| candidate.ordinal).collect();
+    let (mut lists, fused) = QueryLists::fuse(method, &retrieved, queries.len(), k);
+    stage.candidate_fusion = fused.then(|| format!("{method:?}"));
+    let ordinals: BTreeSet<u64> = lists.candidates.iter().flatten().map(|candidate| candidate.ordinal).collect();
     let shard_files: Vec<&str> = commits.iter().map(|commit| commit.file.as_str()).collect();
-    let lookup = ChunkLookup::read(&run.store, &shard_files, &wanted, &queries, &run.interrupt)?;
+    let lookup = ChunkLookup::read(&run.store, &shard_files, &ordinals, &queries, &run.interrupt)?;
     let ledger = Ledger::default();
     if let Some(reranker) = run.config.reranker.as_ref().filter(|_| run.toggles.features.rerank) {
         let span = tracing::info_span!(telemetry::RERANK, collection = planned.name, model = reranker.name);
         let work = || score(run, plan, reranker, &queries, &lists.candidates, &lookup, &mut stage, &ledger);
-        let (scored, seconds) = timed(span, work);
+        let (reranked, seconds) = timed(span, work);
         stage.seconds = seconds;
-        lists.reranked = scored?;
+        lists.reranked = reranked?;
         stage.executed = lists.reranked.is_some();
     }
-    lists.compare(&mut stage);
+    lists.record_changes(&mut stage);
     let judgement = judge(&config, &queries, &retrieved, &lists, &lookup);
     let gate = match (&config.gate, &judgement) {
         (Some(gate), Some(judgement)) => {
@@ -90,12 +91,12 @@ pub fn rerank(run: &Run, plan: &Plan, planned: &PlannedCollection, commits: &[&C
     };
     let ranked = rankings::rank(config.top_k as usize, &queries, &lists, &lookup);
     stage.rankings = Some(rankings::write(&run.store, &run.config.revision, &planned.name, &ranked)?);
-    let (quality, unknown) = match judgement {
-        Some(Judgement { quality, unknown }) => (Some(quality), unknown),
+    let (quality, unknown_ids) = match judgement {
+        Some(Judgement { quality, unknown_ids }) => (Some(quality), unknown_ids),
         None => (None, BTreeSet::new()),
     };
     let examples = rankings::examples(&ranked, &lists, &lookup);
-    Ok(Reranked { run: stage, quality, unknown, gate, examples, trace: ledger.into_trace() })
+    Ok(Reranked { run: stage, quality, unknown_ids, gate, examples, trace: ledger.into_trace() })
 }
 
 /// The record of a stage that has not scored anything, with the fallback that the toggles imply.
@@ -112,7 +113,7 @@ fn stage_without_scores(run: &Run, config: &RerankConfig) -> RerankRun {
     stage
 }
 
-/// The lists in the order of the cross-encoder; `None` if it fell back, which `stage` then records.
+/// The lists in the order of the cross-encoder; `None` if the stage fell back, which `stage` records.
 #[allow(clippy::too_many_arguments)]
 fn score(
     run: &Run,
@@ -125,7 +126,8 @@ fn score(
     ledger: &Ledger,
 ) -> Result<Option<Vec<Vec<Candidate>>>> {
     if queries.is_empty() {
-        let message = "no queries are given, and the chunks have no headings to probe with";
+        let message =
+            "the run has no queries (spec.rerank.queries), and the chunks have no headings to use in their place";
         fall_back(stage, FallbackReason::NoQueries, FallbackSource::Input, message.into());
         return Ok(None);
     }
@@ -157,14 +159,14 @@ fn score(
             Ok(Some(lists.iter().zip(scores).map(|(list, scores)| reorder(list, &scores)).collect()))
         }
         Err(RerankFailure { reason, source, error }) => {
-            tracing::warn!(%reason, "not reranked: {}", error.sentence());
+            tracing::warn!(%reason, "rerank failed, keeping the order of the candidates: {}", error.sentence());
             fall_back(stage, reason, source, error.sentence());
             Ok(None)
         }
     }
 }
 
-/// The texts of a query's candidates; that of a chunk that was not found is empty.
+/// A query with the texts of its candidates; the text of an unknown chunk is empty.
 fn query_documents<'a>(query: &'a Query, list: &[Candidate], lookup: &ChunkLookup) -> QueryDocuments<'a> {
     let text = |candidate: &Candidate| -> Arc<str> {
         lookup.chunks.get(&candidate.ordinal).map(|chunk| chunk.text.clone()).unwrap_or_default()

@@ -21,10 +21,10 @@ pub struct Listing {
 /// Lists every file below the root of `store`.
 pub fn list(store: &Store, format: Format) -> Result<Listing> {
     let mut listing = Listing::default();
-    let mut seen: BTreeSet<_> = store.identity("").into_iter().collect();
+    let mut seen: BTreeSet<_> = store.canonical_path("").into_iter().collect();
     let mut folders = vec![String::new()];
     while let Some(folder) = folders.pop() {
-        let level = store.level(&folder)?;
+        let level = store.list(&folder)?;
         for file in level.files.into_iter().filter(|file| !is_hidden(file)) {
             match format_of(&file, format) {
                 Some(_) => listing.files.push(file),
@@ -32,7 +32,7 @@ pub fn list(store: &Store, format: Format) -> Result<Listing> {
             }
         }
         // A folder that a link leads back to is read once.
-        let fresh = |folder: &String| store.identity(folder).is_none_or(|identity| seen.insert(identity));
+        let fresh = |folder: &String| store.canonical_path(folder).is_none_or(|identity| seen.insert(identity));
         folders.extend(level.folders.into_iter().filter(|folder| !is_hidden(folder)).filter(fresh));
     }
     listing.files.sort_unstable();

@@ -6,10 +6,10 @@ use std::{
     sync::Arc,
 };
 
-use super::file::{At, create, read, written};
+use super::file::{FileReader, create, read_error, write_error};
 use crate::{process::error::Result, source::Chunk};
 
-/// Chunks in their order.
+/// A file that chunks are appended to.
 pub struct ChunkFile {
     writer: BufWriter<File>,
     count: u64,
@@ -17,11 +17,17 @@ pub struct ChunkFile {
 
 impl ChunkFile {
     /// An empty file.
+    ///
+    /// # Errors
+    /// If the temporary file cannot be created.
     pub fn new() -> Result<Self> {
         Ok(Self { writer: BufWriter::new(create()?), count: 0 })
     }
 
-    /// Adds a chunk.
+    /// Appends a chunk.
+    ///
+    /// # Errors
+    /// If the disk fails.
     pub fn push(&mut self, chunk: &Chunk) -> Result<()> {
         let mut push = || -> io::Result<()> {
             for field in [&chunk.id, &chunk.text, &chunk.metadata] {
@@ -30,19 +36,22 @@ impl ChunkFile {
             }
             Ok(())
         };
-        push().map_err(written)?;
+        push().map_err(write_error)?;
         self.count += 1;
         Ok(())
     }
 
-    /// How many there are.
+    /// The number of chunks.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// No more are added: they can be read, as often as needed.
+    /// Ends the file. The chunks can be read from now on.
+    ///
+    /// # Errors
+    /// If the disk fails.
     pub fn finish(self) -> Result<Chunks> {
-        let file = self.writer.into_inner().map_err(|error| written(error.into_error()))?;
+        let file = self.writer.into_inner().map_err(|error| write_error(error.into_error()))?;
         Ok(Chunks { file: Arc::new(file), count: self.count })
     }
 }
@@ -55,18 +64,18 @@ pub struct Chunks {
 }
 
 impl Chunks {
-    /// How many there are.
+    /// The number of chunks.
     pub fn count(&self) -> u64 {
         self.count
     }
 
     /// The chunks in their order.
     pub fn iter(&self) -> impl Iterator<Item = Result<Chunk>> + Send + use<> {
-        let mut reader = BufReader::with_capacity(1 << 18, At { file: Arc::clone(&self.file), offset: 0 });
-        (0..self.count).map(move |_| read_chunk(&mut reader).map_err(read))
+        let mut reader = BufReader::with_capacity(1 << 18, FileReader { file: Arc::clone(&self.file), offset: 0 });
+        (0..self.count).map(move |_| read_chunk(&mut reader).map_err(read_error))
     }
 
-    /// The id of the chunk in that row, for a message.
+    /// The id of the chunk at the index `row`, for messages; `None` if the chunk does not exist or cannot be read.
     pub fn id(&self, row: usize) -> Option<String> {
         self.iter().nth(row)?.ok().map(|chunk| chunk.id)
     }
@@ -93,12 +102,12 @@ mod tests {
         let mut file = ChunkFile::new()?;
         (0..300).try_for_each(|n| file.push(&chunk(n)))?;
         let chunks = file.finish()?;
-        let (mut one, mut other) = (chunks.iter(), chunks.iter());
+        let (mut first, mut second) = (chunks.iter(), chunks.iter());
         for n in 0..300 {
-            assert_eq!(one.next().transpose()?, Some(chunk(n)));
-            assert_eq!(other.next().transpose()?, Some(chunk(n)));
+            assert_eq!(first.next().transpose()?, Some(chunk(n)));
+            assert_eq!(second.next().transpose()?, Some(chunk(n)));
         }
-        assert!(one.next().is_none());
+        assert!(first.next().is_none());
         assert_eq!((chunks.count(), chunks.id(7)), (300, Some("é7".into())));
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The columns of a shard: a name, the rows that a pass spills, and the form in which they are stored.
+//! The vector columns of a shard: a name, the spilled rows, and the precision in the output.
 
 use crds::v1alpha1::Precision;
 
@@ -11,7 +11,7 @@ pub struct VectorColumn {
     pub name: String,
     /// One row per chunk.
     pub vectors: Vectors,
-    /// The form in which the vectors are stored.
+    /// The precision of the vectors in the output.
     pub precision: Precision,
 }
 
@@ -25,8 +25,8 @@ pub struct SparseColumn {
 }
 
 impl SparseColumn {
-    /// The name of one of its columns: `indices`, `values` or `source`.
-    pub fn part(&self, part: &str) -> String {
+    /// The name of one of its three columns; `part` is `indices`, `values` or `source`.
+    pub fn column_name(&self, part: &str) -> String {
         format!("{}_{part}", self.name)
     }
 }

@@ -1,4 +1,4 @@
-//! One unnamed temporary file: created, read at any position, and its errors.
+//! Unnamed temporary files: how one is created and read at any position, and its errors.
 
 use std::{
     fs::File,
@@ -14,13 +14,13 @@ use crate::{
     store::output_error,
 };
 
-/// A reader with a position of its own.
-pub(super) struct At {
+/// A reader with its own position, so that several readers share a file.
+pub(super) struct FileReader {
     pub(super) file: Arc<File>,
     pub(super) offset: u64,
 }
 
-impl Read for At {
+impl Read for FileReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.file.read_at(buffer, self.offset)?;
         self.offset += count as u64;
@@ -28,21 +28,27 @@ impl Read for At {
     }
 }
 
+/// An empty file in the folder of temporary files.
 pub(super) fn create() -> Result<File> {
     tempfile::tempfile().map_err(|error| {
         let folder = std::env::temp_dir();
         output_error(
-            format!("cannot make a temporary file in {} (TMPDIR names another folder)", folder.display()),
+            format!("cannot create a temporary file in {} (set TMPDIR to use another folder)", folder.display()),
             error,
         )
     })
 }
 
-pub(super) fn written(error: io::Error) -> StageError {
+/// The error of a failed write.
+pub(super) fn write_error(error: io::Error) -> StageError {
     let folder = std::env::temp_dir();
-    output_error(format!("cannot write a temporary file in {} (TMPDIR names another folder)", folder.display()), error)
+    output_error(
+        format!("cannot write a temporary file in {} (set TMPDIR to use another folder)", folder.display()),
+        error,
+    )
 }
 
-pub(super) fn read(error: io::Error) -> StageError {
-    StageError::new(FailureReason::Internal, "cannot read a temporary file back").caused_by(error)
+/// The error of a failed read.
+pub(super) fn read_error(error: io::Error) -> StageError {
+    StageError::new(FailureReason::Internal, "cannot read a temporary file").caused_by(error)
 }

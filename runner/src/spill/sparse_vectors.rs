@@ -6,27 +6,27 @@ use std::{
 };
 
 use super::{
-    file::read,
-    growing::{Growing, Readable, RowReader},
+    file::read_error,
+    growing::{GrowingFile, ReadableFile, RowReader},
 };
 use crate::{process::error::Result, vectors::SparseVector};
 
-/// Where a sparse vector comes from.
+/// The origin of a sparse vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum SparseSource {
-    /// The model.
+    /// The model computed it.
     Model,
-    /// The terms of the chunk's metadata.
+    /// It was made from the terms of the chunk's metadata.
     Metadata,
 }
 
 /// Bytes of sparse vectors that are written together.
-const SPARSE_BUFFER: usize = 1 << 18;
+const BUFFER_BYTES: usize = 1 << 18;
 
-/// Sparse vectors in their order.
+/// A file that sparse vectors are appended to.
 pub struct SparseFile {
-    file: Growing,
+    file: GrowingFile,
     buffer: Vec<u8>,
     /// Vectors in the buffer.
     buffered: u64,
@@ -34,21 +34,30 @@ pub struct SparseFile {
 
 impl SparseFile {
     /// An empty file.
+    ///
+    /// # Errors
+    /// If the temporary file cannot be created.
     pub fn new() -> Result<Self> {
-        Ok(Self { file: Growing::new()?, buffer: Vec::with_capacity(SPARSE_BUFFER), buffered: 0 })
+        Ok(Self { file: GrowingFile::new()?, buffer: Vec::with_capacity(BUFFER_BYTES), buffered: 0 })
     }
 
-    /// Adds a vector.
+    /// Appends a vector. It is readable after the next [`SparseFile::flush`] at the latest.
+    ///
+    /// # Errors
+    /// If the disk fails.
     pub fn push(&mut self, source: SparseSource, vector: &SparseVector) -> Result<()> {
         self.buffer.push(source as u8);
         self.buffer.extend((vector.indices.len() as u32).to_le_bytes());
         self.buffer.extend(vector.indices.iter().flat_map(|index| index.to_le_bytes()));
         self.buffer.extend(vector.values.iter().flat_map(|value| value.to_le_bytes()));
         self.buffered += 1;
-        if self.buffer.len() >= SPARSE_BUFFER { self.flush() } else { Ok(()) }
+        if self.buffer.len() >= BUFFER_BYTES { self.flush() } else { Ok(()) }
     }
 
-    /// Makes all vectors readable that were added.
+    /// Makes all appended vectors readable.
+    ///
+    /// # Errors
+    /// If the disk fails.
     pub fn flush(&mut self) -> Result<()> {
         self.file.push(&self.buffer, self.buffered)?;
         self.buffer.clear();
@@ -56,35 +65,38 @@ impl SparseFile {
         Ok(())
     }
 
-    /// What is there and what will be. A reader of more than that fails once this file is dropped.
+    /// The vectors for readers, while they are written. When this file is dropped, reading beyond its end fails.
     pub fn vectors(&self) -> SparseVectors {
-        SparseVectors { file: self.file.so_far() }
+        SparseVectors { file: self.file.readable() }
     }
 }
 
 /// Sparse vectors that can be read from the beginning, as often as needed.
 #[derive(Clone)]
 pub struct SparseVectors {
-    file: Readable,
+    file: ReadableFile,
 }
 
 impl SparseVectors {
-    /// The vectors from the first on.
+    /// A reader at the first vector.
     pub fn reader(&self) -> SparseReader {
         SparseReader(self.file.rows())
     }
 }
 
-/// Sparse vectors that are read in their order.
+/// Reads sparse vectors in their order.
 pub struct SparseReader(RowReader);
 
 impl SparseReader {
-    /// The next vector, once it is there.
+    /// Reads the next vector; waits until it is written.
+    ///
+    /// # Errors
+    /// If the file ends before, or the disk fails.
     pub fn read(&mut self) -> Result<(SparseSource, SparseVector)> {
-        read_sparse(self.0.next(1)?).map_err(read)
+        read_sparse(self.0.next(1)?).map_err(read_error)
     }
 
-    /// How long it has waited for vectors.
+    /// The time that it has waited for vectors.
     pub fn waited(&self) -> Duration {
         self.0.waited
     }

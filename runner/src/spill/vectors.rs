@@ -3,71 +3,80 @@
 use std::{io::Read, time::Duration};
 
 use super::{
-    file::read,
-    growing::{Growing, Readable, RowReader},
+    file::read_error,
+    growing::{GrowingFile, ReadableFile, RowReader},
 };
 use crate::{process::error::Result, vectors::Rows};
 
-/// Vectors of one width in their order.
+/// A file that vectors of one width are appended to.
 pub struct VectorFile {
-    file: Growing,
+    file: GrowingFile,
     dimensions: usize,
 }
 
 impl VectorFile {
-    /// An empty file for vectors of that width.
+    /// An empty file for vectors with this number of dimensions.
+    ///
+    /// # Errors
+    /// If the temporary file cannot be created.
     pub fn new(dimensions: usize) -> Result<Self> {
-        Ok(Self { file: Growing::new()?, dimensions })
+        Ok(Self { file: GrowingFile::new()?, dimensions })
     }
 
-    /// Adds vectors.
+    /// Appends vectors; they are readable at once.
+    ///
+    /// # Errors
+    /// If the disk fails.
     pub fn push(&mut self, rows: &Rows) -> Result<()> {
         let mut bytes = Vec::with_capacity(size_of_val(rows.values()));
         bytes.extend(rows.values().iter().flat_map(|value| value.to_le_bytes()));
         self.file.push(&bytes, rows.len() as u64)
     }
 
-    /// What is there and what will be. A reader of more than that fails once this file is dropped.
+    /// The vectors for readers, while they are written. When this file is dropped, reading beyond its end fails.
     pub fn vectors(&self) -> Vectors {
-        Vectors { file: self.file.so_far(), dimensions: self.dimensions }
+        Vectors { file: self.file.readable(), dimensions: self.dimensions }
     }
 }
 
 /// Vectors that can be read from the beginning, as often as needed.
 #[derive(Clone)]
 pub struct Vectors {
-    file: Readable,
+    file: ReadableFile,
     dimensions: usize,
 }
 
 impl Vectors {
-    /// The width of a vector.
+    /// The number of dimensions of a vector.
     pub fn dimensions(&self) -> usize {
         self.dimensions
     }
 
-    /// The vectors from the first on.
+    /// A reader at the first vector.
     pub fn reader(&self) -> VectorReader {
         VectorReader { rows: self.file.rows(), dimensions: self.dimensions }
     }
 }
 
-/// Vectors that are read in their order.
+/// Reads vectors in their order.
 pub struct VectorReader {
     rows: RowReader,
     dimensions: usize,
 }
 
 impl VectorReader {
-    /// The next `count` vectors, once they are there.
+    /// Reads the next `count` vectors; waits until they are written.
+    ///
+    /// # Errors
+    /// If the file ends before, or the disk fails.
     pub fn read(&mut self, count: usize) -> Result<Rows> {
         let mut bytes = vec![0; count * self.dimensions * size_of::<f32>()];
-        self.rows.next(count as u64)?.read_exact(&mut bytes).map_err(read)?;
+        self.rows.next(count as u64)?.read_exact(&mut bytes).map_err(read_error)?;
         let values = bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
         Ok(Rows::new(self.dimensions, values))
     }
 
-    /// How long it has waited for vectors.
+    /// The time that it has waited for vectors.
     pub fn waited(&self) -> Duration {
         self.rows.waited
     }
@@ -94,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_waits_for_vectors_until_no_more_can_come() -> Result<()> {
+    fn a_reader_waits_for_vectors_until_the_file_ends() -> Result<()> {
         let row = |n: u64| Rows::new(1, vec![n as f32]);
         let mut file = VectorFile::new(1)?;
         let mut reader = file.vectors().reader();

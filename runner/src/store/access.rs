@@ -1,10 +1,10 @@
-//! How a store is opened.
+//! The access to a store: reading or writing.
 
-/// Whether a store is opened for reading or for writing.
+/// The access to a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// It must exist.
+    /// For reading: the store must exist.
     Read,
-    /// It is created if it does not exist.
+    /// For reading and writing: the store is created if it does not exist.
     Write,
 }

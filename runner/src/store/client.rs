@@ -1,4 +1,4 @@
-//! A store as blocking calls.
+//! The client of a store, with blocking calls.
 
 use std::{
     fs::File,
@@ -35,63 +35,73 @@ pub enum PutNew {
     Existed,
 }
 
-/// The content of one folder; the paths are from the root of the store.
+/// The entries of one folder, without those of its subfolders; paths are relative to the root of the store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Level {
-    /// Its files.
+pub struct Listing {
+    /// The files, sorted.
     pub files: Vec<String>,
-    /// Its folders.
+    /// The subfolders, sorted.
     pub folders: Vec<String>,
 }
 
 impl Store {
-    /// The URI of a path in this store, as the user knows it.
+    /// The URI of a path in this store, for messages.
     pub fn uri_of(&self, path: &str) -> String {
         self.place.uri_of(path)
     }
 
-    /// The files and folders in `folder`, sorted; the root is the empty path.
-    pub fn level(&self, folder: &str) -> Result<Level> {
+    /// Lists `folder`; the root of the store is the empty path.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn list(&self, folder: &str) -> Result<Listing> {
         let prefix = (!folder.is_empty()).then(|| self.location(folder)).transpose()?;
         let listed = runtime()
             .block_on(self.inner.list_with_delimiter(prefix.as_ref()))
             .map_err(|error| self.error("list", folder, error))?;
-        let mut level = Level {
+        let mut listing = Listing {
             files: listed.objects.into_iter().map(|object| object.location.to_string()).collect(),
             folders: listed.common_prefixes.into_iter().map(|prefix| prefix.to_string()).collect(),
         };
-        level.files.sort_unstable();
-        level.folders.sort_unstable();
-        Ok(level)
+        listing.files.sort_unstable();
+        listing.folders.sort_unstable();
+        Ok(listing)
     }
 
-    /// The path of a folder without links, to detect that two paths are the same folder; `None` if there is no such path.
-    pub fn identity(&self, folder: &str) -> Option<PathBuf> {
+    /// The path of a folder without symbolic links, to detect that two paths are the same folder; `None` if the folder
+    /// does not exist.
+    pub fn canonical_path(&self, folder: &str) -> Option<PathBuf> {
         local::canonical(&self.place, folder)
     }
 
     /// Opens a file for reading; `None` if it does not exist.
+    ///
+    /// # Errors
+    /// If the store fails.
     pub fn read(&self, path: &str) -> Result<Option<Box<dyn Read + Send>>> {
         let location = self.location(path)?;
-        let got = match runtime().block_on(self.inner.get(&location)) {
+        let result = match runtime().block_on(self.inner.get(&location)) {
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
-            got => got.map_err(|error| self.error("read", path, error))?,
+            result => result.map_err(|error| self.error("read", path, error))?,
         };
-        Ok(Some(reader(got.payload)))
+        Ok(Some(reader(result.payload)))
     }
 
-    /// Opens a file for random access, as Parquet needs; `None` if it does not exist. A file that is not on a local disk is
-    /// copied to a temporary file first, so that memory does not grow with it.
+    /// Opens a file for random access, as Parquet needs; `None` if it does not exist. A file that is not on a local
+    /// disk is copied to a temporary file first, so that memory does not grow with it.
+    ///
+    /// # Errors
+    /// If the store or the disk fails.
     pub fn open_file(&self, path: &str) -> Result<Option<File>> {
         let location = self.location(path)?;
-        let got = match runtime().block_on(self.inner.get(&location)) {
+        let result = match runtime().block_on(self.inner.get(&location)) {
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
-            got => got.map_err(|error| self.error("read", path, error))?,
+            result => result.map_err(|error| self.error("read", path, error))?,
         };
-        if let GetResultPayload::File(file, _) = got.payload {
+        if let GetResultPayload::File(file, _) = result.payload {
             return Ok(Some(file));
         }
-        let mut reader = reader(got.payload);
+        let mut reader = reader(result.payload);
         let copied = tempfile::tempfile().and_then(|mut file| {
             io::copy(&mut reader, &mut file)?;
             Ok(file)
@@ -100,6 +110,9 @@ impl Store {
     }
 
     /// The bytes of a file; `None` if it does not exist.
+    ///
+    /// # Errors
+    /// If the store fails.
     pub fn get(&self, path: &str) -> Result<Option<Vec<u8>>> {
         let Some(mut reader) = self.read(path)? else {
             return Ok(None);
@@ -109,7 +122,10 @@ impl Store {
         Ok(Some(bytes))
     }
 
-    /// Writes a file; an existing file is replaced.
+    /// Writes a file, and replaces an existing one.
+    ///
+    /// # Errors
+    /// If the store fails.
     pub fn put(&self, path: &str, bytes: Vec<u8>) -> Result<()> {
         let location = self.location(path)?;
         runtime()
@@ -119,6 +135,9 @@ impl Store {
     }
 
     /// Writes a file unless it exists. Of concurrent writers exactly one succeeds.
+    ///
+    /// # Errors
+    /// If the store fails.
     pub fn put_new(&self, path: &str, bytes: Vec<u8>) -> Result<PutNew> {
         let location = self.location(path)?;
         let options = PutOptions::from(PutMode::Create);
@@ -130,6 +149,9 @@ impl Store {
     }
 
     /// Deletes a file; a missing file is not an error.
+    ///
+    /// # Errors
+    /// If the store fails.
     pub fn delete(&self, path: &str) -> Result<()> {
         let location = self.location(path)?;
         match runtime().block_on(self.inner.delete(&location)) {
@@ -138,10 +160,13 @@ impl Store {
         }
     }
 
-    /// Deletes every file in `folder` except those in `keep`; also the staging files of killed writers, which a listing does
-    /// not show.
+    /// Deletes every file in `folder` except the paths in `keep`; also the staging files of killed writers, which a
+    /// listing does not show.
+    ///
+    /// # Errors
+    /// If the store fails.
     pub fn keep_only(&self, folder: &str, keep: &[&str]) -> Result<()> {
-        for file in self.level(folder)?.files {
+        for file in self.list(folder)?.files {
             if !keep.contains(&file.as_str()) {
                 self.delete(&file)?;
             }
@@ -150,7 +175,10 @@ impl Store {
         Ok(())
     }
 
-    /// Starts a large file; it is invisible until [`Upload::finish`].
+    /// Starts a large file; it does not exist until [`Upload::finish`].
+    ///
+    /// # Errors
+    /// If the path is not valid.
     pub fn upload(&self, path: &str) -> Result<Upload> {
         Ok(Upload::new(Arc::clone(&self.inner), self.location(path)?))
     }
@@ -159,7 +187,7 @@ impl Store {
         Path::parse(path).map_err(|error| self.error("name", path, error))
     }
 
-    /// An error of this store with the URI of the path.
+    /// An error of this store: "cannot `action` URI".
     pub fn error(&self, action: &str, path: &str, cause: impl Into<Cause>) -> StageError {
         let message = format!("cannot {action} {}", self.uri_of(path));
         match self.access {

@@ -6,13 +6,14 @@ use crds::contract::FailureReason;
 
 use crate::process::error::{Cause, StageError};
 
-/// A failure of the output store. The class is read from the cause: no space, no right to write, or anything else.
+/// A failure of the output store or of local disk space. The cause decides its reason: `StorageFull`,
+/// `OutputNotWritable` or `StoreUnavailable`.
 pub fn output_error(message: impl Into<String>, cause: impl Into<Cause>) -> StageError {
     let cause = cause.into();
     StageError::new(classify(cause.as_ref()), message).caused_by(cause)
 }
 
-/// The class of a failure of the store, by the deepest thing known about it.
+/// The reason of a failure, by the first known error in the chain of causes.
 fn classify(error: &(dyn StdError + 'static)) -> FailureReason {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -33,7 +34,7 @@ fn classify(error: &(dyn StdError + 'static)) -> FailureReason {
             // A file system without hard links, which writing at most once needs.
             | io::ErrorKind::Unsupported
             | io::ErrorKind::AlreadyExists => return FailureReason::OutputNotWritable,
-            // An error that is wrapped in an io::Error is no `source` of it.
+            // The `source` of an io::Error skips the error that it wraps.
             _ => next = io.get_ref().map(|inner| inner as &(dyn StdError + 'static)).or_else(|| io.source()),
         }
     }
@@ -63,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn other_kinds_are_told_apart() {
+    fn the_reason_depends_on_the_kind_of_the_error() {
         let reason = |kind: io::ErrorKind| output_error("x", io::Error::from(kind)).reason;
         assert_eq!(reason(io::ErrorKind::QuotaExceeded), FailureReason::StorageFull);
         assert_eq!(reason(io::ErrorKind::PermissionDenied), FailureReason::OutputNotWritable);
@@ -72,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sentence_says_nothing_twice() {
+    fn a_sentence_does_not_repeat_a_cause() {
         let error = output_error("cannot write pvc://vectors/x", Wrapped(io::Error::other("gone")));
         assert_eq!(error.sentence(), "cannot write pvc://vectors/x: writing a part: gone");
     }

@@ -51,7 +51,7 @@ pub(super) fn single_file(place: &Place) -> Result<Option<(Place, String)>> {
     Ok(Some((Place { path: folder.to_string_lossy().into_owned(), uri }, name)))
 }
 
-/// The path of a folder without links.
+/// The path of a folder without symbolic links; `None` if it does not exist.
 pub(super) fn canonical(place: &Place, folder: &str) -> Option<PathBuf> {
     Path::new(&place.path).join(folder).canonicalize().ok()
 }
@@ -60,7 +60,7 @@ pub(super) fn canonical(place: &Place, folder: &str) -> Option<PathBuf> {
 pub(super) fn delete_staging_files(place: &Place, folder: &str) {
     for entry in std::fs::read_dir(Path::new(&place.path).join(folder)).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().contains('#') {
-            // Its writer has ended, or deletes it too.
+            // A failure is harmless: the writer may have deleted it.
             let _ = std::fs::remove_file(entry.path());
         }
     }

@@ -1,6 +1,6 @@
 //! The stores that a run reads and writes, as blocking calls; today they are folders ([`local`]).
 //!
-//! The pipeline is blocking code: the asynchronous clients of the stores end in this module.
+//! The pipeline is blocking code; the asynchronous clients of the stores do not leave this module.
 
 mod access;
 mod client;
@@ -11,8 +11,8 @@ mod upload;
 
 pub use self::{
     access::Access,
-    client::{Level, PutNew, Store},
+    client::{Listing, PutNew, Store},
     error::output_error,
     open::{open, open_source},
-    upload::{Upload, Written},
+    upload::{Upload, WrittenFile},
 };

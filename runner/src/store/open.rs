@@ -1,4 +1,4 @@
-//! Opens stores. This is the only place that knows what kind of store a [`Place`] is.
+//! Opens stores. Only this file decides which kind of store a [`Place`] is.
 
 use crds::contract::Place;
 
@@ -13,7 +13,7 @@ pub fn open(place: &Place, access: Access) -> Result<Store> {
     Ok(Store { inner: local::open(place, access)?, access, place: place.clone() })
 }
 
-/// Opens the store of a source. If the source is a single file, the store is its folder, and its name is returned too.
+/// Opens the store of a source. If the source is a single file, returns the store of its folder, and its name.
 ///
 /// # Errors
 /// If the source does not exist or cannot be read.
@@ -38,7 +38,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thing_is_written_once() {
+    fn put_new_does_not_replace_a_file() {
         let (_folder, store) = store(Access::Write);
         assert_eq!(store.put_new("a/b.json", b"1".to_vec()).expect("put"), PutNew::Written);
         assert_eq!(store.put_new("a/b.json", b"2".to_vec()).expect("put"), PutNew::Existed);
@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upload_is_seen_only_when_it_is_finished() {
+    fn an_upload_is_visible_only_when_it_is_finished() {
         let (folder, store) = store(Access::Write);
         let mut upload = store.upload("s/one").expect("an upload");
         upload.write_all(&vec![7; 11 << 20]).expect("written");
@@ -58,21 +58,21 @@ mod tests {
         let written = upload.finish().expect("finished");
         assert_eq!((written.bytes, store.get("s/two").expect("get")), (3, Some(b"two".to_vec())));
         std::fs::write(folder.path().join("s/three.parquet#1"), "killed").expect("a file");
-        store.keep_only("s", &["s/two"]).expect("swept");
+        store.keep_only("s", &["s/two"]).expect("leftovers deleted");
         let left: Vec<_> = std::fs::read_dir(folder.path().join("s")).expect("a folder").flatten().collect();
         assert_eq!(left.len(), 1, "{left:?}");
     }
 
     #[test]
-    fn names_are_what_users_called_the_files() {
+    fn listed_names_are_those_of_the_files_even_with_special_characters() {
         let (folder, store) = store(Access::Read);
         for name in ["a b.txt", "100%.txt", "ü.txt", "a%20b.txt", "q?#x.txt"] {
             std::fs::write(folder.path().join(name), name).expect(name);
         }
-        let level = store.level("").expect("a level");
-        for name in &level.files {
+        let listing = store.list("").expect("a listing");
+        for name in &listing.files {
             assert_eq!(store.get(name).expect(name).as_deref(), Some(name.as_bytes()));
         }
-        assert_eq!(level.files.len(), 5, "{level:?}");
+        assert_eq!(listing.files.len(), 5, "{listing:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! Uploads of large files.
+//! Uploads of large files, part by part.
 
 use std::{
     io::{self, Write},
@@ -10,15 +10,15 @@ use sha2::{Digest, Sha256};
 
 use crate::process::runtime::runtime;
 
-/// The size of the parts of a large file.
-const PART: usize = 8 << 20;
+/// The size of the parts of a large file, in bytes.
+const PART_BYTES: usize = 8 << 20;
 
 /// The size and the digest of a written file, to check it later.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Written {
-    /// Its size.
+pub struct WrittenFile {
+    /// The size in bytes.
     pub bytes: u64,
-    /// The sha256 of its bytes, in hexadecimal.
+    /// The sha256 of the bytes, in hexadecimal.
     pub sha256: String,
 }
 
@@ -38,7 +38,7 @@ impl Write for Upload {
         self.part.extend_from_slice(buffer);
         self.hash.update(buffer);
         self.bytes += buffer.len() as u64;
-        if self.part.len() >= PART {
+        if self.part.len() >= PART_BYTES {
             self.send_part()?;
         }
         Ok(buffer.len())
@@ -55,8 +55,11 @@ impl Upload {
         Self { store, location, part: Vec::new(), parts: None, hash: Sha256::new(), bytes: 0 }
     }
 
-    /// Completes the file.
-    pub fn finish(mut self) -> io::Result<Written> {
+    /// Completes the file, which exists from now on.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn finish(mut self) -> io::Result<WrittenFile> {
         if self.parts.is_some() {
             self.send_part()?;
         }
@@ -67,7 +70,7 @@ impl Upload {
             runtime().block_on(self.store.put(&self.location, payload))?;
         }
         self.parts = None;
-        Ok(Written { bytes: self.bytes, sha256: hex::encode(self.hash.clone().finalize()) })
+        Ok(WrittenFile { bytes: self.bytes, sha256: hex::encode(self.hash.clone().finalize()) })
     }
 
     fn send_part(&mut self) -> io::Result<()> {

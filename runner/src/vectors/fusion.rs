@@ -1,4 +1,4 @@
-//! Vector fusion: the vectors of an ensemble become one further vector.
+//! Vector fusion: the vectors of several models become one further vector.
 
 use crds::{contract::FailureReason, v1alpha1::FusionMethod};
 
@@ -7,27 +7,28 @@ use crate::{
     vectors::Rows,
 };
 
-/// The column of the fused vector.
+/// The name of the column of the fused vector.
 pub const COLUMN: &str = "fused";
-/// The widest vector that vector databases take.
-const MOST_DIMENSIONS: usize = 65_536;
+/// The largest number of dimensions that vector databases accept.
+const MAX_DIMENSIONS: usize = 65_536;
 
-/// How the vectors of an ensemble become one.
+/// A fusion of the vectors of several models.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VectorFusion {
     method: FusionMethod,
     /// The share of each model; they add up to 1.
     shares: Vec<f64>,
-    /// The width of each model's vector.
+    /// The number of dimensions of each model's vectors.
     widths: Vec<usize>,
 }
 
 impl VectorFusion {
-    /// The fusion that is asked for, of models with a weight and a width each; none where no vector is to be made.
-    /// Without a method several models are concatenated, and one alone is not fused: it would be the same vector twice.
+    /// The fusion of models with a weight and a number of dimensions each; `None` if there is nothing to fuse. Without
+    /// a method, several models are concatenated, and a single model is not fused, because its vector would be stored
+    /// twice.
     pub fn of(method: Option<FusionMethod>, models: &[(f64, usize)]) -> Option<Self> {
-        let several = if models.len() > 1 { FusionMethod::WeightedConcat } else { FusionMethod::None };
-        let method = method.unwrap_or(several);
+        let default = if models.len() > 1 { FusionMethod::WeightedConcat } else { FusionMethod::None };
+        let method = method.unwrap_or(default);
         if method == FusionMethod::None || models.is_empty() {
             return None;
         }
@@ -39,18 +40,18 @@ impl VectorFusion {
         })
     }
 
-    /// Refuses a vector that no vector database would take.
+    /// Rejects a fused vector that vector databases do not accept.
     ///
     /// # Errors
-    /// If the vector is wider than [`MOST_DIMENSIONS`]; the error says what to change.
+    /// If the vector has more than 65,536 dimensions; the error says what to change.
     pub fn check_width(&self) -> Result<()> {
         let dimensions = self.dimensions();
-        if dimensions <= MOST_DIMENSIONS {
+        if dimensions <= MAX_DIMENSIONS {
             return Ok(());
         }
         let message = format!(
-            "spec.fusion: the fused vector would have {dimensions} dimensions, vector databases take at most \
-             {MOST_DIMENSIONS}; cut the models' dimensions, choose WeightedMean or None"
+            "spec.fusion: the fused vector would have {dimensions} dimensions, but vector databases accept at most \
+             {MAX_DIMENSIONS}; reduce the dimensions of the models, or set the method to WeightedMean or None"
         );
         Err(StageError::new(FailureReason::InvalidConfiguration, message))
     }
@@ -65,7 +66,7 @@ impl VectorFusion {
         &self.shares
     }
 
-    /// The width of the fused vector.
+    /// The number of dimensions of the fused vector.
     pub fn dimensions(&self) -> usize {
         match self.method {
             FusionMethod::WeightedConcat => self.widths.iter().sum(),
@@ -73,11 +74,11 @@ impl VectorFusion {
         }
     }
 
-    /// The fused vectors of `models`, which have a row per text each.
+    /// The fused vectors of texts; each of `models` has one row per text.
     ///
     /// `WeightedConcat`: each normalised vector scaled by √share, so that a dot product of two fused vectors is the
-    /// weighted mean of the models' cosines. `WeightedMean`: each normalised, cut to the common width, normalised again,
-    /// summed up by share and normalised.
+    /// weighted mean of the models' cosines. `WeightedMean`: each normalised, truncated to the smallest width,
+    /// normalised again, summed up by share and normalised.
     pub fn fuse(&self, models: &[Rows]) -> Rows {
         let dimensions = self.dimensions();
         let count = models.first().map_or(0, Rows::len);
@@ -98,7 +99,7 @@ impl VectorFusion {
     }
 }
 
-/// A vector scaled to a length; one without length stays as it is.
+/// A vector scaled to a length; a zero vector stays as it is.
 fn scaled(vector: &[f32], length: f64) -> impl Iterator<Item = f32> {
     let norm = vector.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
     let factor = if norm > 0.0 { length / norm } else { 0.0 };
@@ -111,13 +112,13 @@ mod tests {
 
     use super::*;
 
-    fn cosine(one: &[f32], other: &[f32]) -> f64 {
+    fn cosine(left: &[f32], right: &[f32]) -> f64 {
         let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
-        dot(one, other) / (dot(one, one) * dot(other, other)).sqrt()
+        dot(left, right) / (dot(left, left) * dot(right, right)).sqrt()
     }
 
     #[test]
-    fn one_model_is_fused_only_where_it_is_asked_for() {
+    fn a_single_model_is_fused_only_if_a_method_is_set() {
         assert_eq!(VectorFusion::of(None, &[(1.0, 4)]), None);
         assert_eq!(VectorFusion::of(Some(FusionMethod::None), &[(1.0, 4), (1.0, 4)]), None);
         let fusion =
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vector_that_no_database_takes_is_refused() {
+    fn a_vector_that_is_too_wide_for_databases_is_rejected() {
         let fusion = |method, widths: [usize; 2]| VectorFusion::of(Some(method), &widths.map(|width| (1.0, width)));
         let checked = |method, widths| fusion(method, widths).expect("fused").check_width();
         assert!(checked(FusionMethod::WeightedConcat, [65_000, 536]).is_ok());
@@ -138,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vector_without_length_adds_nothing() {
+    fn a_zero_vector_adds_nothing() {
         let fusion = VectorFusion::of(None, &[(1.0, 2), (1.0, 2)]).expect("fused");
         let fused = fusion.fuse(&[Rows::new(2, vec![0.0, 0.0]), Rows::new(2, vec![0.0, 3.0])]);
         assert_eq!(fused.values()[..3], [0.0, 0.0, 0.0]);

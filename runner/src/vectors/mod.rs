@@ -1,4 +1,4 @@
-//! Vectors as plain data: dense rows and sparse vectors, their fusion, and the forms in which they are stored.
+//! Vectors as plain data: dense rows and sparse vectors, their fusion, and their quantized forms.
 
 pub mod fusion;
 pub mod quantize;

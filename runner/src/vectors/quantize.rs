@@ -1,7 +1,7 @@
-//! The forms in which vectors are stored, and the way back.
+//! Quantizes vectors to the stored precisions F16, Int8 and Binary.
 //!
-//! Int8 has a scale per vector: the largest magnitude becomes 127. It needs no calibration set, so that a vector's stored
-//! form depends on the vector alone, whatever shard, batch or retry it was made in; and a cosine does not see the scale.
+//! Int8 has a scale per vector: the largest magnitude becomes 127. It needs no calibration set, so that the stored form
+//! depends on the vector alone, not on its shard, batch or attempt. The scale does not change a cosine.
 
 use half::f16;
 
@@ -10,17 +10,17 @@ use crate::vectors::Rows;
 /// The largest integer of the Int8 form.
 const LEVELS: f32 = 127.0;
 
-/// How Int8 is made, as the summary says it.
+/// The definition of Int8, for the summary.
 pub const INT8: &str = "symmetric per vector: round(127 * x / max|x|), scale = max|x| / 127 in the column NAME_scale";
-/// How Binary is made, as the summary says it.
+/// The definition of Binary, for the summary.
 pub const BINARY: &str = "the sign: bit 1 where x > 0, the first dimension in the highest bit";
 
-/// Vectors as half floats.
+/// Vectors as half floats, row-major.
 pub fn to_f16(rows: &Rows) -> Vec<f16> {
     rows.values().iter().copied().map(f16::from_f32).collect()
 }
 
-/// Vectors as integers, and the scale of each: x ≈ scale ⋅ q.
+/// Vectors as integers, row-major, and one scale per row: x ≈ scale ⋅ q.
 pub fn to_int8(rows: &Rows) -> (Vec<i8>, Vec<f32>) {
     let mut integers = Vec::with_capacity(rows.values().len());
     let mut scales = Vec::with_capacity(rows.len());
@@ -34,18 +34,18 @@ pub fn to_int8(rows: &Rows) -> (Vec<i8>, Vec<f32>) {
     (integers, scales)
 }
 
-/// Vectors as bits, eight dimensions to a byte.
+/// Vectors as bits, row-major, eight dimensions per byte; the first dimension is the highest bit.
 ///
 /// # Panics
 /// If the width is not divisible by 8.
 pub fn to_binary(rows: &Rows) -> Vec<u8> {
-    assert!(rows.dimensions().is_multiple_of(8), "a width that bytes can hold");
+    assert!(rows.dimensions().is_multiple_of(8), "the number of dimensions is a multiple of 8");
     let byte = |values: &[f32; 8]| values.iter().fold(0u8, |byte, value| byte << 1 | u8::from(*value > 0.0));
     rows.values().as_chunks().0.iter().map(byte).collect()
 }
 
-/// A vector of its bits: 1 or -1.
-pub fn of_binary(bytes: &[u8]) -> Vec<f32> {
+/// A vector from its bits, with the values 1 and -1.
+pub fn from_binary(bytes: &[u8]) -> Vec<f32> {
     bytes.iter().flat_map(|byte| (0..8).rev().map(move |bit| if byte >> bit & 1 == 1 { 1.0 } else { -1.0 })).collect()
 }
 
@@ -75,7 +75,7 @@ mod tests {
         fn bits_are_the_signs(values in prop::collection::vec(-3f32..3.0, 24)) {
             let bytes = to_binary(&Rows::new(24, values.clone()));
             prop_assert_eq!(bytes.len(), 3);
-            for (value, sign) in values.iter().zip(of_binary(&bytes)) {
+            for (value, sign) in values.iter().zip(from_binary(&bytes)) {
                 prop_assert_eq!(*value > 0.0, sign > 0.0);
             }
         }

@@ -1,6 +1,6 @@
-//! Dense vectors of one width in memory.
+//! Dense vectors with the same number of dimensions, in memory.
 
-/// Vectors of one width, row after row in one buffer.
+/// Vectors with the same number of dimensions, row after row in one buffer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rows {
     dimensions: usize,
@@ -18,7 +18,7 @@ impl Rows {
         Self { dimensions, values }
     }
 
-    /// The width of a row.
+    /// The number of dimensions of a row.
     pub fn dimensions(&self) -> usize {
         self.dimensions
     }
@@ -28,7 +28,7 @@ impl Rows {
         self.values.len() / self.dimensions
     }
 
-    /// Whether there is no row.
+    /// Whether it has no rows.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
@@ -36,7 +36,7 @@ impl Rows {
     /// The row at `index`.
     ///
     /// # Panics
-    /// If there is no such row.
+    /// If `index` is out of range.
     pub fn row(&self, index: usize) -> &[f32] {
         &self.values[index * self.dimensions..][..self.dimensions]
     }
@@ -44,7 +44,7 @@ impl Rows {
     /// The row at `index`, to write it.
     ///
     /// # Panics
-    /// If there is no such row.
+    /// If `index` is out of range.
     pub fn row_mut(&mut self, index: usize) -> &mut [f32] {
         &mut self.values[index * self.dimensions..][..self.dimensions]
     }
@@ -59,7 +59,7 @@ impl Rows {
         &self.values
     }
 
-    /// All values, row-major.
+    /// Takes the values out, row-major.
     pub fn into_values(self) -> Vec<f32> {
         self.values
     }
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "7 values are not rows of 2")]
-    fn a_buffer_that_is_not_whole_rows_is_refused() {
+    fn a_buffer_that_is_not_whole_rows_is_rejected() {
         let _ = Rows::new(2, vec![0.0; 7]);
     }
 }

@@ -1,26 +1,26 @@
 //! Sparse vectors: weights of vocabulary entries.
 
-/// The entries of a vocabulary that have a weight, by ascending id.
+/// The entries of a vocabulary with a weight above 0, by ascending id.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SparseVector {
     /// The ids of the entries.
     pub indices: Vec<u32>,
-    /// Their weights, above 0.
+    /// The weights, in the order of the ids.
     pub values: Vec<f32>,
 }
 
 impl SparseVector {
-    /// The entries of `weights` (one per vocabulary entry) above the `threshold`, and of those the `top_k` largest; of
-    /// equal weights the lower id comes first.
+    /// Selects from `weights`, one per vocabulary entry, those above `threshold`, and of those the `top_k` largest; of
+    /// equal weights the lower id is selected first.
     pub fn of_weights(weights: &[f32], threshold: f32, top_k: Option<usize>) -> Self {
         Self::of_entries((0..).zip(weights.iter().copied()), threshold, top_k)
     }
 
-    /// As [`SparseVector::of_weights`], of the entries that have one, by ascending id.
+    /// Same as [`SparseVector::of_weights`], from pairs of id and weight by ascending id.
     pub fn of_entries(entries: impl Iterator<Item = (u32, f32)>, threshold: f32, top_k: Option<usize>) -> Self {
         let mut entries: Vec<(u32, f32)> = entries.filter(|(_, weight)| *weight > threshold).collect();
         if let Some(top_k) = top_k.filter(|top_k| *top_k < entries.len()) {
-            entries.sort_by(|(_, one), (_, other)| other.total_cmp(one));
+            entries.sort_by(|(_, left), (_, right)| right.total_cmp(left));
             entries.truncate(top_k);
             entries.sort_unstable_by_key(|(index, _)| *index);
         }
@@ -58,10 +58,10 @@ mod tests {
     proptest! {
         #[test]
         fn the_dot_product_is_that_of_all_weights(
-            one in prop::collection::vec(0f32..2.0, 20), other in prop::collection::vec(0f32..2.0, 20),
+            left in prop::collection::vec(0f32..2.0, 20), right in prop::collection::vec(0f32..2.0, 20),
         ) {
-            let full: f32 = one.iter().zip(&other).map(|(a, b)| a * b).sum();
-            let sparse = vector(&one, 0.0, None).dot(&vector(&other, 0.0, None));
+            let full: f32 = left.iter().zip(&right).map(|(a, b)| a * b).sum();
+            let sparse = vector(&left, 0.0, None).dot(&vector(&right, 0.0, None));
             prop_assert!((full - sparse).abs() < 1e-4);
         }
     }

@@ -1,5 +1,5 @@
-//! The CUDA program on cards that are made up: the driver below it is that of `runner/kernels/emulated-driver`, over the
-//! emulated kernels. `tests/gpu/emulated.sh` builds both and runs these.
+//! The CUDA program on cards that are made up: the driver below it is that of `tests/cuda/emulated-driver`, over the
+//! emulated kernels. `tests/cuda/emulated.sh` builds both and runs these.
 
 use std::{
     env, fs,
@@ -33,7 +33,7 @@ struct Card {
 }
 
 fn named(variable: &str) -> PathBuf {
-    env::var_os(variable).unwrap_or_else(|| panic!("{variable} is not set: run tests/gpu/emulated.sh")).into()
+    env::var_os(variable).unwrap_or_else(|| panic!("{variable} is not set: run tests/cuda/emulated.sh")).into()
 }
 
 /// The arguments for a run of the manifest.
@@ -149,7 +149,7 @@ fn mitigations(world: &World) -> u64 {
 }
 
 #[test]
-#[ignore = "run by tests/gpu/emulated.sh"]
+#[ignore = "run by tests/cuda/emulated.sh"]
 fn every_stage_computes_on_the_card_what_the_cpu_does() {
     let world = with("{count: 1}");
     finalized(run(&world, &[]));
@@ -162,7 +162,7 @@ fn every_stage_computes_on_the_card_what_the_cpu_does() {
 }
 
 #[test]
-#[ignore = "run by tests/gpu/emulated.sh"]
+#[ignore = "run by tests/cuda/emulated.sh"]
 fn stages_compute_on_the_cards_that_their_pods_hold() {
     let world = with("{count: 1}");
     fs::write(world.path("run.json"), config(&world).to_json()).expect("a configuration");
@@ -181,7 +181,7 @@ fn stages_compute_on_the_cards_that_their_pods_hold() {
 }
 
 #[test]
-#[ignore = "run by tests/gpu/emulated.sh"]
+#[ignore = "run by tests/cuda/emulated.sh"]
 fn models_that_stay_on_the_card_compute_the_same() {
     let world = with("{count: 1}");
     finalized(world.ended(command(
@@ -195,7 +195,7 @@ fn models_that_stay_on_the_card_compute_the_same() {
 }
 
 #[test]
-#[ignore = "run by tests/gpu/emulated.sh"]
+#[ignore = "run by tests/cuda/emulated.sh"]
 fn a_model_that_people_use_computes_on_the_card_what_the_cpu_does() {
     let model = named("EMBEDRUN_TEST_MODELS").join("all-MiniLM-L6-v2");
     let [card, cpu] = ["{count: 1}", "{count: 0}"].map(|gpu| {
@@ -213,7 +213,7 @@ fn a_model_that_people_use_computes_on_the_card_what_the_cpu_does() {
 }
 
 #[test]
-#[ignore = "run by tests/gpu/emulated.sh"]
+#[ignore = "run by tests/cuda/emulated.sh"]
 fn two_cards_share_the_work_and_the_rows_stay_in_order() {
     let world = with("{count: 2}");
     let lines: Vec<String> = (0..400).map(|n| format!(r#"{{"id": "n{n}", "text": "text {n} of many"}}"#)).collect();
@@ -230,7 +230,7 @@ fn two_cards_share_the_work_and_the_rows_stay_in_order() {
 }
 
 #[test]
-#[ignore = "run by tests/gpu/emulated.sh"]
+#[ignore = "run by tests/cuda/emulated.sh"]
 fn a_card_that_is_lost_on_the_way_is_for_another_try() {
     let two = format!("{},{}", 16 * GIB, 16 * GIB);
     for (fault, gpu) in [("0:60:214", "{count: 1}"), ("1:60:719", "{count: 2}"), ("1:3:46", "{count: 2}")] {
@@ -244,7 +244,7 @@ fn a_card_that_is_lost_on_the_way_is_for_another_try() {
 }
 
 #[test]
-#[ignore = "run by tests/gpu/emulated.sh"]
+#[ignore = "run by tests/cuda/emulated.sh"]
 fn cards_that_are_missing_or_fail_at_once_are_told_apart() {
     let world = with("{count: 1}");
     let none = run(&world, &[("EMULATED_CARDS", "")]);
@@ -270,7 +270,7 @@ fn cards_that_are_missing_or_fail_at_once_are_told_apart() {
 }
 
 #[test]
-#[ignore = "run by tests/gpu/emulated.sh"]
+#[ignore = "run by tests/cuda/emulated.sh"]
 fn what_a_card_does_not_compute_is_refused() {
     let (world, mut spec) = world();
     spec.dense = spec.dense.replace("{name: tiny,", "{name: tiny, dtype: Int8,");
@@ -280,7 +280,7 @@ fn what_a_card_does_not_compute_is_refused() {
 }
 
 #[test]
-#[ignore = "run by tests/gpu/emulated.sh"]
+#[ignore = "run by tests/cuda/emulated.sh"]
 fn a_card_with_little_memory_is_filled_and_no_text_is_lost() {
     let room = OPENED + WORKSPACE + (10 << 20);
     let (little, others) = (room.to_string(), (16 * GIB - room).to_string());
@@ -300,7 +300,7 @@ fn a_card_with_little_memory_is_filled_and_no_text_is_lost() {
 }
 
 #[test]
-#[ignore = "run by tests/gpu/emulated.sh"]
+#[ignore = "run by tests/cuda/emulated.sh"]
 fn a_ceiling_holds_whatever_others_have() {
     // Beside others, room is left for what libraries may still load.
     for (others, opened) in [(0, OPENED), (14 * GIB, 2 * OPENED)] {
@@ -318,7 +318,7 @@ fn a_ceiling_holds_whatever_others_have() {
 }
 
 #[test]
-#[ignore = "run by tests/gpu/emulated.sh"]
+#[ignore = "run by tests/cuda/emulated.sh"]
 fn an_instance_of_mig_has_its_own_name() {
     let world = with("{count: 1}");
     finalized(run(&world, &[("EMULATED_MIG", "1")]));
@@ -334,7 +334,7 @@ fn an_instance_of_mig_has_its_own_name() {
 }
 
 #[test]
-#[ignore = "run by tests/gpu/emulated.sh"]
+#[ignore = "run by tests/cuda/emulated.sh"]
 fn a_driver_without_pools_of_memory_will_do() {
     let world = with("{count: 2}");
     let two = format!("{},{}", 16 * GIB, 16 * GIB);
@@ -345,7 +345,7 @@ fn a_driver_without_pools_of_memory_will_do() {
 }
 
 #[test]
-#[ignore = "run by tests/gpu/emulated.sh"]
+#[ignore = "run by tests/cuda/emulated.sh"]
 fn two_runs_take_turns_on_one_card() {
     let worlds = [with("{count: 1}"), with("{count: 1}")];
     let locks = worlds[0].path("locks");

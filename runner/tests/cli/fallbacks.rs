@@ -41,7 +41,7 @@ fn fallback(world: &World, result: &FinalizeResult, stage: &str) -> Option<Stage
     let reason = said.map(|said| said.reason.to_string());
     if let Some(reason) = &reason {
         let lines = last_lines(world, result);
-        assert!(lines.contains(&format!("{stage} did less than was asked: {reason}")), "{lines}");
+        assert!(lines.contains(&format!("{stage} degraded: {reason}")), "{lines}");
     }
     assert_eq!(written["reason"].as_str(), reason.as_deref(), "{stage}: {written}");
     said

@@ -68,7 +68,7 @@ fn bad_queries_are_refused_before_anything_is_embedded() {
             "{\"id\": \"1\", \"text\": \"a\"}\n{\"id\": \"1\", \"text\": \"b\"}",
             FailureReason::DuplicateId,
             3,
-            "stands twice",
+            "duplicate id",
         ),
         ("{\"id\": \"1\"", FailureReason::InvalidRecord, 3, "line 1"),
         ("{\"id\": \"1\", \"text\": \"a\"}", FailureReason::InvalidConfiguration, 2, "needs judgements"),

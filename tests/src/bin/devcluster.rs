@@ -11,23 +11,23 @@ use tracing_subscriber::EnvFilter;
 /// Start a control plane and a node whose pods are processes of this machine.
 #[derive(Parser)]
 struct Options {
-    /// Where the files of the cluster go, and stay: the kubeconfig, the logs and etcd's data [default: a
-    /// temporary directory that goes away with the cluster]
+    /// A directory that keeps the files of the cluster: the kubeconfig, the logs and etcd's data [default: a
+    /// temporary directory, deleted with the cluster]
     #[arg(long)]
     dir: Option<PathBuf>,
-    /// An image NAME that is the program at PATH of this machine, found at CONTAINER_PATH; or, if PATH is a folder, all
-    /// that its containers see, in which CONTAINER_PATH runs
+    /// An image NAME. If PATH is a program of this machine, containers run it at CONTAINER_PATH. If PATH is a folder,
+    /// it is the root of the containers, which run its program CONTAINER_PATH
     #[arg(long = "image", value_name = "NAME=PATH:CONTAINER_PATH", value_parser = parse_image)]
     images: Vec<(String, Image)>,
-    /// How many GPUs the node claims to have
+    /// The number of GPUs that the node advertises
     #[arg(long, default_value_t = 8)]
     gpus: u32,
 }
 
 fn parse_image(text: &str) -> Result<(String, Image)> {
-    let (name, files) = text.split_once('=').context("there is no '='")?;
-    let (path, container) = files.split_once(':').context("there is no ':'")?;
-    let path = std::fs::canonicalize(path).with_context(|| format!("there is no {path}"))?;
+    let (name, files) = text.split_once('=').context("expected NAME=PATH:CONTAINER_PATH, '=' is missing")?;
+    let (path, container) = files.split_once(':').context("expected NAME=PATH:CONTAINER_PATH, ':' is missing")?;
+    let path = std::fs::canonicalize(path).with_context(|| format!("cannot find {path}"))?;
     let image = if path.is_dir() { Image::of_root(path, container) } else { Image::of_binary(path, container) };
     Ok((name.to_owned(), image))
 }
@@ -37,7 +37,7 @@ async fn main() -> Result<()> {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_env_filter(
-            // The client reports every look at a server that is still starting as an error.
+            // The client logs every request to a server that is still starting as an error.
             EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,kube_client=off")),
         )
         .init();

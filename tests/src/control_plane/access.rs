@@ -1,4 +1,4 @@
-//! Who may talk to the API server: one token per user, one kubeconfig per token.
+//! The users of the API server: one token per user, one kubeconfig per token.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::json;
 
-/// A user of the API server. The token is no secret: it opens a server on loopback that lives for one test run.
+/// A user of the API server. The token is not a secret: the server is on loopback and lives for one test run.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct User {
     name: &'static str,

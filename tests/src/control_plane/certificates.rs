@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
-/// The names under which the API server is reached. Pods use the address, so that no DNS is needed.
+/// The names of the API server. Pods use the address, so that no DNS is needed.
 const SERVER_NAMES: [&str; 4] = ["127.0.0.1", "localhost", "kubernetes.default.svc", "10.0.0.1"];
 
-/// The files that the servers and the clients are told about.
+/// The files of the certificates and keys.
 #[derive(Debug)]
 pub(super) struct Certificates {
     pub(super) authority: PathBuf,
@@ -20,7 +20,7 @@ pub(super) struct Certificates {
 }
 
 impl Certificates {
-    /// Makes fresh keys and writes them into `folder`.
+    /// Generates new keys and writes them to `folder`.
     pub(super) fn write(folder: &Path) -> Result<Self> {
         let mut authority = CertificateParams::default();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

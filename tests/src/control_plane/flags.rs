@@ -50,7 +50,7 @@ pub(super) fn apiserver(ports: Ports, tokens: &Path, certificates: &Certificates
 pub(super) fn controller_manager(kubeconfig: &Path, certificates: &Certificates) -> Vec<String> {
     vec![
         format!("--kubeconfig={}", kubeconfig.display()),
-        // The nodes are the kubelets of this process: nothing in a cloud or on a network is behind them.
+        // The nodes are kubelets of this process, without machines in a cloud or on a network.
         "--controllers=*,-node-lifecycle-controller,-node-ipam-controller,-node-route-controller,\
          -service-lb-controller"
             .into(),

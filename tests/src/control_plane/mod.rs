@@ -21,10 +21,10 @@ use access::{ADMIN, CONTROLLER_MANAGER, SCHEDULER};
 use certificates::Certificates;
 use flags::Ports;
 
-/// How long the servers may take until the first pod can be created. It is 10 to 20 seconds on two cores.
+/// The limit of the time until the first pod can be created, which takes 10 to 20 seconds on two cores.
 const STARTUP: Duration = Duration::from_mins(2);
 
-/// How often a start is tried: a port that was free when it was chosen may be taken when it is used.
+/// Attempts to start: a port that was free when it was chosen may be taken when it is used.
 const ATTEMPTS: usize = 3;
 
 /// The running servers, in the order in which they are stopped.
@@ -40,7 +40,7 @@ impl ControlPlane {
     /// Starts the servers with their files in `folder` and waits until pods can be created.
     ///
     /// # Errors
-    /// The error of a server that ended or did not get ready holds the end of its log.
+    /// A server ended or did not get ready; the error has the end of its log.
     pub(crate) async fn start(assets: &Assets, folder: &Path) -> Result<Self> {
         let mut attempt = 1;
         loop {
@@ -55,7 +55,7 @@ impl ControlPlane {
 
     async fn try_start(assets: &Assets, folder: &Path) -> Result<Self> {
         let [data, logs, pki] = ["etcd", "logs", "pki"].map(|name| folder.join(name));
-        // What an earlier attempt, or an earlier cluster in a directory that is kept, left behind.
+        // Leftovers of an earlier attempt, or of an earlier cluster in a directory that is kept.
         if data.exists() {
             fs::remove_dir_all(&data)?;
         }
@@ -101,7 +101,7 @@ impl ControlPlane {
         Ok(control_plane)
     }
 
-    /// Polls `ready` until it holds, a server ends, or the time for the start is over.
+    /// Polls `ready` until it is true, a server ends, or the time limit of the start is over.
     async fn until(&mut self, what: &str, ready: impl AsyncFn() -> Result<bool>) -> Result<()> {
         let started = Instant::now();
         loop {
@@ -113,15 +113,15 @@ impl ControlPlane {
             }
             if started.elapsed() > STARTUP {
                 let tails: Vec<_> = self.servers.iter().map(Server::tail).collect();
-                anyhow::bail!("waited {STARTUP:?} in vain until {what}\n{}", tails.join("\n"));
+                anyhow::bail!("timed out after {STARTUP:?} waiting until {what}\n{}", tails.join("\n"));
             }
             sleep(Duration::from_millis(100)).await;
         }
     }
 
-    /// A new client with all rights. Its connections belong to the runtime that it is made in.
+    /// A new client with all permissions. Its connections belong to the runtime that creates it.
     pub(crate) fn client(&self) -> Result<Client> {
-        Client::try_from(self.config.clone()).context("cannot make a client of the control plane")
+        Client::try_from(self.config.clone()).context("cannot create a client of the control plane")
     }
 
     /// The port of the API server on 127.0.0.1.
@@ -129,13 +129,13 @@ impl ControlPlane {
         self.port
     }
 
-    /// The kubeconfig of the user with all rights.
+    /// The kubeconfig of the user with all permissions.
     pub(crate) fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
     }
 }
 
-/// Whether the controllers have given `namespace` what a pod needs to be admitted and to reach the API server.
+/// Whether the controllers have created the service account and the root certificate that pods of `namespace` need.
 pub(crate) async fn namespace_is_ready(client: &Client, namespace: &str) -> Result<bool> {
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
     let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
@@ -146,7 +146,7 @@ fn http_get(path: &str) -> Result<http::Request<Vec<u8>>> {
     Ok(http::Request::get(path).body(Vec::new())?)
 }
 
-/// Ports that are free now. All listeners are open at once, so that no port is given out twice.
+/// Ports that are free now. All listeners are open at the same time, so that the ports differ.
 fn free_ports() -> Result<Ports> {
     let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0"));
     let mut ports = [0; 3];

@@ -1,4 +1,4 @@
-//! One container: prepared, started, watched, stopped, started again.
+//! One container: preparation, start, health, stop, restart.
 
 use std::collections::BTreeMap;
 use std::future::pending;
@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::environment::{self, Environment};
 use super::image::Image;
-use super::pod::Board;
+use super::pod::SharedRecord;
 use super::process::Process;
 use super::sandbox::{Bind, Sandbox, identity};
 use super::sources::NotReady;
@@ -23,21 +23,20 @@ use super::status::{Record, State, Termination};
 use super::volumes::Mountable;
 use super::{Context, probe, termination};
 
-/// The first pause before a container is started again, and the longest. The real kubelet waits 10 to 300
-/// seconds.
+/// The first and the longest pause before a restart. The real kubelet waits 10 to 300 seconds.
 const BACKOFF: Duration = Duration::from_millis(500);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
 
-/// The pause before something that was missing is looked for again.
+/// The pause before the preparation is retried.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
 
-/// The pause before a process that was just started is asked again to end.
-const ASK_AGAIN: Duration = Duration::from_millis(20);
+/// The pause before SIGTERM is sent again to a sandbox that is still starting.
+const TERMINATE_AGAIN: Duration = Duration::from_millis(20);
 
-/// Set to a grace period when the pod is to stop.
+/// The grace period, once the pod has to stop.
 pub(super) type Stop = watch::Receiver<Option<Duration>>;
 
-/// When a container that has ended is started again.
+/// When a container restarts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Restart {
     Never,
@@ -46,7 +45,7 @@ pub(super) enum Restart {
 }
 
 impl Restart {
-    /// The policy of a pod for its containers (an init container that succeeded is never started again).
+    /// The policy of a pod for its containers. An init container that succeeded never restarts.
     pub(super) fn of(spec: &PodSpec, init: bool) -> Self {
         match (spec.restart_policy.as_deref(), init) {
             (Some("Never"), _) => Self::Never,
@@ -70,21 +69,21 @@ pub(super) struct Runner {
     pub(super) pod: Arc<Pod>,
     pub(super) container: Container,
     pub(super) volumes: Arc<BTreeMap<String, Mountable>>,
-    /// A directory of the pod, for the message files.
+    /// The pod's directory of termination messages.
     pub(super) folder: PathBuf,
     pub(super) restart: Restart,
-    pub(super) board: Board,
+    pub(super) shared: SharedRecord,
     pub(super) stop: Stop,
 }
 
 /// Why a process is stopped.
-enum Ending {
-    Stopped(Duration),
+enum StopCause {
+    PodStops(Duration),
     Unhealthy,
 }
 
 impl Runner {
-    /// Runs the container until it has ended for good or the pod stops. The result is in the record.
+    /// Runs the container until it ends without a restart or the pod stops. The result is in the record.
     pub(super) async fn run(mut self) {
         let mut backoff = BACKOFF;
         loop {
@@ -95,7 +94,7 @@ impl Runner {
             let stopped = self.stop.borrow().is_some();
             if stopped || !self.restart.applies(end.exit_code) {
                 self.record(|record| {
-                    record.over = true;
+                    record.finished = true;
                     record.state = State::Terminated(end);
                 });
                 return;
@@ -115,7 +114,7 @@ impl Runner {
         }
     }
 
-    /// Tries until everything that the container needs is there. Nothing if the pod stops first.
+    /// Retries until the container can start. `None` if the pod stops first.
     async fn prepare_until_stopped(&mut self) -> Option<Prepared> {
         loop {
             if self.stop.borrow().is_some() {
@@ -154,7 +153,7 @@ impl Runner {
     fn pull(&self) -> Result<Image, NotReady> {
         let reference = self.container.image.as_deref().unwrap_or_default();
         self.context.images.find(reference).ok_or_else(|| {
-            // The kubelet shows the error once and then that it is waiting before it tries again.
+            // Like the kubelet: the error once, then the pause before the next attempt.
             let tried = self.read(|record| {
                 matches!(record.state, State::Waiting { reason, .. }
                     if matches!(reason, "ErrImagePull" | "ImagePullBackOff"))
@@ -169,7 +168,7 @@ impl Runner {
             } else {
                 NotReady {
                     reason: "ErrImagePull",
-                    message: format!("{reference:?}: no such image on the local kubelet"),
+                    message: format!("{reference:?}: image not found on the local kubelet"),
                 }
             }
         })
@@ -217,8 +216,10 @@ impl Runner {
         mount: &k8s_openapi::api::core::v1::VolumeMount,
         environment: &Environment,
     ) -> Result<Bind, NotReady> {
-        let volume =
-            self.volumes.get(&mount.name).ok_or_else(|| NotReady::config(format!("no volume {:?}", mount.name)))?;
+        let volume = self
+            .volumes
+            .get(&mount.name)
+            .ok_or_else(|| NotReady::config(format!("volume {:?} not found", mount.name)))?;
         let sub_path = match (&mount.sub_path, &mount.sub_path_expr) {
             (Some(path), _) => Some(path.clone()),
             (None, Some(text)) => Some(environment::expand(text, environment)),
@@ -228,7 +229,7 @@ impl Runner {
         if let Some(sub_path) = sub_path.filter(|path| !path.is_empty()) {
             host.push(sub_path);
             if !host.exists() {
-                super::volumes::make_directory(&host).map_err(|error| NotReady::config(error.message))?;
+                super::volumes::create_directory(&host).map_err(|error| NotReady::config(error.message))?;
             }
         }
         Ok(Bind {
@@ -238,7 +239,7 @@ impl Runner {
         })
     }
 
-    /// Runs the process once and returns how it ended.
+    /// Runs the process once.
     async fn run_once(&mut self, prepared: &Prepared) -> Termination {
         let started = Timestamp::now();
         let process = Process::start(&self.context.bwrap, &prepared.sandbox, &prepared.environment, &prepared.log);
@@ -249,30 +250,30 @@ impl Runner {
         let ready = self.container.readiness_probe.is_none();
         self.record(|record| record.state = State::Running { started, ready });
 
-        let ending = select! {
+        let cause = select! {
             exit_code = process.wait() => return prepared.termination(&self.container, started, exit_code),
-            grace = stopped(self.stop.clone()) => Ending::Stopped(grace),
-            () = self.watch_health() => Ending::Unhealthy,
+            grace = stopped(self.stop.clone()) => StopCause::PodStops(grace),
+            () = self.watch_health() => StopCause::Unhealthy,
         };
-        let grace = match ending {
-            Ending::Stopped(grace) => grace,
-            Ending::Unhealthy => {
+        let grace = match cause {
+            StopCause::PodStops(grace) => grace,
+            StopCause::Unhealthy => {
                 let message = format!("Container {} failed liveness probe", self.container.name);
                 self.context.warn(&self.pod, "Unhealthy", &message).await;
                 self.grace()
             }
         };
-        let exit_code = self.end(&mut process, grace).await;
+        let exit_code = self.stop_process(&mut process, grace).await;
         prepared.termination(&self.container, started, exit_code)
     }
 
-    /// Keeps the record's readiness, and returns when the container is to be killed for bad health.
+    /// Updates the readiness in the record, and returns when the liveness probe has failed.
     async fn watch_health(&self) {
         let container = &self.container;
         let readiness = async {
             match &container.readiness_probe {
                 Some(probe) => {
-                    probe::follow(container, probe, |now| {
+                    probe::watch_readiness(container, probe, |now| {
                         self.record(|record| {
                             if let State::Running { ready, .. } = &mut record.state {
                                 *ready = now;
@@ -286,7 +287,7 @@ impl Runner {
         };
         let liveness = async {
             match &container.liveness_probe {
-                Some(probe) => probe::failure(container, probe).await,
+                Some(probe) => probe::watch_liveness(container, probe).await,
                 None => pending().await,
             }
         };
@@ -296,11 +297,11 @@ impl Runner {
         }
     }
 
-    /// SIGTERM, and SIGKILL when the grace period is over. A shorter one may arrive meanwhile.
-    async fn end(&mut self, process: &mut Process, grace: Duration) -> i32 {
+    /// Sends SIGTERM, and SIGKILL after the grace period, which may become shorter meanwhile. Returns the exit code.
+    async fn stop_process(&mut self, process: &mut Process, grace: Duration) -> i32 {
         let began = Instant::now();
         let mut deadline = began + grace;
-        let mut asked = grace.is_zero();
+        let mut terminated = grace.is_zero();
         loop {
             select! {
                 exit_code = process.wait() => return exit_code,
@@ -308,8 +309,8 @@ impl Runner {
                     process.kill();
                     return process.wait().await;
                 }
-                // A sandbox that is still being prepared has nobody yet to be asked.
-                () = sleep(ASK_AGAIN), if !asked => asked = process.terminate(),
+                // A sandbox that is still starting has no process yet to signal.
+                () = sleep(TERMINATE_AGAIN), if !terminated => terminated = process.terminate(),
                 Ok(()) = self.stop.changed() => {
                     if let Some(grace) = *self.stop.borrow() {
                         deadline = deadline.min(began + grace);
@@ -319,7 +320,7 @@ impl Runner {
         }
     }
 
-    /// The pod's own grace period.
+    /// The pod's grace period.
     fn grace(&self) -> Duration {
         super::pod::grace_period(&self.pod)
     }
@@ -333,15 +334,15 @@ impl Runner {
     }
 
     fn record(&self, change: impl FnOnce(&mut Record)) {
-        self.board.update(&self.container.name, change);
+        self.shared.update(&self.container.name, change);
     }
 
-    fn read<T>(&self, look: impl FnOnce(&Record) -> T) -> T {
-        self.board.read(&self.container.name, look)
+    fn read<T>(&self, read: impl FnOnce(&Record) -> T) -> T {
+        self.shared.read(&self.container.name, read)
     }
 }
 
-/// Everything that a container needs to start.
+/// A container that can start.
 struct Prepared {
     sandbox: Sandbox,
     environment: Environment,
@@ -368,7 +369,7 @@ impl Prepared {
     }
 }
 
-/// The end of a process that never was, for example because its program does not exist.
+/// The termination of a container that could not start, for example because its program does not exist.
 fn not_started(message: String) -> Termination {
     Termination {
         exit_code: 128,
@@ -379,7 +380,7 @@ fn not_started(message: String) -> Termination {
     }
 }
 
-/// Makes an empty message file that any user may write to.
+/// Creates an empty message file that any user may write to.
 fn reset_message(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     if let Some(parent) = path.parent() {
@@ -389,12 +390,12 @@ fn reset_message(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o666))
 }
 
-/// Waits until the pod is to stop and returns the grace period.
+/// Waits until the pod has to stop and returns the grace period.
 async fn stopped(mut stop: Stop) -> Duration {
     let grace = stop.wait_for(Option::is_some).await.map(|grace| *grace);
     match grace {
         Ok(grace) => grace.unwrap_or_default(),
-        // The sender goes away with the pod's task, which ends this one too.
+        // The sender is dropped with the pod's task, which ends this one too.
         Err(_) => pending().await,
     }
 }

@@ -11,8 +11,8 @@ use super::sources::{self, Entries, NotReady};
 /// The variables of one container.
 pub(super) type Environment = BTreeMap<String, String>;
 
-/// Resolves the variables of `container`, in the order in which the kubelet lets later ones win: the API
-/// server's address, `envFrom`, `env`.
+/// Resolves the variables of `container`. Later ones override earlier ones, in the kubelet's order: the API server's
+/// address, `envFrom`, `env`.
 pub(super) async fn resolve(context: &Context, pod: &Pod, container: &Container) -> Result<Environment, NotReady> {
     let mut environment = Environment::from([
         ("PATH".into(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into()),
@@ -57,7 +57,7 @@ async fn whole_source(context: &Context, pod: &Pod, source: &EnvFromSource) -> R
     }
 }
 
-/// The value of a `valueFrom`; nothing where an optional reference leads nowhere.
+/// The value of a `valueFrom`; `None` if an optional reference does not exist.
 async fn referenced(
     context: &Context,
     pod: &Pod,
@@ -87,7 +87,7 @@ async fn referenced(
         ("Secret", entries, &selector.name, &selector.key, selector.optional)
     } else {
         return Err(NotReady::config(format!(
-            "the local kubelet does not know the source of the variable {}",
+            "the local kubelet does not support the source of the variable {}",
             variable.name
         )));
     };
@@ -104,7 +104,7 @@ async fn referenced(
     }
 }
 
-/// Replaces `$(NAME)` by the variable's value. `$$` stands for `$`, and an unknown name stays as it is.
+/// Replaces `$(NAME)` with the variable's value and `$$` with `$`. An unknown name is kept as it is.
 pub(super) fn expand(text: &str, environment: &Environment) -> String {
     let mut expanded = String::with_capacity(text.len());
     let mut rest = text;

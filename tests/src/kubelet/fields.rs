@@ -1,4 +1,4 @@
-//! The values of `fieldRef` and `resourceFieldRef`: what a pod may learn about itself.
+//! The values of `fieldRef` and `resourceFieldRef` of the downward API.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -11,7 +11,7 @@ use super::quantity;
 /// The address of every pod and every node: they share the network of this machine.
 pub(super) const ADDRESS: &str = "127.0.0.1";
 
-/// The value of a `fieldRef`, or nothing where the field path is unknown.
+/// The value of a `fieldRef`; `None` if the field path is unknown.
 pub(super) fn field(pod: &Pod, path: &str) -> Option<String> {
     let meta = &pod.metadata;
     let spec = pod.spec.as_ref();
@@ -36,11 +36,11 @@ pub(super) fn field(pod: &Pod, path: &str) -> Option<String> {
             map.and_then(|map| map.get(key).cloned())
         }
     };
-    // A field that is known but not set is empty.
+    // A known field without a value is empty.
     Some(value.unwrap_or_default())
 }
 
-/// Labels or annotations as a downward API volume shows them.
+/// Labels or annotations in the format of a downward API volume.
 fn lines(map: Option<&BTreeMap<String, String>>) -> String {
     map.into_iter().flatten().fold(String::new(), |mut text, (key, value)| {
         let _ = writeln!(text, "{key}={value:?}");
@@ -50,7 +50,7 @@ fn lines(map: Option<&BTreeMap<String, String>>) -> String {
 
 /// The value of a `resourceFieldRef` of `own`, which may name another container of the pod.
 ///
-/// A container without a limit may use what the node has to give.
+/// The limit of a container without one is the node's allocatable amount.
 pub(super) fn resource(
     pod: &Pod,
     own: Option<&str>,

@@ -16,7 +16,7 @@ use super::Context;
 use super::fields;
 use super::sources::{self, Entries, NotReady};
 
-/// The mode of a file for which the pod gives none.
+/// The mode of a file if the pod sets none.
 const DEFAULT_MODE: i32 = 0o644;
 
 /// The content of a volume by relative path.
@@ -108,7 +108,7 @@ impl Files {
             } else {
                 None
             };
-            let value = value.ok_or_else(|| NotReady::mount(format!("no value for the file {}", item.path)))?;
+            let value = value.ok_or_else(|| NotReady::mount(format!("the file {} has no value", item.path)))?;
             self.insert(&item.path, value.into_bytes(), item.mode);
         }
         Ok(())
@@ -135,10 +135,10 @@ impl Files {
             self.insert(&projection.path, token.into_bytes(), None);
             return Ok(());
         }
-        Err(NotReady::mount("the local kubelet does not know this projected source"))
+        Err(NotReady::mount("the local kubelet does not support this projected source"))
     }
 
-    /// Writes the files into `folder`.
+    /// Writes the files to `folder`.
     pub(super) fn write(self, folder: &Path, default_mode: Option<i32>) -> Result<(), NotReady> {
         for (path, file) in self.0 {
             let mode = file.mode.or(default_mode).unwrap_or(DEFAULT_MODE);
@@ -152,13 +152,13 @@ impl Files {
 fn write_file(folder: &Path, path: &str, content: &[u8], mode: u32) -> std::io::Result<()> {
     let relative = Path::new(path);
     if !relative.components().all(|component| matches!(component, Component::Normal(_))) {
-        return Err(std::io::Error::other("the path leaves the volume"));
+        return Err(std::io::Error::other("the path is outside of the volume"));
     }
     let target = folder.join(relative);
     if let Some(parent) = target.parent() {
         fs::create_dir_all(parent)?;
     }
-    // An earlier try may have left a file that its owner cannot write to.
+    // An earlier attempt may have left a file that its owner cannot write to.
     if target.exists() {
         fs::remove_file(&target)?;
     }
@@ -189,7 +189,7 @@ async fn token(context: &Context, pod: &Pod, projection: &ServiceAccountTokenPro
         .create_token_request(account, &PostParams::default(), &request)
         .await
         .map_err(|error| NotReady::mount(format!("failed to fetch token: {error}")))?;
-    response.status.map(|status| status.token).ok_or_else(|| NotReady::mount("the API server sent no token"))
+    response.status.map(|status| status.token).ok_or_else(|| NotReady::mount("the API server returned no token"))
 }
 
 #[cfg(test)]
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn items_choose_keys_paths_and_modes() {
+    fn items_select_keys_paths_and_modes() {
         let folder = tempfile::tempdir().unwrap();
         let mut files = Files::default();
         let items = [item("a", "deep/er", Some(0o400))];

@@ -1,4 +1,4 @@
-//! What stands in for container images: files of this machine, or a whole root, and an entrypoint.
+//! Substitutes for container images: files of this machine, or a root folder, and an entrypoint.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -7,12 +7,11 @@ use std::sync::{PoisonError, RwLock};
 /// An image without layers, read-only to its containers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Image {
-    /// The root that its containers see. Where there is none, the system directories of this machine (`/usr`,
-    /// `/etc/ssl`, …).
+    /// The root of its containers. If `None`, they see the system directories of this machine (`/usr`, `/etc/ssl`, …).
     pub root: Option<PathBuf>,
-    /// A file or directory of this machine, and where containers find it besides.
+    /// Further files or directories of this machine, each with its path in the containers.
     pub files: Vec<(PathBuf, PathBuf)>,
-    /// What runs in a container that sets no `command`.
+    /// The command of a container that sets no `command`.
     pub entrypoint: Vec<String>,
 }
 
@@ -23,7 +22,7 @@ impl Image {
         Self { entrypoint: entrypoint(&container), files: vec![(host.into(), container)], root: None }
     }
 
-    /// An image that was unpacked into a folder of this machine, and the program in it that runs.
+    /// An image that was unpacked to a folder of this machine, and the program that it runs.
     pub fn of_root(root: impl Into<PathBuf>, program: impl AsRef<Path>) -> Self {
         Self { root: Some(root.into()), entrypoint: entrypoint(program.as_ref()), files: Vec::new() }
     }
@@ -48,7 +47,7 @@ impl Images {
         images.insert(name.to_owned(), image);
     }
 
-    /// The image of exactly this reference, else the one of its repository, whatever the tag and digest.
+    /// The image of exactly this reference, else that of its repository, with any tag and digest.
     pub(crate) fn find(&self, reference: &str) -> Option<Image> {
         let images = self.0.read().unwrap_or_else(PoisonError::into_inner);
         images.get(reference).or_else(|| images.get(repository(reference))).cloned()

@@ -1,11 +1,11 @@
 //! A kubelet that runs the containers of its pods as sandboxed processes of this machine.
 //!
 //! It registers its [`node`], watches the pods that are bound to it and gives each a worker ([`pod`]). The
-//! worker makes the [`volumes`], runs the containers one after the other or together ([`container`]) as
-//! [`process`]es in a [`sandbox`], and reports their [`status`]. What a pod asks for and is not here makes it
-//! wait, with the reasons that the real kubelet gives.
+//! worker prepares the [`volumes`], runs the init containers in order and then the containers together ([`container`])
+//! as [`process`]es in a [`sandbox`], and reports their [`status`]. A pod waits for missing images, ConfigMaps and
+//! volumes, with the reasons of the real kubelet.
 //!
-//! Not here: exec, attach, port-forward and `kubectl logs`; limits on memory and CPU; sidecar containers;
+//! Not implemented: exec, attach, port-forward and `kubectl logs`; limits on memory and CPU; sidecar containers;
 //! lifecycle hooks; updates of mounted ConfigMaps.
 
 mod container;
@@ -47,7 +47,7 @@ use pod::Worker;
 
 use crate::assets::in_path;
 
-/// What the parts of a kubelet share.
+/// The state that the parts of a kubelet share.
 struct Context {
     client: Client,
     recorder: Recorder,
@@ -95,7 +95,7 @@ impl Context {
     }
 }
 
-/// Where the logs of all containers lie.
+/// The folder of the logs of all containers.
 fn log_folder(folder: &Path) -> PathBuf {
     folder.join("logs")
 }
@@ -107,10 +107,10 @@ pub(crate) struct Kubelet {
 }
 
 impl Kubelet {
-    /// Registers the node and starts to run what is bound to it, with its files in `folder`.
+    /// Registers the node and starts to run the pods that are bound to it, with their files in `folder`.
     ///
     /// # Errors
-    /// `bwrap` is missing or may not make user namespaces, or the API server refuses the node.
+    /// `bwrap` is missing or not allowed to create user namespaces, or the API server rejects the node.
     pub(crate) async fn start(
         client: Client,
         apiserver_port: u16,
@@ -166,7 +166,7 @@ async fn find_bwrap() -> Result<PathBuf> {
     let bwrap = in_path("bwrap")
         .into_iter()
         .next()
-        .context("no 'bwrap' in PATH: the local kubelet needs bubblewrap for its containers")?;
+        .context("cannot find bwrap in PATH: the local kubelet runs containers with bubblewrap")?;
     let bwrap = fs::canonicalize(bwrap)?;
     let probe = Command::new(&bwrap)
         .args(["--unshare-user", "--unshare-pid", "--ro-bind", "/", "/"])
@@ -175,21 +175,21 @@ async fn find_bwrap() -> Result<PathBuf> {
         .await?;
     ensure!(
         probe.status.success(),
-        "bwrap cannot make a sandbox on this machine: {}",
+        "bwrap cannot create a sandbox on this machine: {}",
         String::from_utf8_lossy(&probe.stderr).trim()
     );
     Ok(bwrap)
 }
 
-/// Gives every pod of the node a worker and tells it what becomes of the pod.
+/// Starts a worker for every pod of the node and sends it the updates of the pod.
 async fn watch_pods(context: Arc<Context>) {
     let pods: Api<Pod> = Api::all(context.client.clone());
-    let mine = format!("spec.nodeName={}", context.node().name);
-    let events = watcher(pods, watcher::Config::default().fields(&mine)).default_backoff();
+    let on_node = format!("spec.nodeName={}", context.node().name);
+    let events = watcher(pods, watcher::Config::default().fields(&on_node)).default_backoff();
     pin_mut!(events);
 
     let mut workers = JoinSet::new();
-    let mut seen: HashMap<String, watch::Sender<Option<Arc<Pod>>>> = HashMap::new();
+    let mut updates: HashMap<String, watch::Sender<Option<Arc<Pod>>>> = HashMap::new();
     let mut listed = Vec::new();
     while let Some(event) = events.next().await {
         match event {
@@ -198,30 +198,30 @@ async fn watch_pods(context: Arc<Context>) {
                 let uid = pod.metadata.uid.clone().unwrap_or_default();
                 let pod = Arc::new(pod);
                 listed.push(uid.clone());
-                if let Some(sender) = seen.get(&uid) {
+                if let Some(sender) = updates.get(&uid) {
                     sender.send_replace(Some(pod));
                 } else {
                     let (sender, receiver) = watch::channel(Some(pod.clone()));
-                    seen.insert(uid, sender);
+                    updates.insert(uid, sender);
                     workers.spawn(Worker::new(context.clone(), pod, receiver).run());
                 }
             }
             Ok(watcher::Event::InitDone) => {
-                seen.retain(|uid, sender| {
-                    let there = listed.contains(uid);
-                    if !there {
+                updates.retain(|uid, sender| {
+                    let exists = listed.contains(uid);
+                    if !exists {
                         sender.send_replace(None);
                     }
-                    there
+                    exists
                 });
             }
             Ok(watcher::Event::Delete(pod)) => {
                 let uid = pod.metadata.uid.unwrap_or_default();
-                if let Some(sender) = seen.remove(&uid) {
+                if let Some(sender) = updates.remove(&uid) {
                     sender.send_replace(None);
                 }
             }
-            Err(error) => tracing::warn!(%error, "the watch of the pods was interrupted"),
+            Err(error) => tracing::warn!(%error, "the watch of the pods failed, it is retried"),
         }
         while workers.try_join_next().is_some() {}
     }

@@ -1,4 +1,4 @@
-//! The node that a kubelet stands for.
+//! The Node object of a kubelet.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,10 @@ use serde_json::json;
 
 use super::fields::ADDRESS;
 
-/// The resource of the GPUs that a node claims to have.
+/// The resource of GPUs.
 pub(crate) const GPU: &str = "nvidia.com/gpu";
 
-/// A node and what it claims to have. The processes share this machine, whatever the claim.
+/// A node and the resources that it advertises. Its pods are not limited by them: they share this machine.
 #[derive(Clone, Debug)]
 pub struct NodeOptions {
     /// The name of the node.
@@ -23,11 +23,11 @@ pub struct NodeOptions {
     pub cpu: String,
     /// Memory, as a quantity.
     pub memory: String,
-    /// How many pods it takes.
+    /// The number of pods that it accepts.
     pub pods: u32,
-    /// Its `nvidia.com/gpu`.
+    /// The number of its `nvidia.com/gpu`.
     pub gpus: u32,
-    /// Labels beside the usual ones.
+    /// Labels in addition to the standard ones.
     pub labels: BTreeMap<String, String>,
 }
 
@@ -45,7 +45,7 @@ impl Default for NodeOptions {
 }
 
 impl NodeOptions {
-    /// What the node has to give.
+    /// The capacity of the node.
     pub(super) fn resources(&self) -> BTreeMap<String, Quantity> {
         [
             ("cpu", self.cpu.clone()),
@@ -109,7 +109,7 @@ pub(super) async fn register(client: &Client, options: &NodeOptions) -> Result<(
     Ok(())
 }
 
-/// Changes what the node claims to have. Pods that it has already taken stay.
+/// Changes the resources of the node. Running pods are not evicted.
 pub(super) async fn set_resources(client: &Client, options: &NodeOptions) -> Result<()> {
     let nodes: Api<Node> = Api::all(client.clone());
     let status = json!({"capacity": options.resources(), "allocatable": options.resources()});
@@ -125,7 +125,7 @@ async fn patch_status(nodes: &Api<Node>, name: &str, status: serde_json::Value) 
     Ok(())
 }
 
-/// The architecture in the words of Go.
+/// The architecture as Go names it.
 fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",

@@ -1,4 +1,4 @@
-//! One pod: its volumes, its containers in order, its status, its end.
+//! One pod: its volumes, its containers in order, its status, its deletion.
 
 use std::collections::BTreeMap;
 use std::future::pending;
@@ -22,19 +22,19 @@ use super::container::{RETRY, Restart, Runner, Stop};
 use super::status::{PodRecord, Record, State, containers};
 use super::volumes::{self, Mountable};
 
-/// The last that was seen of a pod: nothing once it is gone.
-pub(super) type Seen = watch::Receiver<Option<Arc<Pod>>>;
+/// The latest version of a pod; `None` once it is deleted.
+pub(super) type PodUpdates = watch::Receiver<Option<Arc<Pod>>>;
 
-/// What the kubelet knows about a pod, written by its containers and read by its reporter.
+/// The record of a pod, shared between its containers, which write it, and its worker, which reports it.
 #[derive(Clone)]
-pub(super) struct Board {
+pub(super) struct SharedRecord {
     record: Arc<Mutex<PodRecord>>,
     /// The names of the init containers and of the containers, in the order of the record.
     names: Arc<(Vec<String>, Vec<String>)>,
     changed: Arc<Notify>,
 }
 
-impl Board {
+impl SharedRecord {
     fn new(pod: &Pod) -> Self {
         let (init, main) = containers(pod);
         let names = |of: &[Container]| of.iter().map(|container| container.name.clone()).collect();
@@ -45,31 +45,31 @@ impl Board {
         }
     }
 
-    fn with<T>(&self, look: impl FnOnce(&mut PodRecord) -> T) -> T {
+    fn with<T>(&self, access: impl FnOnce(&mut PodRecord) -> T) -> T {
         let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
-        look(&mut record)
+        access(&mut record)
     }
 
-    fn find<T>(&self, container: &str, look: impl FnOnce(&mut Record) -> T) -> T {
+    fn with_container<T>(&self, container: &str, access: impl FnOnce(&mut Record) -> T) -> T {
         let position = |names: &[String]| names.iter().position(|name| name == container);
         self.with(|record| {
-            let found = match (position(&self.names.0), position(&self.names.1)) {
+            let container_record = match (position(&self.names.0), position(&self.names.1)) {
                 (Some(index), _) => &mut record.init[index],
                 (None, Some(index)) => &mut record.main[index],
-                (None, None) => unreachable!("the container {container} is one of its pod"),
+                (None, None) => unreachable!("{container} is a container of this pod"),
             };
-            look(found)
+            access(container_record)
         })
     }
 
-    /// Changes the record of `container` and has it reported.
+    /// Changes the record of `container` and wakes the reporter.
     pub(super) fn update(&self, container: &str, change: impl FnOnce(&mut Record)) {
-        self.find(container, |record| change(record));
+        self.with_container(container, |record| change(record));
         self.changed.notify_one();
     }
 
-    pub(super) fn read<T>(&self, container: &str, look: impl FnOnce(&Record) -> T) -> T {
-        self.find(container, |record| look(record))
+    pub(super) fn read<T>(&self, container: &str, read: impl FnOnce(&Record) -> T) -> T {
+        self.with_container(container, |record| read(record))
     }
 
     fn update_pod(&self, change: impl FnOnce(&mut PodRecord)) {
@@ -82,28 +82,28 @@ impl Board {
     }
 }
 
-/// Takes a pod from its binding to its end.
+/// Runs a pod, from its binding to its deletion.
 pub(super) struct Worker {
     context: Arc<Context>,
     pod: Arc<Pod>,
-    seen: Seen,
-    board: Board,
-    /// The conditions as last reported, for their times.
+    updates: PodUpdates,
+    record: SharedRecord,
+    /// The conditions of the last report, for their transition times.
     reported: Vec<PodCondition>,
 }
 
 impl Worker {
-    pub(super) fn new(context: Arc<Context>, pod: Arc<Pod>, seen: Seen) -> Self {
-        Self { board: Board::new(&pod), context, pod, seen, reported: Vec::new() }
+    pub(super) fn new(context: Arc<Context>, pod: Arc<Pod>, updates: PodUpdates) -> Self {
+        Self { record: SharedRecord::new(&pod), context, pod, updates, reported: Vec::new() }
     }
 
-    /// Runs the pod, reports what happens, and deletes it when that is wanted and it has ended.
+    /// Runs the pod, reports its status, and deletes it once it has ended and its deletion is requested.
     pub(super) async fn run(mut self) {
         let folder = self.context.pod_folder(&self.pod);
         self.run_containers(folder.clone()).await;
         self.report().await;
-        self.delete_when_wanted().await;
-        // What cannot be removed now goes with the directory of the cluster.
+        self.delete_when_requested().await;
+        // The rest is removed with the directory of the cluster.
         let _ = std::fs::remove_dir_all(folder);
     }
 
@@ -114,7 +114,7 @@ impl Worker {
             PodRun {
                 context: self.context.clone(),
                 pod: self.pod.clone(),
-                board: self.board.clone(),
+                record: self.record.clone(),
                 stop: stopped,
                 folder,
             }
@@ -122,19 +122,19 @@ impl Worker {
         );
         let mut expiry = pin!(sleep_until(active_deadline(&self.pod)));
         let mut expired = false;
-        let changed = self.board.changed.clone();
-        let mut seen = self.seen.clone();
-        seen.mark_changed();
+        let changed = self.record.changed.clone();
+        let mut updates = self.updates.clone();
+        updates.mark_changed();
         loop {
             select! {
                 _ = containers.join_next() => return,
                 () = changed.notified() => self.report().await,
-                grace = next_stop(&mut seen) => {
+                grace = next_stop(&mut updates) => {
                     stop.send_replace(Some(grace));
                 }
                 () = &mut expiry, if !expired => {
                     expired = true;
-                    self.board.update_pod(|record| {
+                    self.record.update_pod(|record| {
                         let message = "Pod was active on the node longer than the specified deadline";
                         record.failure = Some(("DeadlineExceeded", message));
                     });
@@ -144,20 +144,20 @@ impl Worker {
         }
     }
 
-    /// Writes the status, unless the pod is gone.
+    /// Writes the status, unless the pod was deleted.
     async fn report(&mut self) {
-        if self.seen.borrow().is_none() {
+        if self.updates.borrow().is_none() {
             return;
         }
-        let status = self.board.snapshot().status(&self.pod, &self.reported);
+        let status = self.record.snapshot().status(&self.pod, &self.reported);
         self.reported = status.conditions.clone().unwrap_or_default();
-        // The uid keeps the status away from a later pod of the same name.
+        // The uid protects a later pod of the same name.
         let patch = json!({"metadata": {"uid": self.pod.metadata.uid}, "status": status});
         for _ in 0..5 {
             let sent = self.api().patch_status(self.name(), &PatchParams::default(), &Patch::Strategic(&patch)).await;
             match sent {
                 Ok(_) => return,
-                // The pod is gone, or is another one.
+                // The pod was deleted, or replaced.
                 Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409 | 422) => return,
                 Err(error) => {
                     tracing::warn!(pod = self.name(), %error, "cannot write the status");
@@ -167,13 +167,13 @@ impl Worker {
         }
     }
 
-    async fn delete_when_wanted(&mut self) {
+    async fn delete_when_requested(&mut self) {
         loop {
-            let wanted = match &*self.seen.borrow_and_update() {
+            let is_requested = match &*self.updates.borrow_and_update() {
                 None => return,
                 Some(pod) => pod.metadata.deletion_timestamp.is_some(),
             };
-            if wanted {
+            if is_requested {
                 let parameters = DeleteParams::default()
                     .grace_period(0)
                     .preconditions(Preconditions { uid: self.pod.metadata.uid.clone(), resource_version: None });
@@ -187,7 +187,7 @@ impl Worker {
                     }
                 }
             }
-            if self.seen.changed().await.is_err() {
+            if self.updates.changed().await.is_err() {
                 return;
             }
         }
@@ -203,10 +203,10 @@ impl Worker {
     }
 }
 
-/// Waits until the pod is to stop, or to stop sooner, and returns its grace period.
-async fn next_stop(seen: &mut Seen) -> Duration {
-    while seen.changed().await.is_ok() {
-        match &*seen.borrow_and_update() {
+/// Waits until the pod has to stop, or to stop sooner, and returns its grace period.
+async fn next_stop(updates: &mut PodUpdates) -> Duration {
+    while updates.changed().await.is_ok() {
+        match &*updates.borrow_and_update() {
             Some(pod) if pod.metadata.deletion_timestamp.is_none() => {}
             Some(pod) => return grace_period(pod),
             None => return Duration::ZERO,
@@ -215,14 +215,14 @@ async fn next_stop(seen: &mut Seen) -> Duration {
     pending().await
 }
 
-/// The grace period of the deletion of `pod`, else its own.
+/// The grace period of the deletion of `pod`, else that of its spec.
 pub(super) fn grace_period(pod: &Pod) -> Duration {
-    let own = || pod.spec.as_ref()?.termination_grace_period_seconds;
-    let seconds = pod.metadata.deletion_grace_period_seconds.or_else(own);
+    let of_spec = || pod.spec.as_ref()?.termination_grace_period_seconds;
+    let seconds = pod.metadata.deletion_grace_period_seconds.or_else(of_spec);
     Duration::from_secs(seconds.and_then(|it| it.try_into().ok()).unwrap_or(30))
 }
 
-/// When the pod has to have ended; in the far future if it says nothing.
+/// The time by which the pod must have ended; far in the future without a deadline.
 fn active_deadline(pod: &Pod) -> Instant {
     const FAR: Duration = Duration::from_hours(24 * 365);
     let seconds = pod.spec.as_ref().and_then(|spec| spec.active_deadline_seconds);
@@ -230,11 +230,11 @@ fn active_deadline(pod: &Pod) -> Instant {
     Instant::now() + limit
 }
 
-/// The containers of a pod, from the mounts to the last exit.
+/// The run of a pod's containers, from the mounts to the last exit.
 struct PodRun {
     context: Arc<Context>,
     pod: Arc<Pod>,
-    board: Board,
+    record: SharedRecord,
     stop: Stop,
     folder: PathBuf,
 }
@@ -242,15 +242,15 @@ struct PodRun {
 impl PodRun {
     async fn run(mut self) {
         if let Some(volumes) = self.mount().await {
-            self.board.update_pod(|record| record.volumes_ready = true);
+            self.record.update_pod(|record| record.volumes_ready = true);
             self.start(Arc::new(volumes)).await;
         }
         if self.stop.borrow().is_some() {
-            self.board.update_pod(PodRecord::close);
+            self.record.update_pod(PodRecord::close);
         }
     }
 
-    /// Prepares the volumes. Nothing if the pod stops before they are there.
+    /// Prepares the volumes. `None` if the pod stops first.
     async fn mount(&mut self) -> Option<BTreeMap<String, Mountable>> {
         loop {
             if self.stop.borrow().is_some() {
@@ -259,12 +259,12 @@ impl PodRun {
             let folder = self.folder.join("volumes");
             match volumes::prepare(&self.context, &self.pod, &folder).await {
                 Ok(volumes) => return Some(volumes),
-                Err(problem) => {
-                    self.context.warn(&self.pod, "FailedMount", &problem.message).await;
-                    self.board.update_pod(|record| {
+                Err(error) => {
+                    self.context.warn(&self.pod, "FailedMount", &error.message).await;
+                    self.record.update_pod(|record| {
                         for record in record.init.iter_mut().chain(&mut record.main) {
                             if let State::Waiting { message, .. } = &mut record.state {
-                                *message = Some(problem.message.clone());
+                                *message = Some(error.message.clone());
                             }
                         }
                     });
@@ -281,7 +281,7 @@ impl PodRun {
         let (init, main) = containers(&self.pod);
         for container in init {
             self.runner(container, true, &volumes).run().await;
-            let done = self.board.read(&container.name, Record::succeeded);
+            let done = self.record.read(&container.name, Record::succeeded);
             if !done {
                 return;
             }
@@ -297,7 +297,7 @@ impl PodRun {
             volumes: volumes.clone(),
             folder: self.folder.join("messages"),
             restart: self.pod.spec.as_ref().map_or(Restart::Never, |spec| Restart::of(spec, init)),
-            board: self.board.clone(),
+            shared: self.record.clone(),
             stop: self.stop.clone(),
         }
     }

@@ -11,8 +11,8 @@ use tokio::time::{sleep, timeout};
 
 use super::fields::ADDRESS;
 
-/// Follows a readiness probe for ever and tells every result that counts to `ready`.
-pub(super) async fn follow(container: &Container, probe: &Probe, mut ready: impl FnMut(bool)) -> Infallible {
+/// Runs a readiness probe for ever and passes every result, by its thresholds, to `ready`.
+pub(super) async fn watch_readiness(container: &Container, probe: &Probe, mut ready: impl FnMut(bool)) -> Infallible {
     sleep(initial_delay(probe)).await;
     let mut state = false;
     loop {
@@ -21,8 +21,8 @@ pub(super) async fn follow(container: &Container, probe: &Probe, mut ready: impl
     }
 }
 
-/// Returns when a liveness probe has failed as often as it may.
-pub(super) async fn failure(container: &Container, probe: &Probe) {
+/// Runs a liveness probe and returns when it has reached its failure threshold.
+pub(super) async fn watch_liveness(container: &Container, probe: &Probe) {
     sleep(initial_delay(probe)).await;
     next_state(container, probe, true).await;
 }
@@ -31,16 +31,16 @@ fn initial_delay(probe: &Probe) -> Duration {
     seconds(probe.initial_delay_seconds.unwrap_or(0))
 }
 
-/// Probes until `state` is contradicted as many times in a row as the thresholds ask for.
+/// Probes until the result differs from `state` as many times in a row as the threshold.
 async fn next_state(container: &Container, probe: &Probe, state: bool) -> bool {
     let threshold = if state { probe.failure_threshold.unwrap_or(3) } else { probe.success_threshold.unwrap_or(1) };
-    let mut contradictions = 0;
+    let mut differing = 0;
     loop {
         if succeeds(container, probe).await == state {
-            contradictions = 0;
+            differing = 0;
         } else {
-            contradictions += 1;
-            if contradictions >= threshold {
+            differing += 1;
+            if differing >= threshold {
                 return !state;
             }
         }
@@ -67,7 +67,7 @@ async fn succeeds(container: &Container, probe: &Probe) -> bool {
     matches!(timeout(limit, check).await, Ok(Some(())))
 }
 
-/// The number of a port, which may be given by its name in the container.
+/// The number of a port, which may be the name of a port of the container.
 fn port(container: &Container, port: &IntOrString) -> Option<u16> {
     let number = match port {
         IntOrString::Int(number) => *number,
@@ -78,7 +78,7 @@ fn port(container: &Container, port: &IntOrString) -> Option<u16> {
     number.try_into().ok()
 }
 
-/// Whether a GET is answered with a status of 200 to 399.
+/// Whether the response to a GET has a status of 200 to 399.
 async fn http_succeeds(port: u16, path: &str) -> Option<()> {
     let mut stream = TcpStream::connect((ADDRESS, port)).await.ok()?;
     let request = format!(

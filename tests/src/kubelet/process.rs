@@ -1,4 +1,4 @@
-//! A sandboxed process: its start, its signals and its end.
+//! A sandboxed process: its start, its signals and its exit.
 
 use std::fs::File;
 use std::io;
@@ -17,13 +17,13 @@ use crate::process::{exit_of, spawn};
 #[derive(Debug)]
 pub(super) struct Process {
     bwrap: PathBuf,
-    /// `bwrap` itself, whose only child is the process of the container. Nothing once it has ended.
+    /// `bwrap` itself, whose only child is the process of the container; `None` once it has ended.
     monitor: Option<Pid>,
     exit: oneshot::Receiver<io::Result<ExitStatus>>,
 }
 
 impl Process {
-    /// Starts `sandbox` with its output going to `log`.
+    /// Starts `sandbox`; its output goes to `log`.
     pub(super) fn start(bwrap: &Path, sandbox: &Sandbox, environment: &Environment, log: &Path) -> io::Result<Self> {
         let output = File::create(log)?;
         let mut command = Command::new(bwrap);
@@ -39,21 +39,21 @@ impl Process {
         Ok(Self { bwrap: bwrap.to_path_buf(), monitor: Some(Pid::from_child(&child)), exit: exit_of(child) })
     }
 
-    /// Waits for the end and returns the exit code as a shell gives it: 128 + signal for a killed process.
+    /// Waits for the exit and returns the exit code as a shell does: 128 + signal for a killed process.
     pub(super) async fn wait(&mut self) -> i32 {
         let status = (&mut self.exit).await;
         self.monitor = None;
         match status {
             Ok(Ok(status)) => status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(255),
-            // Nobody but the waiting thread reaps the child, and the thread always sends what it learned.
+            // Does not happen: only the waiting thread reaps the child, and it always sends the status.
             Ok(Err(_)) | Err(_) => 255,
         }
     }
 
-    /// Sends SIGTERM to the process in the sandbox, if there is one by now.
+    /// Sends SIGTERM to the process in the sandbox. Returns whether the process had started.
     pub(super) fn terminate(&self) -> bool {
         let process = self.monitor.and_then(|monitor| self.container_process(monitor));
-        // It may end at this very moment, and then the signal has nowhere to go.
+        // It may have just ended; then the signal fails.
         process.is_some_and(|process| kill_process(process, Signal::TERM).is_ok())
     }
 
@@ -69,10 +69,10 @@ impl Process {
         Pid::from_raw(child)
     }
 
-    /// Sends SIGKILL. The kernel takes everything in the sandbox along.
+    /// Sends SIGKILL. The kernel kills every process in the sandbox with it.
     pub(super) fn kill(&self) {
         if let Some(monitor) = self.monitor {
-            // It may end at this very moment.
+            // It may have just ended.
             let _ = kill_process(monitor, Signal::KILL);
         }
     }

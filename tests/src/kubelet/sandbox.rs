@@ -1,4 +1,4 @@
-//! The command line of `bwrap` that gives a process the view of a container.
+//! The command line of `bwrap` that isolates a process like a container.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Container, PodSpec};
 /// The user of a container that must not run as root and names no user: "nonroot" of the distroless images.
 const NON_ROOT: i64 = 65532;
 
-/// What a container of an image without a root sees of this machine. `/usr/local` is left to the image.
+/// The paths of this machine that a container of an image without a root sees. `/usr/local` belongs to the image.
 const SYSTEM: [&str; 14] = [
     "/usr",
     "/bin",
@@ -27,10 +27,10 @@ const SYSTEM: [&str; 14] = [
     "/etc/hosts",
 ];
 
-/// What is not the image's in any container.
-const OWN: [&str; 4] = ["/dev", "/proc", "/sys", "/tmp"];
+/// The paths that the sandbox provides, never the image.
+const PROVIDED: [&str; 4] = ["/dev", "/proc", "/sys", "/tmp"];
 
-/// A file or directory of this machine in the view of a container.
+/// A file or directory of this machine that is mounted into a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Bind {
     pub(super) host: PathBuf,
@@ -38,7 +38,7 @@ pub(super) struct Bind {
     pub(super) read_only: bool,
 }
 
-/// A container's view of the machine and what runs in it.
+/// A container: its user, its file system, and its command.
 #[derive(Clone, Debug)]
 pub(super) struct Sandbox {
     pub(super) user: i64,
@@ -55,11 +55,11 @@ pub(super) struct Sandbox {
 impl Sandbox {
     /// The arguments of `bwrap`.
     ///
-    /// The process is number 1 of its own process namespace, as in a container: a SIGTERM that it has no
-    /// handler for does nothing.
+    /// The process has the id 1 in its own process namespace, as in a container: a SIGTERM without a handler is
+    /// ignored.
     ///
     /// # Errors
-    /// If the root of the image cannot be read.
+    /// The root of the image cannot be read.
     pub(super) fn arguments(&self) -> io::Result<Vec<OsString>> {
         let mut arguments: Vec<OsString> = [
             "--die-with-parent",
@@ -82,9 +82,9 @@ impl Sandbox {
         if let Some(root) = &self.root {
             for entry in self.entries(root, Path::new("/"))? {
                 match entry {
-                    Entry::Made(at) => push(&[&"--dir", &at]),
+                    Entry::Directory(at) => push(&[&"--dir", &at]),
                     Entry::Link(target, at) => push(&[&"--symlink", &target, &at]),
-                    Entry::Bound(host, at) => push(&[&"--ro-bind", &host, &at]),
+                    Entry::Bind(host, at) => push(&[&"--ro-bind", &host, &at]),
                 }
             }
         } else {
@@ -98,7 +98,7 @@ impl Sandbox {
         }
         push(&[&"--proc", &"/proc", &"--dev", &"/dev"]);
         push(&[&"--perms", &"1777", &"--dir", &"/tmp"]);
-        // A mount inside of another one comes after it.
+        // A mount inside of another follows it.
         let mut binds: Vec<&Bind> = self.binds.iter().collect();
         binds.sort_by_key(|bind| bind.container.components().count());
         for bind in binds {
@@ -123,8 +123,8 @@ impl Sandbox {
         Ok(arguments)
     }
 
-    /// What a folder of the image's root holds, in the order of the names. A place inside of it that something is
-    /// mounted to may not exist and cannot be made below a read-only mount: the folders on the way there are made anew.
+    /// The entries of a folder of the image's root, by name. A mount point may not exist, and cannot be created below a
+    /// read-only mount: the folders above it are created in the sandbox.
     fn entries(&self, folder: &Path, at: &Path) -> io::Result<Vec<Entry>> {
         let mut names: Vec<OsString> =
             fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<_>>()?;
@@ -132,46 +132,46 @@ impl Sandbox {
         let mut entries = Vec::new();
         for name in names {
             let (host, at) = (folder.join(&name), at.join(&name));
-            let on_the_way = |bind: &Bind| bind.container != at && bind.container.starts_with(&at);
+            let is_above_mount = |bind: &Bind| bind.container != at && bind.container.starts_with(&at);
             let kind = host.symlink_metadata()?.file_type();
-            if OWN.iter().any(|own| at == Path::new(own)) {
+            if PROVIDED.iter().any(|provided| at == Path::new(provided)) {
                 continue;
             }
             if kind.is_symlink() {
                 entries.push(Entry::Link(fs::read_link(&host)?, at));
-            } else if kind.is_dir() && self.binds.iter().any(on_the_way) {
-                entries.push(Entry::Made(at.clone()));
+            } else if kind.is_dir() && self.binds.iter().any(is_above_mount) {
+                entries.push(Entry::Directory(at.clone()));
                 entries.extend(self.entries(&host, &at)?);
             } else {
-                entries.push(Entry::Bound(host, at));
+                entries.push(Entry::Bind(host, at));
             }
         }
         Ok(entries)
     }
 }
 
-/// How a container gets something of its image's root: made for it, as a link, or bound.
+/// An entry of the root of a container: a new directory, a symbolic link, or a bind mount.
 enum Entry {
-    Made(PathBuf),
+    Directory(PathBuf),
     Link(PathBuf, PathBuf),
-    Bound(PathBuf, PathBuf),
+    Bind(PathBuf, PathBuf),
 }
 
-/// The user and group of a container: its own, else the pod's, else root unless that is ruled out.
+/// The user and group of a container: its own, else the pod's, else root or, if root is not allowed, 65532.
 pub(super) fn identity(spec: &PodSpec, container: &Container) -> (i64, i64) {
-    let own = container.security_context.as_ref();
-    let pod = spec.security_context.as_ref();
-    let non_root = own
+    let of_container = container.security_context.as_ref();
+    let of_pod = spec.security_context.as_ref();
+    let non_root = of_container
         .and_then(|context| context.run_as_non_root)
-        .or_else(|| pod.and_then(|context| context.run_as_non_root))
+        .or_else(|| of_pod.and_then(|context| context.run_as_non_root))
         .unwrap_or(false);
-    let user = own
+    let user = of_container
         .and_then(|context| context.run_as_user)
-        .or_else(|| pod.and_then(|context| context.run_as_user))
+        .or_else(|| of_pod.and_then(|context| context.run_as_user))
         .unwrap_or(if non_root { NON_ROOT } else { 0 });
-    let group = own
+    let group = of_container
         .and_then(|context| context.run_as_group)
-        .or_else(|| pod.and_then(|context| context.run_as_group))
+        .or_else(|| of_pod.and_then(|context| context.run_as_group))
         .unwrap_or(user);
     (user, group)
 }
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn an_inner_mount_follows_the_outer_one_and_the_root_is_sealed_last() {
+    fn an_inner_mount_follows_the_outer_one_and_the_root_becomes_read_only_last() {
         let line = line(&sandbox(None, vec![bind("/data/cache", false), bind("/data", true)]));
         let end = "--ro-bind /host /data --bind /host /data/cache --chdir / \
                    --remount-ro /usr/local --remount-ro / -- /app --flag";
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_root_is_bound_but_for_the_way_to_a_mount() {
+    fn a_root_is_bound_except_for_the_folders_above_a_mount() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
         for path in ["etc/ssl", "tmp/left", "usr/bin", "var/log", "var/run"] {

@@ -1,4 +1,4 @@
-//! What containers take from ConfigMaps and Secrets, and why they may have to wait for it.
+//! The entries of ConfigMaps and Secrets, and why a container waits for them.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client};
 
-/// Why a container cannot start yet. The kubelet tries again, and the user reads this in the status.
+/// Why a container cannot start yet. The kubelet retries; the reason and the message are in the status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct NotReady {
     pub(super) reason: &'static str,
@@ -14,7 +14,7 @@ pub(super) struct NotReady {
 }
 
 impl NotReady {
-    /// A reference in the container's environment leads nowhere.
+    /// A reference in the container's configuration does not exist.
     pub(super) fn config(message: impl Into<String>) -> Self {
         Self { reason: "CreateContainerConfigError", message: message.into() }
     }
@@ -28,11 +28,11 @@ impl NotReady {
 /// The entries of a ConfigMap or Secret.
 pub(super) type Entries = BTreeMap<String, Vec<u8>>;
 
-/// The entries of a ConfigMap. The error is the text that the real kubelet shows.
+/// The entries of a ConfigMap. The error has the text of the real kubelet.
 pub(super) async fn config_map(client: &Client, namespace: &str, name: &str) -> Result<Entries, String> {
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
-    let found = api.get_opt(name).await.map_err(|error| error.to_string())?;
-    let map = found.ok_or_else(|| format!("configmap {name:?} not found"))?;
+    let map = api.get_opt(name).await.map_err(|error| error.to_string())?;
+    let map = map.ok_or_else(|| format!("configmap {name:?} not found"))?;
     let text = map.data.into_iter().flatten();
     let binary = map.binary_data.into_iter().flatten();
     Ok(text
@@ -41,10 +41,10 @@ pub(super) async fn config_map(client: &Client, namespace: &str, name: &str) -> 
         .collect())
 }
 
-/// The entries of a Secret. The error is the text that the real kubelet shows.
+/// The entries of a Secret. The error has the text of the real kubelet.
 pub(super) async fn secret(client: &Client, namespace: &str, name: &str) -> Result<Entries, String> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let found = api.get_opt(name).await.map_err(|error| error.to_string())?;
-    let secret = found.ok_or_else(|| format!("secret {name:?} not found"))?;
+    let secret = api.get_opt(name).await.map_err(|error| error.to_string())?;
+    let secret = secret.ok_or_else(|| format!("secret {name:?} not found"))?;
     Ok(secret.data.into_iter().flatten().map(|(key, ByteString(value))| (key, value)).collect())
 }

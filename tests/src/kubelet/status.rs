@@ -1,4 +1,4 @@
-//! A pod's status as a pure function of what the kubelet knows about its containers.
+//! A pod's status as a pure function of the records of its containers.
 
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
@@ -19,7 +19,7 @@ pub(super) struct Termination {
     pub(super) finished: Timestamp,
 }
 
-/// What a container does.
+/// The state of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum State {
     Waiting { reason: &'static str, message: Option<String> },
@@ -27,28 +27,28 @@ pub(super) enum State {
     Terminated(Termination),
 }
 
-/// What the kubelet knows about a container.
+/// The record of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Record {
     pub(super) state: State,
-    /// How it ended before, if it was started again.
+    /// The last termination before a restart.
     pub(super) last: Option<Termination>,
     pub(super) restarts: i32,
-    /// It has ended and is not started again.
-    pub(super) over: bool,
+    /// It has ended and does not restart.
+    pub(super) finished: bool,
 }
 
 impl Record {
     fn new(reason: &'static str) -> Self {
-        Self { state: State::Waiting { reason, message: None }, last: None, restarts: 0, over: false }
+        Self { state: State::Waiting { reason, message: None }, last: None, restarts: 0, finished: false }
     }
 
     pub(super) fn succeeded(&self) -> bool {
-        self.over && matches!(&self.state, State::Terminated(end) if end.exit_code == 0)
+        self.finished && matches!(&self.state, State::Terminated(end) if end.exit_code == 0)
     }
 
     fn failed(&self) -> bool {
-        self.over && !self.succeeded()
+        self.finished && !self.succeeded()
     }
 
     fn ready(&self) -> bool {
@@ -60,14 +60,14 @@ impl Record {
     }
 }
 
-/// What the kubelet knows about a pod.
+/// The record of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PodRecord {
     pub(super) started: Timestamp,
     pub(super) volumes_ready: bool,
     pub(super) init: Vec<Record>,
     pub(super) main: Vec<Record>,
-    /// Why the kubelet itself ended the pod.
+    /// Why the kubelet ended the pod: the reason and the message.
     pub(super) failure: Option<(&'static str, &'static str)>,
 }
 
@@ -84,10 +84,10 @@ impl PodRecord {
         }
     }
 
-    /// Ends what has not ended: the pod is being stopped, and its processes are gone.
+    /// Marks every container as terminated: the pod was stopped, and its processes have ended.
     pub(super) fn close(&mut self) {
         for record in self.init.iter_mut().chain(&mut self.main) {
-            record.over = true;
+            record.finished = true;
             if !matches!(record.state, State::Terminated(_)) {
                 let end = record.last.take().unwrap_or_else(|| Termination {
                     exit_code: 137,
@@ -111,7 +111,7 @@ impl PodRecord {
             "Failed"
         } else if !self.initialized() {
             "Pending"
-        } else if self.main.iter().all(|record| record.over) {
+        } else if self.main.iter().all(|record| record.finished) {
             if self.main.iter().all(Record::succeeded) { "Succeeded" } else { "Failed" }
         } else if self.main.iter().all(Record::ever_started) {
             "Running"
@@ -120,12 +120,12 @@ impl PodRecord {
         }
     }
 
-    /// Whether the pod has come to its end.
-    pub(super) fn is_over(&self) -> bool {
+    /// Whether the pod has ended.
+    pub(super) fn has_ended(&self) -> bool {
         matches!(self.phase(), "Succeeded" | "Failed")
     }
 
-    /// The status that says all of this. A condition keeps the time of `previous` if it has not changed.
+    /// The status of this record. A condition that has not changed keeps the transition time of `previous`.
     pub(super) fn status(&self, pod: &Pod, previous: &[PodCondition]) -> PodStatus {
         let (init, main) = containers(pod);
         let phase = self.phase();
@@ -159,7 +159,7 @@ impl PodRecord {
             _ => Some(("ContainersNotReady", format!("containers with unready status: [{}]", unready.join(" ")))),
         };
         let uninitialized = (!self.initialized()).then(|| ("ContainersNotInitialized", String::new()));
-        let unmounted = (!self.volumes_ready || self.is_over()).then(|| ("", String::new()));
+        let unmounted = (!self.volumes_ready || self.has_ended()).then(|| ("", String::new()));
         [
             ("PodReadyToStartContainers", unmounted),
             ("Initialized", uninitialized),
@@ -167,18 +167,19 @@ impl PodRecord {
             ("Ready", unready),
         ]
         .into_iter()
-        .map(|(kind, problem)| condition(kind, problem, previous))
+        .map(|(kind, obstacle)| condition(kind, obstacle, previous))
         .collect()
     }
 }
 
-fn condition(kind: &str, problem: Option<(&str, String)>, previous: &[PodCondition]) -> PodCondition {
-    let status = if problem.is_none() { "True" } else { "False" };
+/// A condition, which is true without an obstacle (its reason and message).
+fn condition(kind: &str, obstacle: Option<(&str, String)>, previous: &[PodCondition]) -> PodCondition {
+    let status = if obstacle.is_none() { "True" } else { "False" };
     let unchanged = previous
         .iter()
         .find(|condition| condition.type_ == kind && condition.status == status)
         .and_then(|condition| condition.last_transition_time.clone());
-    let (reason, message) = problem.unzip();
+    let (reason, message) = obstacle.unzip();
     PodCondition {
         type_: kind.into(),
         status: status.into(),
@@ -277,8 +278,8 @@ mod tests {
 
     fn record(init: (State, bool), main: (State, bool)) -> PodRecord {
         let mut record = PodRecord::new(&pod());
-        (record.init[0].state, record.init[0].over) = init;
-        (record.main[0].state, record.main[0].over) = main;
+        (record.init[0].state, record.init[0].finished) = init;
+        (record.main[0].state, record.main[0].finished) = main;
         record
     }
 
@@ -307,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_whose_container_is_to_be_started_again_is_running() {
+    fn a_pod_whose_container_waits_for_a_restart_is_running() {
         let mut record = record((ended(0), true), (waiting(), false));
         if let State::Terminated(end) = ended(1) {
             record.main[0].last = Some(end);

@@ -1,15 +1,15 @@
-//! The termination message of a container, cut like the kubelet cuts it.
+//! The termination message of a container, cut as the kubelet cuts it.
 
 use std::fs;
 use std::path::Path;
 
-/// The end of the message file that counts, in bytes.
+/// The bytes at the end of the message file that are kept.
 const MESSAGE_BYTES: usize = 4096;
-/// The end of the log that counts where there is no message, in bytes and lines.
+/// The bytes and lines at the end of the log that are kept if there is no message.
 const LOG_BYTES: usize = 2048;
 const LOG_LINES: usize = 80;
 
-/// The message in `file`; the end of `log` if there is none and the container may fall back to it.
+/// The message in `file`, else the end of `log`, if it is given as a fallback.
 pub(super) fn message(file: &Path, log: Option<&Path>) -> Option<String> {
     let message = tail(&fs::read(file).unwrap_or_default(), MESSAGE_BYTES);
     if !message.is_empty() {

@@ -12,14 +12,14 @@ use super::Context;
 use super::files::Files;
 use super::sources::NotReady;
 
-/// Where a volume lies on this machine.
+/// The path of a volume on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Mountable {
     pub(super) path: PathBuf,
     pub(super) read_only: bool,
 }
 
-/// Makes the volumes of `pod` under `folder`. It can be called again after an error.
+/// Prepares the volumes of `pod` under `folder`. It can be called again after an error.
 pub(super) async fn prepare(
     context: &Context,
     pod: &Pod,
@@ -40,14 +40,14 @@ pub(super) async fn prepare(
 
 async fn prepare_one(context: &Context, pod: &Pod, volume: &Volume, own: &Path) -> Result<Mountable, NotReady> {
     if let Some(source) = &volume.host_path {
-        make_host_path(source)?;
+        prepare_host_path(source)?;
         return Ok(Mountable { path: source.path.clone().into(), read_only: false });
     }
     if let Some(source) = &volume.persistent_volume_claim {
         let path = claimed_path(context, pod, &source.claim_name).await?;
         return Ok(Mountable { path, read_only: source.read_only == Some(true) });
     }
-    make_directory(own)?;
+    create_directory(own)?;
     if volume.empty_dir.is_some() {
         return Ok(Mountable { path: own.to_path_buf(), read_only: false });
     }
@@ -70,24 +70,24 @@ async fn prepare_one(context: &Context, pod: &Pod, volume: &Volume, own: &Path) 
         }
         source.default_mode
     } else {
-        return Err(NotReady::mount("the local kubelet has no volumes of this kind"));
+        return Err(NotReady::mount("the local kubelet does not support this kind of volume"));
     };
     files.write(own, default_mode)?;
     Ok(Mountable { path: own.to_path_buf(), read_only: true })
 }
 
-/// Checks the `type` of a host path, or makes what it allows to be missing.
-fn make_host_path(source: &HostPathVolumeSource) -> Result<(), NotReady> {
+/// Checks the `type` of a host path, and creates the path if its type allows it to be missing.
+fn prepare_host_path(source: &HostPathVolumeSource) -> Result<(), NotReady> {
     let path = Path::new(&source.path);
     let kind = source.type_.as_deref().unwrap_or_default();
     let fits = match kind {
         "" | "DirectoryOrCreate" if !path.exists() => {
-            return make_directory(path);
+            return create_directory(path);
         }
         "" => true,
         "Directory" | "DirectoryOrCreate" => path.is_dir(),
         "FileOrCreate" if !path.exists() => {
-            return fs::write(path, "").map_err(|error| cannot_make(path, &error));
+            return fs::write(path, "").map_err(|error| cannot_create(path, &error));
         }
         "File" | "FileOrCreate" => path.is_file(),
         _ => path.exists(),
@@ -99,7 +99,7 @@ fn make_host_path(source: &HostPathVolumeSource) -> Result<(), NotReady> {
     }
 }
 
-/// The directory behind the volume that the claim is bound to.
+/// The directory of the volume that the claim is bound to.
 async fn claimed_path(context: &Context, pod: &Pod, claim: &str) -> Result<PathBuf, NotReady> {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), namespace);
@@ -117,19 +117,19 @@ async fn claimed_path(context: &Context, pod: &Pod, claim: &str) -> Result<PathB
     let source = found
         .and_then(|volume| volume.spec?.host_path)
         .ok_or_else(|| NotReady::mount(format!("volume {volume:?} has no hostPath")))?;
-    make_host_path(&source)?;
+    prepare_host_path(&source)?;
     Ok(source.path.into())
 }
 
-/// Makes a directory that the user of any container may write to.
-pub(super) fn make_directory(path: &Path) -> Result<(), NotReady> {
+/// Creates a directory that the user of any container may write to.
+pub(super) fn create_directory(path: &Path) -> Result<(), NotReady> {
     fs::create_dir_all(path)
         .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o777)))
-        .map_err(|error| cannot_make(path, &error))
+        .map_err(|error| cannot_create(path, &error))
 }
 
-fn cannot_make(path: &Path, error: &std::io::Error) -> NotReady {
-    NotReady::mount(format!("cannot make {}: {error}", path.display()))
+fn cannot_create(path: &Path, error: &std::io::Error) -> NotReady {
+    NotReady::mount(format!("cannot create {}: {error}", path.display()))
 }
 
 #[cfg(test)]
@@ -149,7 +149,7 @@ mod tests {
             (folder.path().join("touched"), Some("FileOrCreate"), true),
         ] {
             let source = HostPathVolumeSource { path: path.display().to_string(), type_: kind.map(String::from) };
-            assert_eq!(make_host_path(&source).is_ok(), fits, "{source:?}");
+            assert_eq!(prepare_host_path(&source).is_ok(), fits, "{source:?}");
             assert!(!fits || path.exists());
         }
     }

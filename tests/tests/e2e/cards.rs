@@ -1,4 +1,4 @@
-//! Pods that hold cards: the CUDA program over an emulated driver, where `make cuda-test` has built both.
+//! Pods with GPUs: the CUDA program over an emulated driver, if `make cuda-test` has built both.
 
 use std::{env, fs, path::PathBuf};
 
@@ -9,35 +9,35 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, api::ListParams};
 use serde_json::json;
 
-use crate::setup::{Place, condition, records};
+use crate::setup::{Workspace, condition, records};
 
 const IMAGE: &str = "embedrun.test/runner-cuda";
-/// Where the emulated driver is in the image.
+/// The path of the emulated driver in the image.
 const DRIVER: &str = "/opt/driver";
 
-/// The image with the program and the driver; none where they are not built.
+/// The image with the program and the driver; `None` if they are not built.
 pub(crate) fn image() -> Option<(String, Image)> {
-    let named = |variable: &str| env::var_os(variable).map(PathBuf::from);
-    let (program, driver) = (named("EMBEDRUN_TEST_CUDA_RUNNER")?, named("EMBEDRUN_TEST_DRIVER")?);
+    let path = |variable: &str| env::var_os(variable).map(PathBuf::from);
+    let (program, driver) = (path("EMBEDRUN_TEST_CUDA_RUNNER")?, path("EMBEDRUN_TEST_DRIVER")?);
     let mut image = Image::of_binary(program, "/usr/local/bin/embedrun");
     image.files.push((driver, DRIVER.into()));
     Some((IMAGE.to_owned(), image))
 }
 
-pub(crate) async fn pods_compute_on_their_cards_and_one_that_is_lost_is_tried_again(cluster: &Cluster) -> Result<()> {
-    let place = Place::make(cluster, "cards").await?;
-    place.write("a.jsonl", &records("a", 12))?;
+pub(crate) async fn pods_compute_on_their_cards_and_a_lost_card_is_retried(cluster: &Cluster) -> Result<()> {
+    let workspace = Workspace::make(cluster, "cards").await?;
+    workspace.write("a.jsonl", &records("a", 12))?;
     let variables = [
         ("LD_LIBRARY_PATH", DRIVER),
-        // Two cards of 16 GiB. One pod loses its second one after forty launches; no other does.
+        // Two cards of 16 GiB. One pod loses its second card after forty launches; no other pod does.
         ("EMULATED_CARDS", "17179869184,17179869184"),
         ("EMULATED_FAULT", "1:40:214"),
         ("EMULATED_FAULT_ONCE", "/once/lost"),
-        // The emulation is slow, and the first batch is as large as may be.
+        // The emulation is slow, and the first batch has the maximum size.
         ("EMBEDRUN_BATCH_TOKENS", "512"),
     ];
     let variables: Vec<_> = variables.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
-    let manifest = place.manifest(
+    let manifest = workspace.manifest(
         "cards",
         json!({
             "gpu": {"count": 2, "required": true},
@@ -50,20 +50,20 @@ pub(crate) async fn pods_compute_on_their_cards_and_one_that_is_lost_is_tried_ag
             }}
         }),
     );
-    place.apply(&manifest).await?;
-    let status = place.succeeded("cards").await?;
+    workspace.apply(&manifest).await?;
+    let status = workspace.succeeded("cards").await?;
     let degraded = condition(&status, ConditionType::Degraded)?;
     ensure!(degraded.status == "False", "{degraded:?}");
-    let told = status.collections[0].summary.clone().context("a summary")?;
+    let reported = status.collections[0].summary.clone().context("a summary")?;
     let revision = status.revision.context("a revision")?;
-    let path = place.vectors.join(format!("runs/{revision}/chunks/processing_summary.json"));
+    let path = workspace.vectors.join(format!("runs/{revision}/chunks/processing_summary.json"));
     let summary: ProcessingSummary =
-        serde_json::from_slice(&fs::read(&path).with_context(|| format!("{} of {told:?}", path.display()))?)?;
+        serde_json::from_slice(&fs::read(&path).with_context(|| format!("{} of {reported:?}", path.display()))?)?;
     ensure!((summary.chunk_count, summary.device_run.fallback_count) == (12, 0), "{:?}", summary.device_run);
     ensure!(summary.device_run.used == ["cuda"], "{:?}", summary.device_run);
 
-    ensure!(place.vectors.join("lost").is_file(), "no pod has lost its card");
-    let pods: Api<Pod> = Api::namespaced(cluster.client(), &place.namespace);
+    ensure!(workspace.vectors.join("lost").is_file(), "no pod has lost its card");
+    let pods: Api<Pod> = Api::namespaced(cluster.client(), &workspace.namespace);
     let pods = pods.list(&ListParams::default().labels("embedrun.dev/stage=embed")).await?.items;
     let mut lost = 0;
     for pod in &pods {

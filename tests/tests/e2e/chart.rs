@@ -1,4 +1,4 @@
-//! The chart, and what its ServiceAccount may do.
+//! The chart, and the permissions of its ServiceAccount.
 
 use std::{process::Stdio, time::Duration};
 
@@ -13,7 +13,7 @@ use tokio::{
 
 use crate::setup::{LIMIT, SYSTEM, binary, free_port, operator, root};
 
-pub(crate) async fn the_chart_lints_renders_and_refuses_wrong_values(cluster: &Cluster) -> Result<()> {
+pub(crate) async fn the_chart_lints_renders_and_rejects_wrong_values(cluster: &Cluster) -> Result<()> {
     let chart = root().join("charts/embedrun");
     let chart = chart.to_string_lossy();
     cluster.helm(&["lint", "--strict", &chart]).await?;
@@ -46,8 +46,8 @@ pub(crate) async fn the_chart_lints_renders_and_refuses_wrong_values(cluster: &C
     ensure!(all.contains("helm.sh/resource-policy: keep"), "the CRD outlives the chart");
     for wrong in ["operator.replicas=many", "operator.image.digest=sha256:short", "runner.imge.tag=x", "service.port=0"]
     {
-        let refused = cluster.helm(&["template", "r", &chart, "--set", wrong]).await;
-        ensure!(refused.is_err(), "{wrong} was accepted");
+        let rendered = cluster.helm(&["template", "r", &chart, "--set", wrong]).await;
+        ensure!(rendered.is_err(), "{wrong} was accepted");
     }
     Ok(())
 }
@@ -93,8 +93,8 @@ pub(crate) async fn the_operator_serves_metrics(cluster: &Cluster) -> Result<()>
     Ok(())
 }
 
-/// At any time one operator acts. Which one it is depends on what the other tests do to the first.
-pub(crate) async fn a_second_operator_stands_by_and_stops_when_told(cluster: &Cluster) -> Result<()> {
+/// One operator leads at any time. Which one depends on the other tests, which restart the first.
+pub(crate) async fn a_second_operator_stands_by_and_stops_on_sigterm(cluster: &Cluster) -> Result<()> {
     let (first, second) = (operator(cluster).await?, free_port()?);
     let address = format!("--http-address=127.0.0.1:{second}");
     let namespace = format!("--lease-namespace={SYSTEM}");
@@ -115,7 +115,7 @@ pub(crate) async fn a_second_operator_stands_by_and_stops_when_told(cluster: &Cl
         .await?;
     let pid = standby.id().context("the standby has ended")?.to_string();
     ensure!(Command::new("kill").args(["-TERM", &pid]).status().await?.success());
-    let status = timeout(Duration::from_secs(30), standby.wait()).await.context("it does not stop")??;
+    let status = timeout(Duration::from_secs(30), standby.wait()).await.context("the standby does not stop")??;
     ensure!(status.success(), "{status}");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Runs that fail, each with a reason that names the cause, and nothing lost.
+//! Runs that fail: each has a reason that names the cause, and keeps its finished work.
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
@@ -7,41 +7,41 @@ use crds::v1alpha1::{ConditionType, EmbeddingRunStatus, Phase};
 use harness::{Cluster, PodSecurity};
 use serde_json::{Value, json};
 
-use crate::setup::{MODEL, Place, condition, models, records};
+use crate::setup::{MODEL, Workspace, condition, models, records};
 
 pub(crate) async fn a_bad_shard_is_named_and_the_good_ones_are_kept(cluster: &Cluster) -> Result<()> {
-    let place = Place::make(cluster, "badshard").await?;
+    let workspace = Workspace::make(cluster, "badshard").await?;
     for name in ["a", "b", "c"] {
-        place.write(&format!("{name}.jsonl"), &records(name, 10))?;
+        workspace.write(&format!("{name}.jsonl"), &records(name, 10))?;
     }
-    let change = place.held(json!({"execution": {"parallelism": 3, "maxFailedIndexes": 1}}));
-    let manifest = place.manifest("badshard", change);
-    place.apply(&manifest).await?;
-    place.status("badshard", "the embed Job", |status| status.phase == Some(Phase::Embedding)).await?;
-    // The plan was right; then one file changes under the run.
-    place.write("b.jsonl", &records("b", 10).replace("Note 3", "Note three"))?;
-    place.release().await?;
+    let change = workspace.held(json!({"execution": {"parallelism": 3, "maxFailedIndexes": 1}}));
+    let manifest = workspace.manifest("badshard", change);
+    workspace.apply(&manifest).await?;
+    workspace.status("badshard", "the embed Job", |status| status.phase == Some(Phase::Embedding)).await?;
+    // After the plan, one file changes.
+    workspace.write("b.jsonl", &records("b", 10).replace("Note 3", "Note three"))?;
+    workspace.release().await?;
 
-    let status = place.ended("badshard").await?;
+    let status = workspace.ended("badshard").await?;
     let failed = condition(&status, ConditionType::Failed)?;
     ensure!((failed.status.as_str(), failed.reason.as_str()) == ("True", "SourceChanged"), "{failed:?}");
     ensure!(failed.message.contains("shard 1"), "{}", failed.message);
     ensure!(condition(&status, ConditionType::Stalled)?.status == "True");
     let revision = status.revision.clone().context("a revision")?;
     let committed = |shard: usize| {
-        place.vectors.join(format!("runs/{revision}/chunks/shard-0000{shard}/_COMMITTED.json")).is_file()
+        workspace.vectors.join(format!("runs/{revision}/chunks/shard-0000{shard}/_COMMITTED.json")).is_file()
     };
     ensure!((0..3).map(committed).eq([true, false, true]), "the good shards are kept");
-    let events = place.kubectl(&["get", "events", "--field-selector", "reason=SourceChanged"]).await?;
+    let events = workspace.kubectl(&["get", "events", "--field-selector", "reason=SourceChanged"]).await?;
     ensure!(events.contains("shard 1"), "{events}");
 
-    // With the file as it was, the same revision goes on where it stopped.
-    let marker = place.vectors.join(format!("runs/{revision}/chunks/shard-00000/_COMMITTED.json"));
+    // With the file restored, the same revision resumes where it stopped.
+    let marker = workspace.vectors.join(format!("runs/{revision}/chunks/shard-00000/_COMMITTED.json"));
     let before = fs::read(&marker)?;
-    place.write("b.jsonl", &records("b", 10))?;
-    place.kubectl(&["delete", "erun", "badshard"]).await?;
-    place.apply(&manifest).await?;
-    let status = place.succeeded("badshard").await?;
+    workspace.write("b.jsonl", &records("b", 10))?;
+    workspace.kubectl(&["delete", "erun", "badshard"]).await?;
+    workspace.apply(&manifest).await?;
+    let status = workspace.succeeded("badshard").await?;
     ensure!(status.revision.as_deref() == Some(&*revision), "{:?}", status.revision);
     ensure!((0..3).all(committed) && fs::read(&marker)? == before, "a shard was computed twice");
     Ok(())
@@ -56,21 +56,21 @@ struct Bad {
 }
 
 pub(crate) async fn bad_input_fails_with_its_reason(cluster: &Cluster) -> Result<()> {
-    let place = Place::make(cluster, "bad").await?;
-    place.write("good/a.jsonl", &records("a", 3))?;
-    place.write("nojson/x_chunks.json", "[{\"text\": \"a\"},\n {oops}]")?;
-    place.write("notext/x.jsonl", "{\"text\": \"fine\"}\n{\"body\": \"no text\"}\n")?;
-    place.write("twice/x.jsonl", "{\"id\": \"same\", \"text\": \"a\"}\n{\"id\": \"same\", \"text\": \"b\"}\n")?;
-    place.write("empty/readme.pdf", "%PDF")?;
-    let broken = place.folder("broken-models");
+    let workspace = Workspace::make(cluster, "bad").await?;
+    workspace.write("good/a.jsonl", &records("a", 3))?;
+    workspace.write("nojson/x_chunks.json", "[{\"text\": \"a\"},\n {oops}]")?;
+    workspace.write("notext/x.jsonl", "{\"text\": \"fine\"}\n{\"body\": \"no text\"}\n")?;
+    workspace.write("twice/x.jsonl", "{\"id\": \"same\", \"text\": \"a\"}\n{\"id\": \"same\", \"text\": \"b\"}\n")?;
+    workspace.write("empty/readme.pdf", "%PDF")?;
+    let broken = workspace.folder("broken-models");
     for name in ["noweights", "pickle", "shape"] {
         copy_model(&broken.join(name), name)?;
     }
-    place.read_only_volume("broken", &broken).await?;
-    let closed = place.folder("closed");
+    workspace.read_only_volume("broken", &broken).await?;
+    let closed = workspace.folder("closed");
     fs::create_dir_all(&closed)?;
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o555))?;
-    place.read_only_volume("closed", &closed).await?;
+    workspace.read_only_volume("closed", &closed).await?;
 
     let source = |path: &str| json!({"collections": [{"name": "chunks", "source": {"pvc": {"claimName": "chunks", "path": path}}}]});
     let model = |name: &str| {
@@ -97,10 +97,10 @@ pub(crate) async fn bad_input_fails_with_its_reason(cluster: &Cluster) -> Result
         bad("nogpu", device, "DeviceUnavailable", &["spec.gpu.required"]),
     ];
     for case in &cases {
-        place.apply(&place.manifest(case.name, case.change.clone())).await?;
+        workspace.apply(&workspace.manifest(case.name, case.change.clone())).await?;
     }
     for case in &cases {
-        let status = place.ended(case.name).await?;
+        let status = workspace.ended(case.name).await?;
         let failed = condition(&status, ConditionType::Failed)?;
         ensure!(failed.status == "True" && failed.reason == case.reason, "{}: {failed:?}", case.name);
         for word in case.words {
@@ -110,7 +110,7 @@ pub(crate) async fn bad_input_fails_with_its_reason(cluster: &Cluster) -> Result
     Ok(())
 }
 
-/// A copy of the model with one thing wrong.
+/// A copy of the model with one defect.
 fn copy_model(folder: &std::path::Path, wrong: &str) -> Result<()> {
     fs::create_dir_all(folder)?;
     for entry in fs::read_dir(models()?.join(MODEL))? {
@@ -131,7 +131,7 @@ fn copy_model(folder: &std::path::Path, wrong: &str) -> Result<()> {
         "shape" => {
             let path = folder.join("config.json");
             let mut config: Value = serde_json::from_slice(&fs::read(&path)?)?;
-            // A multiple of the 12 heads, and not what the weights have.
+            // A multiple of the 12 heads that differs from the weights.
             config["hidden_size"] = json!(408);
             fs::write(&path, config.to_string())?;
         }
@@ -141,42 +141,42 @@ fn copy_model(folder: &std::path::Path, wrong: &str) -> Result<()> {
 }
 
 pub(crate) async fn a_missing_claim_holds_the_run_until_it_exists(cluster: &Cluster) -> Result<()> {
-    let place = Place::make(cluster, "claim").await?;
-    let later = place.folder("later");
+    let workspace = Workspace::make(cluster, "claim").await?;
+    let later = workspace.folder("later");
     fs::create_dir_all(&later)?;
     fs::write(later.join("a.jsonl"), records("a", 3))?;
     let source = json!({"collections": [{"name": "chunks", "source": {"pvc": {"claimName": "later"}}}]});
-    place.apply(&place.manifest("claim", source)).await?;
+    workspace.apply(&workspace.manifest("claim", source)).await?;
     let waits = |status: &EmbeddingRunStatus| {
         condition(status, ConditionType::Stalled).is_ok_and(|stalled| stalled.reason == "VolumeNotFound")
     };
-    let status = place.status("claim", "the missing claim to be told", waits).await?;
+    let status = workspace.status("claim", "the missing claim to be reported", waits).await?;
     let stalled = condition(&status, ConditionType::Stalled)?;
     for word in ["spec.collections[0].source.pvc", "\"later\""] {
         ensure!(stalled.message.contains(word), "{}", stalled.message);
     }
-    place.read_only_volume("later", &later).await?;
-    place.succeeded("claim").await?;
+    workspace.read_only_volume("later", &later).await?;
+    workspace.succeeded("claim").await?;
     Ok(())
 }
 
-pub(crate) async fn pods_that_the_namespace_refuses_are_told(cluster: &Cluster) -> Result<()> {
-    let on_the_node = |place: &Place<'_>, name: &str| {
-        let mut manifest = place.manifest(name, json!({}));
-        manifest["spec"]["collections"][0]["source"] = json!({"hostPath": {"path": place.chunks}});
-        manifest["spec"]["output"] = json!({"hostPath": {"path": place.vectors}});
+pub(crate) async fn pods_that_the_namespace_rejects_are_reported(cluster: &Cluster) -> Result<()> {
+    let on_the_node = |workspace: &Workspace<'_>, name: &str| {
+        let mut manifest = workspace.manifest(name, json!({}));
+        manifest["spec"]["collections"][0]["source"] = json!({"hostPath": {"path": workspace.chunks}});
+        manifest["spec"]["output"] = json!({"hostPath": {"path": workspace.vectors}});
         manifest
     };
-    let place = Place::make(cluster, "refused").await?;
-    place.apply(&on_the_node(&place, "refused")).await?;
-    let told = |status: &EmbeddingRunStatus| {
+    let workspace = Workspace::make(cluster, "refused").await?;
+    workspace.apply(&on_the_node(&workspace, "refused")).await?;
+    let is_reported = |status: &EmbeddingRunStatus| {
         condition(status, ConditionType::Ready)
             .is_ok_and(|ready| ready.reason == "Refused" && ready.message.contains("hostPath"))
     };
-    place.status("refused", "the refusal to be told", told).await?;
+    workspace.status("refused", "the rejection to be reported", is_reported).await?;
 
-    // Where hostPath is allowed the same manifest runs.
-    let open = Place::make_under(cluster, "allowed", PodSecurity::Privileged).await?;
+    // The same manifest runs where hostPath is allowed.
+    let open = Workspace::make_under(cluster, "allowed", PodSecurity::Privileged).await?;
     open.write("a.jsonl", &records("a", 2))?;
     open.apply(&on_the_node(&open, "allowed")).await?;
     let status = open.succeeded("allowed").await?;

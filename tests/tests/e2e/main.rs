@@ -11,24 +11,25 @@ mod vectors;
 
 use std::process::ExitCode;
 
-use cards::pods_compute_on_their_cards_and_one_that_is_lost_is_tried_again;
+use cards::pods_compute_on_their_cards_and_a_lost_card_is_retried;
 use chart::{
-    a_second_operator_stands_by_and_stops_when_told, the_chart_lints_renders_and_refuses_wrong_values,
+    a_second_operator_stands_by_and_stops_on_sigterm, the_chart_lints_renders_and_rejects_wrong_values,
     the_operator_has_no_right_to_secrets, the_operator_serves_metrics,
 };
 use failures::{
     a_bad_shard_is_named_and_the_good_ones_are_kept, a_missing_claim_holds_the_run_until_it_exists,
-    bad_input_fails_with_its_reason, pods_that_the_namespace_refuses_are_told,
+    bad_input_fails_with_its_reason, pods_that_the_namespace_rejects_are_reported,
 };
 use lifecycle::{
     a_changed_manifest_is_a_new_revision, a_deleted_run_leaves_nothing_behind, a_restarted_operator_loses_nothing,
-    a_second_apply_does_nothing, a_suspended_run_goes_on_and_its_jobs_expire,
+    a_second_apply_does_nothing, a_suspended_run_resumes_and_its_jobs_expire,
 };
 use rejections::{every_example_applies, fields_that_are_not_implemented_are_named, rules_reject_at_apply};
 use retrieval::{
-    a_gate_that_is_not_met_keeps_readers_where_they_are, an_optional_model_of_the_ensemble_is_left_out_and_told,
-    an_optional_reranker_that_is_missing_degrades_the_run, every_stage_tells_what_it_did_and_a_restart_changes_nothing,
+    a_failed_quality_gate_keeps_readers_on_the_old_revision,
+    a_missing_optional_model_of_the_ensemble_is_skipped_and_reported, a_missing_optional_reranker_degrades_the_run,
     missing_queries_hold_the_run_until_they_exist,
+    the_status_reports_every_stage_and_an_operator_restart_changes_nothing,
 };
 use vectors::two_collections_in_three_shards_become_vectors;
 
@@ -38,28 +39,28 @@ fn main() -> ExitCode {
         a_second_apply_does_nothing,
         a_changed_manifest_is_a_new_revision,
         a_restarted_operator_loses_nothing,
-        a_suspended_run_goes_on_and_its_jobs_expire,
+        a_suspended_run_resumes_and_its_jobs_expire,
         a_deleted_run_leaves_nothing_behind,
         a_bad_shard_is_named_and_the_good_ones_are_kept,
         bad_input_fails_with_its_reason,
         a_missing_claim_holds_the_run_until_it_exists,
-        pods_that_the_namespace_refuses_are_told,
-        every_stage_tells_what_it_did_and_a_restart_changes_nothing,
-        an_optional_reranker_that_is_missing_degrades_the_run,
-        an_optional_model_of_the_ensemble_is_left_out_and_told,
-        a_gate_that_is_not_met_keeps_readers_where_they_are,
+        pods_that_the_namespace_rejects_are_reported,
+        the_status_reports_every_stage_and_an_operator_restart_changes_nothing,
+        a_missing_optional_reranker_degrades_the_run,
+        a_missing_optional_model_of_the_ensemble_is_skipped_and_reported,
+        a_failed_quality_gate_keeps_readers_on_the_old_revision,
         missing_queries_hold_the_run_until_they_exist,
         rules_reject_at_apply,
         fields_that_are_not_implemented_are_named,
         every_example_applies,
-        the_chart_lints_renders_and_refuses_wrong_values,
+        the_chart_lints_renders_and_rejects_wrong_values,
         the_operator_has_no_right_to_secrets,
         the_operator_serves_metrics,
-        a_second_operator_stands_by_and_stops_when_told,
+        a_second_operator_stands_by_and_stops_on_sigterm,
     ];
     // `make cuda-test` builds what these need.
     if cards::image().is_some() {
-        tests.extend(harness::tests![pods_compute_on_their_cards_and_one_that_is_lost_is_tried_again]);
+        tests.extend(harness::tests![pods_compute_on_their_cards_and_a_lost_card_is_retried]);
     }
     harness::suite::run(setup::options, tests)
 }

@@ -1,4 +1,4 @@
-//! Manifests that are refused: at apply by the schema, or by the operator with the path of the field.
+//! Manifests that are rejected: at apply by the schema, or by the operator with the path of the field.
 
 use std::fs;
 
@@ -7,10 +7,10 @@ use crds::v1alpha1::{ConditionType, EmbeddingRun};
 use harness::Cluster;
 use serde_json::{Value, json};
 
-use crate::setup::{Place, condition, operator, root};
+use crate::setup::{Workspace, condition, operator, root};
 
 pub(crate) async fn rules_reject_at_apply(cluster: &Cluster) -> Result<()> {
-    let place = Place::make(cluster, "rules").await?;
+    let workspace = Workspace::make(cluster, "rules").await?;
     let both = json!({"pvc": {"claimName": "a"}, "hostPath": {"path": "/b"}});
     let collection = |source: Value| json!({"collections": [{"name": "c", "source": source}]});
     let model = |change: Value| {
@@ -60,26 +60,26 @@ pub(crate) async fn rules_reject_at_apply(cluster: &Cluster) -> Result<()> {
         ("more than everything", gate(json!({"metric": "mrr", "minimum": 1.5})), "spec.rerank.gate.minimum"),
     ];
     for (what, change, word) in cases {
-        let manifest = place.manifest("rules", change);
-        let error = place.apply(&manifest).await.err().with_context(|| format!("{what} was accepted"))?;
+        let manifest = workspace.manifest("rules", change);
+        let error = workspace.apply(&manifest).await.err().with_context(|| format!("{what} was accepted"))?;
         ensure!(format!("{error:#}").contains(word), "{what}: no {word:?} in {error:#}");
     }
-    let long = place.manifest(&"a".repeat(41), json!({}));
-    let error = place.create(&long).await.err().context("a name of 41 characters was accepted")?;
+    let long = workspace.manifest(&"a".repeat(41), json!({}));
+    let error = workspace.create(&long).await.err().context("a name of 41 characters was accepted")?;
     ensure!(error.to_string().contains("at most 40 characters"), "{error}");
 
-    place.apply(&place.manifest("fixed", json!({}))).await?;
-    let moved = place.manifest("fixed", json!({"output": {"pvc": {"claimName": "elsewhere"}}}));
-    let error = place.apply(&moved).await.err().context("the output was moved")?;
+    workspace.apply(&workspace.manifest("fixed", json!({}))).await?;
+    let moved = workspace.manifest("fixed", json!({"output": {"pvc": {"claimName": "elsewhere"}}}));
+    let error = workspace.apply(&moved).await.err().context("the output was moved")?;
     ensure!(format!("{error:#}").contains("immutable"), "{error:#}");
     Ok(())
 }
 
 pub(crate) async fn fields_that_are_not_implemented_are_named(cluster: &Cluster) -> Result<()> {
-    let place = Place::make(cluster, "missing").await?;
+    let workspace = Workspace::make(cluster, "missing").await?;
     let change = json!({"queue": {"name": "batch"}, "processing": "Incremental"});
-    place.apply(&place.manifest("missing", change)).await?;
-    let status = place
+    workspace.apply(&workspace.manifest("missing", change)).await?;
+    let status = workspace
         .status("missing", "the rejection", |status| {
             condition(status, ConditionType::Accepted).is_ok_and(|accepted| accepted.status == "False")
         })
@@ -87,7 +87,7 @@ pub(crate) async fn fields_that_are_not_implemented_are_named(cluster: &Cluster)
     let accepted = condition(&status, ConditionType::Accepted)?;
     ensure!(accepted.reason == "NotImplemented", "{accepted:?}");
     ensure!(accepted.message.contains("spec.queue") && accepted.message.contains("spec.processing"), "{accepted:?}");
-    ensure!(place.kubectl(&["get", "jobs", "-o", "name"]).await?.is_empty(), "nothing is started");
+    ensure!(workspace.kubectl(&["get", "jobs", "-o", "name"]).await?.is_empty(), "nothing is started");
     Ok(())
 }
 

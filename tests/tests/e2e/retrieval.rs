@@ -1,4 +1,4 @@
-//! The stages after the dense passes: sparse vectors, fusion, rerank, quality and its gate, and models that are missing.
+//! The stages after the dense passes: sparse vectors, fusion, rerank, quality and its gate, and missing models.
 
 use std::fs;
 
@@ -12,9 +12,9 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use serde_json::{Value, json};
 
-use crate::setup::{LIMIT, MODEL, Place, SYSTEM, condition, merge, restart_operator};
+use crate::setup::{LIMIT, MODEL, SYSTEM, Workspace, condition, merge, restart_operator};
 
-/// Chunks that are about twelve different things.
+/// Chunks about twelve different subjects.
 const FACTS: [(&str, &str); 12] = [
     ("berlin", "Berlin has a population of 3.5 million registered inhabitants."),
     ("cake", "The recipe needs two eggs, a cup of flour and a hot oven."),
@@ -30,7 +30,7 @@ const FACTS: [(&str, &str); 12] = [
     ("marathon", "A marathon is a little more than forty-two kilometres long."),
 ];
 
-/// Queries with judgements: those of `queries.jsonl` are right, the one of `wrong.jsonl` is not.
+/// Queries with judgements: those of `queries.jsonl` are correct, that of `wrong.jsonl` is not.
 fn queries(name: &str) -> Value {
     let lines = |queries: &[Value]| queries.iter().map(|query| query.to_string() + "\n").collect::<String>();
     let right = [
@@ -44,22 +44,22 @@ fn queries(name: &str) -> Value {
     })
 }
 
-/// A place with the facts and the ConfigMap `queries`.
-async fn place<'a>(cluster: &'a Cluster, prefix: &str) -> Result<Place<'a>> {
-    let place = Place::make(cluster, prefix).await?;
+/// A workspace with the facts and the ConfigMap `queries`.
+async fn workspace<'a>(cluster: &'a Cluster, prefix: &str) -> Result<Workspace<'a>> {
+    let workspace = Workspace::make(cluster, prefix).await?;
     let lines: String = FACTS.iter().map(|(id, text)| json!({"id": id, "text": text}).to_string() + "\n").collect();
-    place.write("facts.jsonl", &lines)?;
-    apply(&place, &queries("queries")).await?;
-    Ok(place)
+    workspace.write("facts.jsonl", &lines)?;
+    apply(&workspace, &queries("queries")).await?;
+    Ok(workspace)
 }
 
-/// Applies an object in the namespace of the place.
-async fn apply(place: &Place<'_>, object: &Value) -> Result<()> {
-    let arguments = ["-n", &*place.namespace, "apply", "-f", "-"];
-    place.cluster.kubectl_with_input(&arguments, &object.to_string()).await.map(drop)
+/// Applies an object in the namespace of the workspace.
+async fn apply(workspace: &Workspace<'_>, object: &Value) -> Result<()> {
+    let arguments = ["-n", &*workspace.namespace, "apply", "-f", "-"];
+    workspace.cluster.kubectl_with_input(&arguments, &object.to_string()).await.map(drop)
 }
 
-/// Computed on the CPU because that is what is asked for; judged by a key of the ConfigMap `queries`.
+/// A change of the spec: compute on the CPU, as requested, and judge by a key of the ConfigMap `queries`.
 fn judged_by(key: &str, mut change: Value) -> Value {
     let queries = json!({"queries": {"configMap": {"name": "queries", "key": key}}, "candidates": 10});
     merge(&mut change, json!({"gpu": {"count": 0}, "rerank": queries}));
@@ -70,8 +70,10 @@ fn dense() -> Value {
     json!({"name": "minilm", "source": format!("pvc://models/{MODEL}")})
 }
 
-pub(crate) async fn every_stage_tells_what_it_did_and_a_restart_changes_nothing(cluster: &Cluster) -> Result<()> {
-    let place = place(cluster, "retrieval").await?;
+pub(crate) async fn the_status_reports_every_stage_and_an_operator_restart_changes_nothing(
+    cluster: &Cluster,
+) -> Result<()> {
+    let workspace = workspace(cluster, "retrieval").await?;
     let change = judged_by(
         "queries.jsonl",
         json!({
@@ -83,16 +85,16 @@ pub(crate) async fn every_stage_tells_what_it_did_and_a_restart_changes_nothing(
             "fusion": {"method": "WeightedConcat", "candidates": "ReciprocalRankFusion"}
         }),
     );
-    place.apply(&place.manifest("retrieval", change)).await?;
-    let status = place.succeeded("retrieval").await?;
-    stages_are_told(&status)?;
+    workspace.apply(&workspace.manifest("retrieval", change)).await?;
+    let status = workspace.succeeded("retrieval").await?;
+    stages_are_reported(&status)?;
     let degraded = condition(&status, ConditionType::Degraded)?;
     ensure!(degraded.status == "False", "{degraded:?}");
-    let table = place.kubectl(&["get", "erun", "retrieval"]).await?;
+    let table = workspace.kubectl(&["get", "erun", "retrieval"]).await?;
     ensure!(table.matches("Executed").count() == 2, "rerank and sparse are executed in\n{table}");
 
     let revision = status.revision.clone().context("a revision")?;
-    let path = place.vectors.join(format!("runs/{revision}/chunks/processing_summary.json"));
+    let path = workspace.vectors.join(format!("runs/{revision}/chunks/processing_summary.json"));
     let summary: ProcessingSummary = serde_json::from_slice(&fs::read(&path)?)?;
     let fusion = summary.fusion_run.context("a fused vector")?;
     ensure!((fusion.column.as_str(), fusion.dimensions) == ("fused", 768), "{fusion:?}");
@@ -105,9 +107,9 @@ pub(crate) async fn every_stage_tells_what_it_did_and_a_restart_changes_nothing(
             Ok(operators.get_opt(&old).await?.is_none().then_some(()))
         })
         .await?;
-    // A new generation, and so a status that the new operator has written.
-    place.patch("retrieval", json!({"historyLimit": 3})).await?;
-    let after = place.succeeded("retrieval").await?;
+    // A new generation, so that the new operator writes the status.
+    workspace.patch("retrieval", json!({"historyLimit": 3})).await?;
+    let after = workspace.succeeded("retrieval").await?;
     ensure!(
         (&after.rerank, &after.sparse, &after.dense, &after.device, &after.collections)
             == (&status.rerank, &status.sparse, &status.dense, &status.device, &status.collections),
@@ -117,7 +119,7 @@ pub(crate) async fn every_stage_tells_what_it_did_and_a_restart_changes_nothing(
     Ok(())
 }
 
-fn stages_are_told(status: &EmbeddingRunStatus) -> Result<()> {
+fn stages_are_reported(status: &EmbeddingRunStatus) -> Result<()> {
     let executed = |stage: &Option<StageStatus>| -> Result<StageStatus> {
         let stage = stage.clone().context("a stage")?;
         ensure!(stage.enabled && stage.executed && stage.state == "Executed", "{stage:?}");
@@ -133,7 +135,7 @@ fn stages_are_told(status: &EmbeddingRunStatus) -> Result<()> {
     }
     for stage in [&status.rerank, &collection.rerank] {
         let rerank = executed(stage)?;
-        // Two queries, of which each has at most ten candidates.
+        // Two queries with at most ten candidates each.
         ensure!(rerank.candidates.is_some_and(|candidates| (1..=20).contains(&candidates)), "{rerank:?}");
     }
     let ndcg: f64 = collection.quality.get("ndcg@10").context("ndcg@10")?.parse()?;
@@ -144,12 +146,12 @@ fn stages_are_told(status: &EmbeddingRunStatus) -> Result<()> {
     Ok(())
 }
 
-pub(crate) async fn an_optional_reranker_that_is_missing_degrades_the_run(cluster: &Cluster) -> Result<()> {
-    let place = place(cluster, "optional").await?;
+pub(crate) async fn a_missing_optional_reranker_degrades_the_run(cluster: &Cluster) -> Result<()> {
+    let workspace = workspace(cluster, "optional").await?;
     let reranker = json!({"name": "ce", "source": "pvc://models/nowhere", "optional": true});
     let change = judged_by("queries.jsonl", json!({"models": {"dense": [dense()], "reranker": reranker}}));
-    place.apply(&place.manifest("optional", change)).await?;
-    let status = place.succeeded("optional").await?;
+    workspace.apply(&workspace.manifest("optional", change)).await?;
+    let status = workspace.succeeded("optional").await?;
     let rerank = status.rerank.clone().context("the rerank stage")?;
     ensure!(
         (rerank.enabled, rerank.executed, rerank.fallback_reason, rerank.fallback_source)
@@ -160,19 +162,19 @@ pub(crate) async fn an_optional_reranker_that_is_missing_degrades_the_run(cluste
     let degraded = condition(&status, ConditionType::Degraded)?;
     ensure!((degraded.status.as_str(), degraded.reason.as_str()) == ("True", "ModelUnavailable"), "{degraded:?}");
     ensure!(degraded.message.contains("rerank degraded: ModelUnavailable at load"), "{degraded:?}");
-    let table = place.kubectl(&["get", "erun", "optional"]).await?;
+    let table = workspace.kubectl(&["get", "erun", "optional"]).await?;
     ensure!(table.contains("Succeeded") && table.contains("ModelUnavailable"), "{table}");
-    // The candidates are judged all the same.
+    // The candidates are judged anyway.
     ensure!(status.collections[0].quality.contains_key("ndcg@10"), "{:?}", status.collections);
     Ok(())
 }
 
-pub(crate) async fn an_optional_model_of_the_ensemble_is_left_out_and_told(cluster: &Cluster) -> Result<()> {
-    let place = place(cluster, "ensemble").await?;
+pub(crate) async fn a_missing_optional_model_of_the_ensemble_is_skipped_and_reported(cluster: &Cluster) -> Result<()> {
+    let workspace = workspace(cluster, "ensemble").await?;
     let ghost = json!({"name": "ghost", "source": "pvc://models/nowhere", "optional": true});
     let models = json!({"models": {"dense": [ghost, dense()]}, "gpu": {"count": 0}});
-    place.apply(&place.manifest("ensemble", models)).await?;
-    let status = place.succeeded("ensemble").await?;
+    workspace.apply(&workspace.manifest("ensemble", models)).await?;
+    let status = workspace.succeeded("ensemble").await?;
     let dense = status.dense.clone().context("the ensemble")?;
     ensure!(dense.executed && dense.fallback_reason == Some(FallbackReason::ModelUnavailable), "{dense:?}");
     ensure!(condition(&status, ConditionType::Degraded)?.reason == "ModelUnavailable");
@@ -181,17 +183,17 @@ pub(crate) async fn an_optional_model_of_the_ensemble_is_left_out_and_told(clust
     Ok(())
 }
 
-pub(crate) async fn a_gate_that_is_not_met_keeps_readers_where_they_are(cluster: &Cluster) -> Result<()> {
-    let place = place(cluster, "gate").await?;
+pub(crate) async fn a_failed_quality_gate_keeps_readers_on_the_old_revision(cluster: &Cluster) -> Result<()> {
+    let workspace = workspace(cluster, "gate").await?;
     let gate = |minimum: f64| json!({"rerank": {"gate": {"metric": "ndcg@10", "minimum": minimum}}});
-    place.apply(&place.manifest("gate", judged_by("queries.jsonl", gate(0.5)))).await?;
-    let first = place.succeeded("gate").await?;
-    let current = place.vectors.join("current/chunks");
+    workspace.apply(&workspace.manifest("gate", judged_by("queries.jsonl", gate(0.5)))).await?;
+    let first = workspace.succeeded("gate").await?;
+    let current = workspace.vectors.join("current/chunks");
     let before = fs::read_to_string(&current)?;
     ensure!(before.contains(first.revision.as_deref().context("a revision")?), "{before}");
 
-    place.apply(&place.manifest("gate", judged_by("wrong.jsonl", gate(0.99)))).await?;
-    let status = place.ended("gate").await?;
+    workspace.apply(&workspace.manifest("gate", judged_by("wrong.jsonl", gate(0.99)))).await?;
+    let status = workspace.ended("gate").await?;
     ensure!(status.phase == Some(Phase::Failed) && status.revision != first.revision, "{status:?}");
     let failed = condition(&status, ConditionType::Failed)?;
     ensure!((failed.status.as_str(), failed.reason.as_str()) == ("True", "QualityGate"), "{failed:?}");
@@ -200,31 +202,31 @@ pub(crate) async fn a_gate_that_is_not_met_keeps_readers_where_they_are(cluster:
     }
     let reasons: Vec<&str> = status.history.iter().map(|entry| entry.reason.as_str()).collect();
     ensure!(reasons == ["QualityGate", "Succeeded"], "{reasons:?}");
-    ensure!(fs::read_to_string(&current)? == before, "readers were moved to a revision that is worse");
+    ensure!(fs::read_to_string(&current)? == before, "readers were moved to a worse revision");
     Ok(())
 }
 
 pub(crate) async fn missing_queries_hold_the_run_until_they_exist(cluster: &Cluster) -> Result<()> {
-    let place = place(cluster, "queries").await?;
+    let workspace = workspace(cluster, "queries").await?;
     let queries_of = json!({"rerank": {"queries": {"configMap": {"name": "questions", "key": "asked.jsonl"}}}});
-    place.apply(&place.manifest("queries", queries_of)).await?;
-    let told = |words: &'static [&'static str]| {
+    workspace.apply(&workspace.manifest("queries", queries_of)).await?;
+    let reports = |words: &'static [&'static str]| {
         move |status: &EmbeddingRunStatus| {
             condition(status, ConditionType::Stalled).is_ok_and(|stalled| {
                 stalled.reason == "VolumeNotFound" && words.iter().all(|word| stalled.message.contains(word))
             })
         }
     };
-    let missing = told(&["spec.rerank.queries.configMap", "ConfigMap \"questions\""]);
-    place.status("queries", "the missing ConfigMap to be told", missing).await?;
+    let missing_map = reports(&["spec.rerank.queries.configMap", "ConfigMap \"questions\""]);
+    workspace.status("queries", "the missing ConfigMap to be reported", missing_map).await?;
 
     let mut questions = queries("questions");
-    apply(&place, &questions).await?;
-    let lacking = told(&["spec.rerank.queries.configMap", "key \"asked.jsonl\""]);
-    place.status("queries", "the missing key to be told", lacking).await?;
+    apply(&workspace, &questions).await?;
+    let missing_key = reports(&["spec.rerank.queries.configMap", "key \"asked.jsonl\""]);
+    workspace.status("queries", "the missing key to be reported", missing_key).await?;
 
     questions["data"]["asked.jsonl"] = questions["data"]["queries.jsonl"].clone();
-    apply(&place, &questions).await?;
-    place.succeeded("queries").await?;
+    apply(&workspace, &questions).await?;
+    workspace.succeeded("queries").await?;
     Ok(())
 }

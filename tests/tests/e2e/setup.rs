@@ -1,4 +1,4 @@
-//! The installed operator, and a namespace with claims for a run to work in.
+//! The installed operator, and the workspace of a run: a namespace with claims.
 
 use std::{
     fs,
@@ -30,22 +30,24 @@ pub(crate) const MODEL: &str = "all-MiniLM-L6-v2";
 
 static OPERATOR: OnceCell<u16> = OnceCell::const_new();
 
-/// The repository's root.
+/// The root of the repository.
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// A binary of this workspace.
+/// A binary of this Cargo workspace.
 pub(crate) fn binary(name: &str) -> Result<PathBuf> {
     std::env::current_exe()?
         .parent()
         .and_then(Path::parent)
         .map(|target| target.join(name))
         .filter(|path| path.is_file())
-        .with_context(|| format!("no binary {name}: run `make test`, or `cargo build --workspace --bins` first"))
+        .with_context(|| {
+            format!("cannot find the binary {name}: run `make test`, or `cargo build --workspace --bins` first")
+        })
 }
 
-/// The cluster knows the binaries of this workspace as images.
+/// A cluster with the binaries of this Cargo workspace as images.
 pub(crate) fn options() -> Result<ClusterOptions> {
     let image = |name: &str, program: &str| -> Result<(String, Image)> {
         let path = binary(program)?;
@@ -56,12 +58,12 @@ pub(crate) fn options() -> Result<ClusterOptions> {
     Ok(ClusterOptions { images, ..ClusterOptions::default() })
 }
 
-/// Installs the chart, once for all tests, and returns the port of the operator's metrics.
+/// Installs the chart once for all tests. Returns the port of the operator's metrics.
 pub(crate) async fn operator(cluster: &Cluster) -> Result<u16> {
     OPERATOR.get_or_try_init(|| install(cluster)).await.copied()
 }
 
-/// Deletes the pod of the operator, whose Deployment makes another one, and returns the name of the old one.
+/// Deletes the pod of the operator, which its Deployment replaces. Returns the name of the deleted pod.
 pub(crate) async fn restart_operator(cluster: &Cluster) -> Result<String> {
     let operators: Api<Pod> = Api::namespaced(cluster.client(), SYSTEM);
     let all = ListParams::default().labels("app.kubernetes.io/component=operator");
@@ -70,7 +72,7 @@ pub(crate) async fn restart_operator(cluster: &Cluster) -> Result<String> {
     Ok(old)
 }
 
-/// A port of this machine, whose network the pods of the local kubelet share.
+/// A free port of this machine, whose network the pods of the local kubelet share.
 pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
@@ -108,13 +110,13 @@ async fn install(cluster: &Cluster) -> Result<u16> {
 pub(crate) fn models() -> Result<PathBuf> {
     let folder = std::env::var_os("EMBEDRUN_TEST_MODELS")
         .map(PathBuf::from)
-        .context("EMBEDRUN_TEST_MODELS names no folder with models: run `make test`")?;
-    ensure!(folder.join(MODEL).is_dir(), "no {MODEL} in {}", folder.display());
+        .context("EMBEDRUN_TEST_MODELS is not set: run `make test`, which sets it to the folder of the models")?;
+    ensure!(folder.join(MODEL).is_dir(), "{MODEL} is missing in {}", folder.display());
     Ok(folder)
 }
 
-/// A namespace with the claims `chunks`, `models` and `vectors`, and the folders behind them.
-pub(crate) struct Place<'a> {
+/// A namespace with the claims `chunks`, `models` and `vectors`, and their folders.
+pub(crate) struct Workspace<'a> {
     pub(crate) cluster: &'a Cluster,
     pub(crate) namespace: Namespace,
     pub(crate) chunks: PathBuf,
@@ -122,7 +124,7 @@ pub(crate) struct Place<'a> {
     folder: TempDir,
 }
 
-impl<'a> Place<'a> {
+impl<'a> Workspace<'a> {
     pub(crate) async fn make(cluster: &'a Cluster, prefix: &str) -> Result<Self> {
         Self::make_under(cluster, prefix, PodSecurity::Restricted).await
     }
@@ -131,21 +133,21 @@ impl<'a> Place<'a> {
         operator(cluster).await?;
         let namespace = cluster.namespace(prefix, security).await?;
         let folder = TempDir::new()?;
-        let place = Self {
+        let workspace = Self {
             cluster,
             namespace,
             chunks: folder.path().join("chunks"),
             vectors: folder.path().join("vectors"),
             folder,
         };
-        cluster.volume(&place.namespace, "chunks", &place.chunks).await?;
-        cluster.volume(&place.namespace, "vectors", &place.vectors).await?;
-        // Not by Cluster::volume, which opens the folder for everyone.
-        place.read_only_volume("models", &models()?).await?;
-        Ok(place)
+        cluster.volume(&workspace.namespace, "chunks", &workspace.chunks).await?;
+        cluster.volume(&workspace.namespace, "vectors", &workspace.vectors).await?;
+        // Not by Cluster::volume, which lets every user write to the folder.
+        workspace.read_only_volume("models", &models()?).await?;
+        Ok(workspace)
     }
 
-    /// A claim on a folder whose rights stay as they are.
+    /// A claim on a folder whose permissions do not change.
     pub(crate) async fn read_only_volume(&self, claim: &str, folder: &Path) -> Result<()> {
         let name = format!("{}-{claim}", self.namespace);
         let manifest = json!({"apiVersion": "v1", "kind": "List", "items": [
@@ -162,7 +164,7 @@ impl<'a> Place<'a> {
         Ok(())
     }
 
-    /// A further folder of this test.
+    /// Another folder of this test.
     pub(crate) fn folder(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -174,7 +176,7 @@ impl<'a> Place<'a> {
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// A manifest that embeds `chunks/` in shards of ten on the pretended GPUs; `change` is merged over its spec.
+    /// A manifest that embeds `chunks/` in shards of ten on the advertised GPUs. `change` is merged into its spec.
     pub(crate) fn manifest(&self, name: &str, change: Value) -> Value {
         let mut spec = json!({
             "collections": [{"name": "chunks", "source": {"pvc": {"claimName": "chunks"}}}],
@@ -205,29 +207,29 @@ impl<'a> Place<'a> {
         Api::namespaced(self.cluster.client(), &self.namespace)
     }
 
-    /// The status of a run, once `look` agrees to it.
+    /// The status of a run, once `is_reached`.
     pub(crate) async fn status(
         &self,
         name: &str,
         what: &str,
-        look: impl Fn(&EmbeddingRunStatus) -> bool,
+        is_reached: impl Fn(&EmbeddingRunStatus) -> bool,
     ) -> Result<EmbeddingRunStatus> {
         let runs = self.runs();
         let mut last = None;
-        let found = self
+        let status = self
             .cluster
             .wait_for(&self.namespace, what, LIMIT, async || {
                 let run = runs.get(name).await?;
                 last.clone_from(&run.status);
                 let generation = run.metadata.generation.unwrap_or_default();
                 let current = run.status.filter(|status| status.observed_generation == generation);
-                Ok(current.filter(|status| look(status)))
+                Ok(current.filter(|status| is_reached(status)))
             })
             .await;
-        found.with_context(|| format!("the last status of {name} was {last:#?}"))
+        status.with_context(|| format!("the last status of {name} was {last:#?}"))
     }
 
-    /// The status of a run that has ended, whichever way.
+    /// The status of a run, once it has succeeded or failed.
     pub(crate) async fn ended(&self, name: &str) -> Result<EmbeddingRunStatus> {
         self.status(name, "the end of the run", |status| {
             matches!(status.phase, Some(Phase::Succeeded | Phase::Failed)) && status.outcome.is_some()
@@ -246,7 +248,7 @@ impl<'a> Place<'a> {
         Ok(status)
     }
 
-    /// Holds the embed pods of this namespace back until [`Self::release`]: they ask for a label of the node.
+    /// Holds the embed pods of this namespace back until [`Self::release`], by a node selector.
     pub(crate) fn held(&self, mut change: Value) -> Value {
         merge(&mut change, json!({"gpu": {"nodeSelector": {self.label(): "go"}}}));
         change
@@ -266,7 +268,7 @@ impl<'a> Place<'a> {
         Ok(self.runs().patch(name, &PatchParams::default(), &Patch::Merge(json!({"spec": spec}))).await?)
     }
 
-    /// Creates a run without kubectl, for errors of the API server in their own words.
+    /// Creates a run without kubectl, so that errors have the text of the API server.
     pub(crate) async fn create(&self, manifest: &Value) -> Result<(), kube::Error> {
         let run: EmbeddingRun = serde_json::from_value(manifest.clone()).map_err(kube::Error::SerdeError)?;
         self.runs().create(&PostParams::default(), &run).await.map(drop)
@@ -276,7 +278,11 @@ impl<'a> Place<'a> {
 /// A condition of a status.
 pub(crate) fn condition(status: &EmbeddingRunStatus, kind: ConditionType) -> Result<&Condition> {
     let kind = kind.to_string();
-    status.conditions.iter().find(|condition| condition.type_ == kind).with_context(|| format!("no condition {kind}"))
+    status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == kind)
+        .with_context(|| format!("the condition {kind} is missing"))
 }
 
 /// JSON lines of `count` records whose ids start with `prefix`.

@@ -1,4 +1,4 @@
-//! The main job: text goes in, vectors and an honest status come out.
+//! The main path: texts become vectors, and the status reports them.
 
 use std::{collections::BTreeSet, fs};
 
@@ -15,23 +15,24 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     chart::get,
-    setup::{Place, condition, operator, records},
+    setup::{Workspace, condition, operator, records},
 };
 
 pub(crate) async fn two_collections_in_three_shards_become_vectors(cluster: &Cluster) -> Result<()> {
-    let place = Place::make(cluster, "vectors").await?;
-    place.write("notes/a.jsonl", &records("a", 12))?;
-    place.write("faq/faq.md", "# Opening hours\n\nWe open at nine.\n\n# Parking\n\nBehind the house.\n")?;
-    place.write("faq/more_chunks.json", r#"{"chunks": [{"id": "x", "text": "Dogs are welcome."}, {"text": " "}]}"#)?;
-    let manifest = place.manifest(
+    let workspace = Workspace::make(cluster, "vectors").await?;
+    workspace.write("notes/a.jsonl", &records("a", 12))?;
+    workspace.write("faq/faq.md", "# Opening hours\n\nWe open at nine.\n\n# Parking\n\nBehind the house.\n")?;
+    workspace
+        .write("faq/more_chunks.json", r#"{"chunks": [{"id": "x", "text": "Dogs are welcome."}, {"text": " "}]}"#)?;
+    let manifest = workspace.manifest(
         "main",
         json!({"collections": [
             {"name": "notes", "source": {"pvc": {"claimName": "chunks", "path": "notes"}}},
             {"name": "faq", "source": {"pvc": {"claimName": "chunks", "path": "faq/"}}}
         ]}),
     );
-    place.apply(&manifest).await?;
-    let status = place.succeeded("main").await?;
+    workspace.apply(&manifest).await?;
+    let status = workspace.succeeded("main").await?;
 
     let progress = status.progress.clone().context("progress")?;
     ensure!((progress.shards_done, progress.shards_total, progress.chunks_total) == (3, 3, 15), "{progress:?}");
@@ -51,36 +52,36 @@ pub(crate) async fn two_collections_in_three_shards_become_vectors(cluster: &Clu
 
     let revision = status.revision.clone().context("a revision")?;
     for collection in &status.collections {
-        let path = place.vectors.join(format!("runs/{revision}/{}/processing_summary.json", collection.name));
+        let path = workspace.vectors.join(format!("runs/{revision}/{}/processing_summary.json", collection.name));
         let bytes = fs::read(&path).with_context(|| path.display().to_string())?;
-        let told = collection.summary.clone().context("a summary")?;
-        ensure!(told.sha256 == hex::encode(Sha256::digest(&bytes)), "the summary is not the one that was recorded");
+        let recorded = collection.summary.clone().context("a summary")?;
+        ensure!(recorded.sha256 == hex::encode(Sha256::digest(&bytes)), "the summary is not the one that was recorded");
         let summary: ProcessingSummary = serde_json::from_slice(&bytes)?;
         ensure!(summary.chunk_count == collection.chunks.embedded, "{}", summary.chunk_count);
         for file in &summary.export_run.files {
-            ensure!(place.vectors.join(&file.path).is_file(), "{} is not there", file.path);
+            ensure!(workspace.vectors.join(&file.path).is_file(), "{} is missing", file.path);
         }
-        let current = fs::read_to_string(place.vectors.join(format!("current/{}", collection.name)))?;
+        let current = fs::read_to_string(workspace.vectors.join(format!("current/{}", collection.name)))?;
         ensure!(current.contains(&revision), "{current}");
     }
 
-    pods_are_pinned_and_hold_no_credentials(&place).await?;
-    let table = place.kubectl(&["get", "erun", "main", "-o", "wide"]).await?;
+    pods_are_pinned_and_hold_no_credentials(&workspace).await?;
+    let table = workspace.kubectl(&["get", "erun", "main", "-o", "wide"]).await?;
     for word in ["Succeeded", "3/3 shards", "Disabled", &revision, "pvc://vectors/runs/"] {
         ensure!(table.contains(word), "no {word} in\n{table}");
     }
     ensure!(status.phase == Some(Phase::Succeeded));
 
-    // Batch pods are gone between two scrapes: the operator counts what they did.
+    // Batch pods may end between two scrapes, so the operator counts their work.
     let metrics = get(operator(cluster).await?, "/metrics").await?;
     let tokens = metrics.lines().find_map(|line| line.strip_prefix("rag_tokens_total ")).context("no tokens")?;
-    let told: u64 = status.collections.iter().map(|collection| collection.dense[0].tokens).sum();
-    ensure!(tokens.parse::<f64>()? >= told as f64 && told > 0, "{tokens} tokens counted, {told} told");
+    let reported: u64 = status.collections.iter().map(|collection| collection.dense[0].tokens).sum();
+    ensure!(tokens.parse::<f64>()? >= reported as f64 && reported > 0, "{tokens} tokens counted, {reported} reported");
     Ok(())
 }
 
-async fn pods_are_pinned_and_hold_no_credentials(place: &Place<'_>) -> Result<()> {
-    let jobs: Api<Job> = Api::namespaced(place.cluster.client(), &place.namespace);
+async fn pods_are_pinned_and_hold_no_credentials(workspace: &Workspace<'_>) -> Result<()> {
+    let jobs: Api<Job> = Api::namespaced(workspace.cluster.client(), &workspace.namespace);
     let embed = jobs
         .list(&ListParams::default().labels("embedrun.dev/stage=embed"))
         .await?
@@ -89,7 +90,7 @@ async fn pods_are_pinned_and_hold_no_credentials(place: &Place<'_>) -> Result<()
         .and_then(|job| job.spec)
         .context("an embed Job")?;
     ensure!((embed.parallelism, embed.completions) == (Some(2), Some(3)), "{embed:?}");
-    let pods: Api<Pod> = Api::namespaced(place.cluster.client(), &place.namespace);
+    let pods: Api<Pod> = Api::namespaced(workspace.cluster.client(), &workspace.namespace);
     let pods = pods.list(&ListParams::default()).await?.items;
     ensure!(pods.len() == 5, "{} pods", pods.len());
     let mut nodes = BTreeSet::new();

@@ -1,4 +1,4 @@
-//! How containers end, and when they are started again.
+//! How containers end, and when they restart.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -15,8 +15,8 @@ pub(crate) fn tests() -> Vec<Test> {
     harness::tests![
         a_deleted_pod_gets_sigterm_and_its_grace_period,
         a_container_that_ignores_sigterm_is_killed,
-        a_crashing_container_is_started_again,
-        an_unhealthy_container_is_started_again,
+        a_crashing_container_restarts,
+        an_unhealthy_container_restarts,
         a_pod_past_its_deadline_fails,
     ]
 }
@@ -70,7 +70,7 @@ async fn delete_and_wait(cluster: &Cluster, namespace: &Namespace, name: &str) -
         .await
 }
 
-async fn a_crashing_container_is_started_again(cluster: &Cluster) -> Result<()> {
+async fn a_crashing_container_restarts(cluster: &Cluster) -> Result<()> {
     let namespace = cluster.namespace("restart", PodSecurity::Restricted).await?;
     let pod = with(shell_pod("crashing", "echo try; exit 7"), "/spec", &json!({"restartPolicy": "OnFailure"}));
     create_pod(cluster, &namespace, pod).await?;
@@ -83,12 +83,12 @@ async fn a_crashing_container_is_started_again(cluster: &Cluster) -> Result<()> 
     Ok(())
 }
 
-async fn an_unhealthy_container_is_started_again(cluster: &Cluster) -> Result<()> {
+async fn an_unhealthy_container_restarts(cluster: &Cluster) -> Result<()> {
     let namespace = cluster.namespace("liveness", PodSecurity::Restricted).await?;
     let pod = with(
         shell_pod("silent", "trap 'exit 0' TERM; while :; do sleep 0.1; done"),
         CONTAINER,
-        // Nobody listens on port 1.
+        // No process listens on port 1.
         &json!({"livenessProbe": {"tcpSocket": {"port": 1}, "periodSeconds": 1, "failureThreshold": 1}}),
     );
     let pod = with(pod, "/spec", &json!({"restartPolicy": "Always"}));

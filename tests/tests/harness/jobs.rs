@@ -1,4 +1,4 @@
-//! What the Job controller does with pods that end.
+//! What the Job controller does when pods end.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -60,13 +60,13 @@ async fn an_indexed_job_gets_no_more_gpus_than_there_are(cluster: &Cluster) -> R
     cluster
         .wait_for(&namespace, "12 pods without a node", LIMIT, async || {
             let list = api.list(&ListParams::default()).await?;
-            let refused = list.iter().filter(|pod| is_unschedulable(pod)).count();
-            Ok((refused == 12).then_some(()))
+            let unschedulable = list.iter().filter(|pod| is_unschedulable(pod)).count();
+            Ok((unschedulable == 12).then_some(()))
         })
         .await?;
     cluster.set_gpus(8).await?;
 
-    let mut most = 0;
+    let mut peak = 0;
     let deadline = Instant::now() + LIMIT;
     loop {
         let list = api.list(&ListParams::default()).await?;
@@ -75,7 +75,7 @@ async fn an_indexed_job_gets_no_more_gpus_than_there_are(cluster: &Cluster) -> R
             .filter(|pod| pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()))
             .filter(|pod| matches!(phase(pod), "Pending" | "Running"))
             .count();
-        most = most.max(active);
+        peak = peak.max(active);
         let job = jobs(cluster, &namespace).get("embed").await?;
         let status = job.status.unwrap_or_default();
         if status.succeeded == Some(12) {
@@ -85,7 +85,7 @@ async fn an_indexed_job_gets_no_more_gpus_than_there_are(cluster: &Cluster) -> R
         ensure!(Instant::now() < deadline, cluster.report(&namespace).await);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert_eq!(most, 8, "there are 8 GPUs and 12 pods that want one");
+    assert_eq!(peak, 8, "there are 8 GPUs and 12 pods that request one");
     let mut indices = HashSet::new();
     for pod in api.list(&ListParams::default()).await? {
         indices.insert(cluster.logs(&namespace, &pod.name_any())?);
@@ -104,7 +104,7 @@ fn is_unschedulable(pod: &Pod) -> bool {
 
 async fn a_failing_index_is_retried_and_others_complete(cluster: &Cluster) -> Result<()> {
     let namespace = cluster.namespace("indices", PodSecurity::Restricted).await?;
-    // Index 0 is fine, 1 has bad input (exit 3: not to be retried), 2 fails in passing (retried once).
+    // Index 0 succeeds, 1 has bad input (exit 3: no retry), 2 fails temporarily (one retry).
     let script = "case $JOB_COMPLETION_INDEX in 0) exit 0;; 1) exit 3;; 2) exit 75;; esac";
     create_job(
         cluster,

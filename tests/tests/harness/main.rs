@@ -1,4 +1,4 @@
-//! The harness does what a cluster does: the tests of everything else stand on this.
+//! Tests of the harness itself, on which all other end-to-end tests rely.
 
 mod clients;
 mod ends;

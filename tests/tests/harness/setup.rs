@@ -1,4 +1,4 @@
-//! Pods and Jobs of the shell image, and looks at them.
+//! Pods and Jobs of the shell image, and helpers that read their state.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-/// How long anything may take on a busy machine.
+/// The limit of every wait, long enough for a busy machine.
 pub(crate) const LIMIT: Duration = Duration::from_mins(1);
 
 /// A pod of the shell image that conforms to the restricted standard.
@@ -40,9 +40,9 @@ pub(crate) fn shell_spec(script: &str) -> Value {
     })
 }
 
-/// `base` with `changes` merged into it, as a JSON merge patch does.
+/// `base` with the fields of `changes` set at `pointer`.
 pub(crate) fn with(mut base: Value, pointer: &str, changes: &Value) -> Value {
-    let target = base.pointer_mut(pointer).expect("the pointer leads somewhere");
+    let target = base.pointer_mut(pointer).expect("the pointer exists");
     for (key, value) in changes.as_object().into_iter().flatten() {
         target[key] = value.clone();
     }
@@ -81,21 +81,23 @@ pub(crate) fn state(pod: &Pod) -> ContainerState {
         .unwrap_or_default()
 }
 
-/// Waits until the pod is as `wanted`.
+/// Waits until the pod fulfils `predicate`; `what` describes it in errors.
 pub(crate) async fn pod_that(
     cluster: &Cluster,
     namespace: &Namespace,
     name: &str,
     what: &str,
-    wanted: impl Fn(&Pod) -> bool,
+    predicate: impl Fn(&Pod) -> bool,
 ) -> Result<Pod> {
     let api = pods(cluster, namespace);
     cluster
-        .wait_for(namespace, &format!("{name}: {what}"), LIMIT, async || Ok(api.get_opt(name).await?.filter(&wanted)))
+        .wait_for(namespace, &format!("{name}: {what}"), LIMIT, async || {
+            Ok(api.get_opt(name).await?.filter(&predicate))
+        })
         .await
 }
 
-/// Runs a pod to its end, and returns its log if it succeeds.
+/// Runs a pod to its end. Returns its log if it succeeds.
 pub(crate) async fn output_of(cluster: &Cluster, namespace: &Namespace, pod: Value) -> Result<String> {
     let name = create_pod(cluster, namespace, pod).await?.name_any();
     let ended =

@@ -1,4 +1,4 @@
-//! What lets a pod start, and what makes it wait.
+//! When a pod starts, and why it waits.
 
 use anyhow::{Context, Result};
 use harness::{Cluster, Image, PodSecurity, Test};
@@ -20,7 +20,7 @@ async fn a_restricted_namespace_admits_only_pods_that_conform(cluster: &Cluster)
     let namespace = cluster.namespace("restricted", PodSecurity::Restricted).await?;
     let root = with(shell_pod("root", "true"), "/spec", &json!({"securityContext": {}}));
     let error = create_pod(cluster, &namespace, root).await.err();
-    let error = error.context("a pod that may run as root is refused")?.to_string();
+    let error = error.context("a pod that may run as root is rejected")?.to_string();
     assert!(error.contains("runAsNonRoot != true"), "{error}");
     output_of(cluster, &namespace, shell_pod("conforming", "true")).await?;
     Ok(())

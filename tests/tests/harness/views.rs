@@ -124,7 +124,7 @@ print(urllib.request.urlopen(request, context=ssl.create_default_context(cafile=
 async fn an_image_with_a_root_shows_that_root_alone(cluster: &Cluster) -> Result<()> {
     let namespace = cluster.namespace("root", PodSecurity::Restricted).await?;
     let root = cluster.folder().join("root");
-    // A shell and what its loader needs, each where this machine has it.
+    // A shell and the libraries that its loader needs, at their paths on this machine.
     let libraries = Command::new("ldd").arg("/bin/sh").output().context("ldd names the libraries of a program")?;
     let libraries = String::from_utf8(libraries.stdout)?;
     for file in libraries.split_whitespace().filter(|word| word.starts_with('/')).chain(["/bin/sh"]) {

@@ -1,4 +1,4 @@
-//! The summary of a collection and of a run.
+//! Builds the summary of a collection and the summary of a run.
 
 use crds::{
     contract::RunnerConfig,
@@ -16,7 +16,7 @@ use crate::{
     plan::{Plan, PlannedCollection},
 };
 
-/// The summary of a collection.
+/// The summary of a collection; `commits` are the markers of its shards.
 pub fn of_collection(
     config: &RunnerConfig,
     toggles: &Toggles,
@@ -34,7 +34,7 @@ pub fn of_collection(
     summary.warnings.extend(warnings::ignored_files(planned));
     summary.warnings.extend(warnings::few_chunks(planned, &reranked.run));
     if plan.collections.len() == 1 {
-        summary.warnings.extend(warnings::unknown_ids(&reranked.unknown));
+        summary.warnings.extend(warnings::unknown_ids(&reranked.unknown_ids));
     }
     let telemetry = &mut summary.telemetry;
     telemetry.samples = commits.iter().flat_map(|commit| commit.trace.samples.clone()).collect();
@@ -45,7 +45,7 @@ pub fn of_collection(
     summary
 }
 
-/// The summary of a run; `summaries` are those of its collections.
+/// The summary of a run; `summaries` and `reranks` are those of its collections, in the order of the plan.
 pub fn of_run(
     config: &RunnerConfig,
     toggles: &Toggles,
@@ -65,9 +65,10 @@ pub fn of_run(
     summary.skipped_chunks = plan.collections.iter().map(|planned| planned.skipped).sum();
     summary.gate = collections::worst_gate(config, reranks);
     summary.warnings.extend(plan.collections.iter().filter_map(warnings::ignored_files));
-    // A query may be about one collection only: an id is unknown when none has it.
-    let nowhere = reranks.iter().map(|reranked| reranked.unknown.clone()).reduce(|one, other| &one & &other);
-    summary.warnings.extend(warnings::unknown_ids(&nowhere.unwrap_or_default()));
+    // A query may be about one collection only: an id is unknown if no collection has it.
+    let in_no_collection =
+        reranks.iter().map(|reranked| reranked.unknown_ids.clone()).reduce(|left, right| &left & &right);
+    summary.warnings.extend(warnings::unknown_ids(&in_no_collection.unwrap_or_default()));
     summary
 }
 

@@ -1,14 +1,14 @@
-//! What the collections of a run recorded, as one.
+//! The records of the collections, merged into the records of the run's summary.
 
 use crds::{
     contract::RunnerConfig,
-    summary::{Fallback, GateOutcome, RerankRun},
-    v1alpha1::FallbackSource,
+    summary::{GateOutcome, RerankRun},
 };
 
 use super::super::rerank::Reranked;
 
-/// The gate of a run: the first collection that fails it, otherwise the first.
+/// The gate of a run: the outcome of the first collection that fails it, otherwise of the first collection. `None`
+/// without a gate.
 pub(super) fn worst_gate(config: &RunnerConfig, reranks: &[Reranked]) -> Option<GateOutcome> {
     let gate = config.rerank.as_ref()?.gate.as_ref()?;
     let outcomes = || reranks.iter().filter_map(|reranked| reranked.gate.as_ref());
@@ -24,54 +24,10 @@ pub(super) fn worst_gate(config: &RunnerConfig, reranks: &[Reranked]) -> Option<
     }))
 }
 
-/// The rerank stages of all collections as one.
+/// The rerank stages of all collections, summed up.
 pub(super) fn total_rerank(reranks: &[Reranked]) -> RerankRun {
-    let mut sum = reranks.first().map(|reranked| reranked.run.clone()).unwrap_or_default();
-    for RerankRun {
-        executed,
-        fallback,
-        fallback_message,
-        model,
-        device,
-        device_fallback,
-        queries_from,
-        queries,
-        pairs,
-        tokens,
-        ..
-    } in reranks.iter().skip(1).map(|reranked| &reranked.run)
-    {
-        sum.executed |= executed;
-        sum.queries = sum.queries.max(*queries);
-        sum.pairs += pairs;
-        sum.tokens += tokens;
-        sum.model = sum.model.take().or_else(|| model.clone());
-        sum.device = sum.device.take().or_else(|| device.clone());
-        sum.device_fallback = sum.device_fallback.or(*device_fallback);
-        if sum.queries_from == crds::summary::QueryOrigin::None {
-            sum.queries_from = *queries_from;
-        }
-        sum.fallback = match (sum.fallback, fallback) {
-            // A toggle is one cause, whatever the number of collections.
-            (Some(one), Some(other)) if one.source != FallbackSource::Toggle => {
-                Some(Fallback { count: one.count + other.count, ..one })
-            }
-            (one, other) => one.or(*other),
-        };
-        sum.fallback_message = sum.fallback_message.take().or_else(|| fallback_message.clone());
-    }
-    for reranked in reranks.iter().skip(1) {
-        sum.truncated_pairs += reranked.run.truncated_pairs;
-        sum.batches += reranked.run.batches;
-        sum.seconds += reranked.run.seconds;
-    }
-    if reranks.len() > 1 {
-        // These are means and places of one collection.
-        sum.median_query_seconds = None;
-        sum.mean_top_score_before = None;
-        sum.mean_top_score_after = None;
-        sum.top_changed = None;
-        sum.rankings = None;
-    }
+    let mut runs = reranks.iter().map(|reranked| &reranked.run);
+    let mut sum = runs.next().cloned().unwrap_or_default();
+    runs.for_each(|next| sum += next);
     sum
 }

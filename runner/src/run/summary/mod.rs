@@ -1,7 +1,8 @@
 //! From the plan and the commit markers to the summaries, and from the summaries to the result of the run.
 //!
-//! [`build`] makes a summary of plain data, [`shards`] and [`collections`] add up what the shards and the collections
-//! recorded, [`telemetry`] the spans and metrics, [`result`] is what the operator learns. Only [`stored`] does I/O.
+//! [`build`] makes a summary of plain data. [`shards`] and [`collections`] add up the records of shards and
+//! collections, [`telemetry`] the spans and metrics. [`result`] is the result for the operator. Only [`stored`] does
+//! I/O.
 
 mod build;
 mod collections;

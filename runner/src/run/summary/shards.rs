@@ -1,12 +1,12 @@
-//! What the shards of a run recorded in their commit markers, as one.
+//! The records of the shards' commit markers, merged into the records of a summary.
 
 use std::collections::BTreeSet;
 
 use crds::{
     contract::RunnerConfig,
     summary::{
-        DensePass, DeviceRun, ExportRun, ExportedFile, Fallback, FusionRun, LengthBucket, ModelFallback, RerankRun,
-        SparsePass, SparseRun,
+        DensePass, DeviceRun, ExportRun, ExportedFile, Fallback, FusionRun, ModelFallback, RerankRun, SparsePass,
+        SparseRun,
     },
     v1alpha1::{FallbackReason, FallbackSource},
 };
@@ -22,43 +22,30 @@ pub(super) fn sparse(config: &RunnerConfig, toggles: &Toggles, commits: &[&Commi
     for pass in commits.iter().flat_map(|commit| &commit.sparse) {
         match passes.iter_mut().find(|sum| sum.model == pass.model) {
             None => passes.push(pass.clone()),
-            Some(sum) => {
-                sum.chunks += pass.chunks;
-                sum.model_chunks += pass.model_chunks;
-                sum.metadata_chunks += pass.metadata_chunks;
-                sum.entries += pass.entries;
-                sum.tokens += pass.tokens;
-                sum.truncated_chunks += pass.truncated_chunks;
-                sum.tokens_lost += pass.tokens_lost;
-                sum.batches += pass.batches;
-                sum.seconds += pass.seconds;
-                sum.peak_bytes = sum.peak_bytes.max(pass.peak_bytes);
-                sum.mitigations += pass.mitigations;
-                add_name(&mut sum.dtype, &pass.dtype);
-            }
+            Some(sum) => *sum += pass,
         }
     }
-    let live: u64 = passes.iter().map(|pass| pass.model_chunks).sum();
+    let model_rows: u64 = passes.iter().map(|pass| pass.model_chunks).sum();
     let rows = models * commits.iter().map(|commit| commit.rows).sum::<u64>();
-    let first = merge_fallbacks(commits.iter().flat_map(|commit| &commit.sparse_fallbacks)).into_iter().next();
-    let by_toggle = |reason| Fallback { reason, source: FallbackSource::Toggle, count: 1 };
-    let (fallback, fallback_message) = match first {
-        Some(first) => (Some(first.fallback), Some(first.message)),
+    let first_fallback = merge_fallbacks(commits.iter().flat_map(|commit| &commit.sparse_fallbacks)).into_iter().next();
+    let toggle_fallback = |reason| Fallback { reason, source: FallbackSource::Toggle, count: 1 };
+    let (fallback, fallback_message) = match first_fallback {
+        Some(ModelFallback { fallback, message, .. }) => (Some(fallback), Some(message)),
         None if toggles.switched_off("sparse", features.sparse, !config.sparse.is_empty()) => {
-            (Some(by_toggle(FallbackReason::FeatureDisabled)), None)
+            (Some(toggle_fallback(FallbackReason::FeatureDisabled)), None)
         }
         None if features.sparse && models == 0 => {
             let message = "the toggle sparse is on, but the run has no sparse model (spec.models.sparse)".to_owned();
-            (Some(by_toggle(FallbackReason::ModelUnavailable)), Some(message))
+            (Some(toggle_fallback(FallbackReason::ModelUnavailable)), Some(message))
         }
         None => (None, None),
     };
     SparseRun {
         enabled: features.sparse,
-        executed: live > 0,
+        executed: model_rows > 0,
         fallback,
         fallback_message,
-        coverage: (rows > 0).then(|| live as f64 / rows as f64),
+        coverage: (rows > 0).then(|| model_rows as f64 / rows as f64),
         seconds: passes.iter().map(|pass| pass.seconds).sum(),
         passes,
     }
@@ -67,21 +54,23 @@ pub(super) fn sparse(config: &RunnerConfig, toggles: &Toggles, commits: &[&Commi
 /// Merges the fallbacks of the same model and reason, in the order of their first occurrence.
 pub(super) fn merge_fallbacks<'a>(fallbacks: impl Iterator<Item = &'a ModelFallback>) -> Vec<ModelFallback> {
     let mut sums: Vec<ModelFallback> = Vec::new();
-    for one in fallbacks {
-        match sums.iter_mut().find(|sum| sum.model == one.model && sum.fallback.reason == one.fallback.reason) {
-            None => sums.push(one.clone()),
-            Some(sum) => sum.fallback.count += one.fallback.count,
+    for next in fallbacks {
+        match sums.iter_mut().find(|sum| sum.model == next.model && sum.fallback.reason == next.fallback.reason) {
+            None => sums.push(next.clone()),
+            Some(sum) => sum.fallback.count += next.fallback.count,
         }
     }
     sums
 }
 
+/// The fusion of the first shard, with the time summed over the shards; `None` if nothing was fused.
 pub(super) fn fusion(commits: &[&Commit]) -> Option<FusionRun> {
     let runs = commits.iter().filter_map(|commit| commit.fusion.as_ref());
     let seconds = runs.clone().map(|run| run.seconds).sum();
     runs.clone().next().map(|run| FusionRun { seconds, ..run.clone() })
 }
 
+/// The committed files, in the order of the plan.
 pub(super) fn export(config: &RunnerConfig, commits: &[&Commit]) -> ExportRun {
     let file = |commit: &&Commit| ExportedFile {
         path: commit.file.clone(),
@@ -96,6 +85,7 @@ pub(super) fn export(config: &RunnerConfig, commits: &[&Commit]) -> ExportRun {
     }
 }
 
+/// The devices of all shards; fallbacks are counted over shards and reranks.
 pub(super) fn device(commits: &[&Commit], rerank: &RerankRun) -> DeviceRun {
     let fallbacks = || commits.iter().filter_map(|commit| commit.device.fallback).chain(rerank.device_fallback);
     let names = |of: fn(&Commit) -> &str| -> BTreeSet<&str> { commits.iter().map(|commit| of(commit)).collect() };
@@ -114,50 +104,8 @@ pub(super) fn dense(commits: &[&Commit]) -> Vec<DensePass> {
     for pass in commits.iter().flat_map(|commit| &commit.dense) {
         match sums.iter_mut().find(|sum| sum.model == pass.model) {
             None => sums.push(pass.clone()),
-            Some(sum) => {
-                sum.chunks += pass.chunks;
-                sum.tokens += pass.tokens;
-                sum.truncated_chunks += pass.truncated_chunks;
-                sum.tokens_lost += pass.tokens_lost;
-                sum.batches += pass.batches;
-                sum.seconds += pass.seconds;
-                sum.peak_bytes = sum.peak_bytes.max(pass.peak_bytes);
-                sum.mitigations += pass.mitigations;
-                add_lengths(&mut sum.token_lengths, &pass.token_lengths);
-                add_name(&mut sum.dtype, &pass.dtype);
-            }
+            Some(sum) => *sum += pass,
         }
     }
     sums
-}
-
-/// Adds a name to a list of names, once: shards may have been computed on a GPU and, as a fallback, on a CPU.
-fn add_name(names: &mut String, name: &str) {
-    if !names.split(", ").any(|known| known == name) {
-        *names = format!("{names}, {name}");
-    }
-}
-
-fn add_lengths(sums: &mut Vec<LengthBucket>, buckets: &[LengthBucket]) {
-    for bucket in buckets {
-        match sums.iter_mut().find(|sum| sum.up_to == bucket.up_to) {
-            None => sums.push(*bucket),
-            Some(sum) => sum.chunks += bucket.chunks,
-        }
-    }
-    sums.sort_by_key(|sum| sum.up_to);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn types_that_differ_between_shards_are_all_named() {
-        let mut names = "F16".to_owned();
-        for name in ["F16", "F32", "F16", "F32"] {
-            add_name(&mut names, name);
-        }
-        assert_eq!(names, "F16, F32");
-    }
 }

@@ -8,7 +8,7 @@ use crate::{
     store::Store,
 };
 
-/// A summary in the store.
+/// A summary with the digest of its file.
 pub struct StoredSummary {
     /// The summary.
     pub summary: ProcessingSummary,
@@ -17,6 +17,9 @@ pub struct StoredSummary {
 }
 
 /// Writes a summary. Returns the sha256 of its bytes, in hexadecimal.
+///
+/// # Errors
+/// If the store fails.
 pub fn write(store: &Store, path: &str, summary: &ProcessingSummary) -> Result<String> {
     let mut bytes = serde_json::to_vec_pretty(summary).expect("a summary has string keys and finite numbers");
     bytes.push(b'\n');
@@ -25,7 +28,10 @@ pub fn write(store: &Store, path: &str, summary: &ProcessingSummary) -> Result<S
     Ok(sha256)
 }
 
-/// Reads a summary; `None` if it is not written yet.
+/// Reads a summary; `None` if the file does not exist.
+///
+/// # Errors
+/// If the store fails, or the file is not a summary of a known version.
 pub fn read(store: &Store, path: &str) -> Result<Option<StoredSummary>> {
     let Some(bytes) = store.get(path)? else {
         return Ok(None);

@@ -7,7 +7,7 @@ use crds::summary::{DensePass, ExportRun, Fallback, FusionRun, RerankRun, SpanSu
 use super::super::commit::Commit;
 use crate::{plan::Plan, process::telemetry};
 
-/// The most events of one kind that a summary has.
+/// The largest number of events of one kind in a summary.
 pub(super) const MAX_EVENTS: usize = 500;
 
 /// The telemetry of a summary.

@@ -6,7 +6,7 @@ use crds::summary::RerankRun;
 
 use crate::{plan::PlannedCollection, process::message::first_few};
 
-/// Judged chunks that do not exist.
+/// Ids of relevant chunks that the collection does not have.
 pub(super) fn unknown_ids(ids: &BTreeSet<String>) -> Option<String> {
     let ids: Vec<String> = ids.iter().cloned().collect();
     (!ids.is_empty()).then(|| {
@@ -14,7 +14,7 @@ pub(super) fn unknown_ids(ids: &BTreeSet<String>) -> Option<String> {
     })
 }
 
-/// A collection with fewer chunks than the rerank returns.
+/// A collection with fewer chunks than `topK`.
 pub(super) fn few_chunks(planned: &PlannedCollection, rerank: &RerankRun) -> Option<String> {
     (rerank.queries > 0 && planned.chunks < u64::from(rerank.top_k)).then(|| {
         format!(
