@@ -11,7 +11,7 @@ use pulp::{Simd, WithSimd};
 
 use crate::{
     math::exp,
-    matmul::{Finish, Packed, Part, Rows, TILE_ROWS, product_with_part},
+    matmul::{Epilogue, Packed, Rows, SubMatrix, TILE_ROWS, product_with_submatrix},
     simd::{arch, largest, map, zip},
 };
 
@@ -83,7 +83,7 @@ pub struct KeysAndValues<'a> {
 
 impl Scratch {
     /// Packs the keys and values of one head of one sequence.
-    pub fn take(&mut self, head: KeysAndValues<'_>) {
+    pub fn pack(&mut self, head: KeysAndValues<'_>) {
         let KeysAndValues { keys, values, length, width, stride, scale } = head;
         self.keys.pack_transposed(keys, length, width, stride);
         self.keys.widen();
@@ -114,8 +114,8 @@ impl Scratch {
                 count: block.len(),
                 stride: head.stride,
             };
-            let columns = Part { columns: visible.clone(), depth: 0..self.keys.depth() };
-            product_with_part(block_queries, &self.keys, columns, Finish::default(), &mut self.scores, wide);
+            let columns = SubMatrix { columns: visible.clone(), depth: 0..self.keys.depth() };
+            product_with_submatrix(block_queries, &self.keys, columns, Epilogue::default(), &mut self.scores, wide);
             let rows = block.clone().zip(self.scores.chunks_exact_mut(wide)).zip(&mut self.inverses);
             for ((query, scores), inverse) in rows {
                 let keys = sees(query);
@@ -127,9 +127,9 @@ impl Scratch {
             }
             let weights = Rows { values: &self.scores[visible.start..], count: block.len(), stride: wide };
             let width = self.values.columns();
-            let depth = Part { columns: 0..width, depth: visible };
+            let depth = SubMatrix { columns: 0..width, depth: visible };
             let place = &mut out[(first - queries.start) * out_stride..];
-            product_with_part(weights, &self.values, depth, Finish::default(), place, out_stride);
+            product_with_submatrix(weights, &self.values, depth, Epilogue::default(), place, out_stride);
             let inverses = &self.inverses[..block.len()];
             arch().dispatch(ScaleRows { rows: place, stride: out_stride, width, factors: inverses });
         }

@@ -10,20 +10,20 @@ const THREADS: u32 = 128;
 /// Queries of a block of the kernel for any width, without tensor cores.
 const ANY_WIDTH_QUERIES: usize = 4;
 /// The largest width of a head.
-pub const MOST_WIDTH: usize = 256;
+pub const MAX_WIDTH: usize = 256;
 /// Larger than any position.
 const NO_LIMIT: usize = 1 << 30;
 
 /// The keys that a query at position `i` sees: those from `i - left` to `i + right`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reach {
+pub struct AttentionSpan {
     /// Keys before the query; all if `None`.
     pub left: Option<usize>,
     /// Keys after the query; all if `None`.
     pub right: Option<usize>,
 }
 
-impl Reach {
+impl AttentionSpan {
     /// All keys of the sequence.
     pub const FULL: Self = Self { left: None, right: None };
     /// The query's own key and all keys before it.
@@ -42,7 +42,7 @@ impl Reach {
 
 /// The queries whose contexts are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kept {
+pub enum TokenSelection {
     /// All queries.
     All,
     /// The first query of each sequence.
@@ -81,16 +81,16 @@ pub struct Attention {
     pub query_heads: usize,
     /// Heads of keys and values, each shared by `query_heads / key_value_heads` heads of queries.
     pub key_value_heads: usize,
-    /// The width of a head, at most [`MOST_WIDTH`].
+    /// The width of a head, at most [`MAX_WIDTH`].
     pub width: usize,
     /// Multiplied with the scores.
     pub scale: f32,
     /// The keys that a query sees.
-    pub reach: Reach,
+    pub span: AttentionSpan,
     /// Added to the scores.
     pub bias: Option<Bias>,
     /// The queries whose contexts are computed.
-    pub kept: Kept,
+    pub selection: TokenSelection,
 }
 
 impl Attention {
@@ -104,17 +104,17 @@ impl Attention {
     /// If the query heads are not a multiple of the key-value heads, the width is 0 or too large, or the bias has too few
     /// positions.
     pub fn launch(&self, qkv: Address, sequences: Sequences, out: Address) -> Option<Launch> {
-        let Self { element, query_heads, key_value_heads, width, scale, reach, bias, kept } = *self;
+        let Self { element, query_heads, key_value_heads, width, scale, span, bias, selection } = *self;
         assert!(
             key_value_heads > 0 && query_heads.is_multiple_of(key_value_heads),
             "the query heads are a multiple of the key-value heads"
         );
-        assert!((1..=MOST_WIDTH).contains(&width), "a head has 1 to {MOST_WIDTH} columns");
+        assert!((1..=MAX_WIDTH).contains(&width), "a head has 1 to {MAX_WIDTH} columns");
         assert!(bias.is_none_or(|bias| bias.positions >= sequences.longest), "the bias covers all distances");
         if sequences.count == 0 || sequences.longest == 0 {
             return None;
         }
-        let longest = if kept == Kept::All { sequences.longest } else { 1 };
+        let longest = if selection == TokenSelection::All { sequences.longest } else { 1 };
         let aligned = qkv.is_aligned_to(16) && out.is_aligned_to(4);
         // The tensor-core kernel searches the largest score before it scales, which needs a positive scale.
         let tiles = if element != Element::F32 && aligned && scale > 0.0 { Tiles::of(width, longest) } else { None };
@@ -134,10 +134,10 @@ impl Attention {
             (query_blocks as i32).into(),
             (key_value_heads as i32).into(),
             scale.into(),
-            limit(reach.left).into(),
-            limit(reach.right).into(),
+            limit(span.left).into(),
+            limit(span.right).into(),
             bias.map_or(1, |bias| bias.positions as i32).into(),
-            (kept as i32).into(),
+            (selection as i32).into(),
         ];
         if tiles.is_none() {
             arguments.push((width as i32).into());
@@ -190,9 +190,9 @@ mod tests {
             key_value_heads: 2,
             width,
             scale: 0.5,
-            reach: Reach::FULL,
+            span: AttentionSpan::FULL,
             bias: None,
-            kept: Kept::All,
+            selection: TokenSelection::All,
         }
     }
 
@@ -210,7 +210,7 @@ mod tests {
         );
         let launched = launch(attention(Element::Bf16, 64), 129);
         assert_eq!((launched.kernel.as_str(), launched.grid), ("attention_w64_q128_bf16", [6, 4, 1]));
-        let launched = launch(Attention { kept: Kept::Last, ..attention(Element::Bf16, 64) }, 129);
+        let launched = launch(Attention { selection: TokenSelection::Last, ..attention(Element::Bf16, 64) }, 129);
         assert_eq!((launched.kernel.as_str(), launched.grid), ("attention_w64_q64_bf16", [3, 4, 1]));
         let launched = launch(attention(Element::F16, 80), 5);
         assert_eq!(

@@ -8,7 +8,7 @@ use super::{
 
 /// A table with the index of a row for each token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Part {
+pub struct TableLookup {
     /// `[entries, width]`, of the element's type.
     pub table: Address,
     /// u32 `[tokens]`: indices of rows. The caller guarantees that they are below the number of entries.
@@ -20,14 +20,14 @@ pub struct Part {
 pub struct Embedding {
     /// The type of the tables and of the output.
     pub element: Element,
-    /// The width of a row, at most [`super::norm::MOST_WIDTH`].
+    /// The width of a row, at most [`super::norm::MAX_WIDTH`].
     pub width: usize,
     /// Word embeddings, by token id.
-    pub words: Part,
+    pub words: TableLookup,
     /// Position embeddings, by position.
-    pub positions: Option<Part>,
+    pub positions: Option<TableLookup>,
     /// Token type embeddings, by token type.
-    pub types: Option<Part>,
+    pub types: Option<TableLookup>,
     /// Multiplied with the sum of the rows.
     pub scale: Option<f32>,
     /// Applied last.
@@ -41,7 +41,7 @@ impl Embedding {
     /// If a row is empty or too wide, or there are 2³¹ tokens or more.
     pub fn launch(&self, tokens: usize, out: Address) -> Option<Launch> {
         let Self { element, width, words, positions, types, scale, norm } = *self;
-        let absent = Part { table: Address::ABSENT, indices: Address::ABSENT };
+        let absent = TableLookup { table: Address::ABSENT, indices: Address::ABSENT };
         let parts = [words, positions.unwrap_or(absent), types.unwrap_or(absent)];
         let norm_addresses = norm.map_or([Address::ABSENT; 2], |norm| [norm.weight, norm.bias]);
         let aligned = |address: Address| address.is_aligned_to(16);

@@ -6,7 +6,7 @@ use super::{
 };
 
 /// The width of the widest row: 512 threads with 16 values each.
-pub const MOST_WIDTH: usize = 8192;
+pub const MAX_WIDTH: usize = 8192;
 /// Threads of a block in which each warp has a row of its own.
 const THREADS: usize = 128;
 const WARP: usize = 32;
@@ -38,7 +38,7 @@ pub struct Norm {
 pub struct Rows {
     /// The number of rows.
     pub count: usize,
-    /// The columns that are normalised together, at most [`MOST_WIDTH`].
+    /// The columns that are normalised together, at most [`MAX_WIDTH`].
     pub width: usize,
     /// The number of such groups of columns in a row, one after another.
     pub groups: usize,
@@ -114,7 +114,7 @@ impl RowTeam {
     /// # Panics
     /// If a row is empty or too wide.
     pub(super) fn of(element: Element, width: usize, aligned: bool) -> Self {
-        assert!((1..=MOST_WIDTH).contains(&width), "a row has 1 to {MOST_WIDTH} columns");
+        assert!((1..=MAX_WIDTH).contains(&width), "a row has 1 to {MAX_WIDTH} columns");
         let threads = |values: usize| width.div_ceil(values).next_multiple_of(WARP);
         if !(aligned && width.is_multiple_of(element.vector_size())) {
             return Self { form: "values_16", threads: threads(16) };
@@ -160,12 +160,12 @@ mod tests {
         assert_eq!(team(Element::F32, 1024, true), ("vectors_32", 32));
         assert_eq!(team(Element::Bf16, 1032, true), ("vectors_16", 96));
         assert_eq!(team(Element::F16, 4096, true), ("vectors_16", 256));
-        assert_eq!(team(Element::F16, MOST_WIDTH, true), ("vectors_16", 512));
+        assert_eq!(team(Element::F16, MAX_WIDTH, true), ("vectors_16", 512));
         assert_eq!(team(Element::F16, 384, false), ("values_16", 32));
         assert_eq!(team(Element::F16, 513, true), ("values_16", 64));
         assert_eq!(team(Element::F16, 20, true), ("values_16", 32));
         assert_eq!(team(Element::F32, 20, true), ("vectors_8", 32));
-        assert_eq!(team(Element::F32, MOST_WIDTH, false), ("values_16", 512));
+        assert_eq!(team(Element::F32, MAX_WIDTH, false), ("values_16", 512));
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub enum Pooling {
 
 /// The sequences of packed rows; none is empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ranges {
+pub struct PackedSequences {
     /// i32 `[count + 1]`: the start of each sequence and the end of the last (`cu_seqlens`). If absent, every row is a
     /// sequence.
     pub starts: Address,
@@ -66,7 +66,7 @@ impl Pool {
     ///
     /// # Panics
     /// If there are more dimensions than columns, or 2³¹ sequences or more.
-    pub fn launch(&self, x: Address, sequences: Ranges, out: Address) -> Option<Launch> {
+    pub fn launch(&self, x: Address, sequences: PackedSequences, out: Address) -> Option<Launch> {
         let Self { element, pooling, width, dimensions, normalise, leading } = *self;
         assert!(dimensions <= width, "no more dimensions than columns");
         if sequences.count == 0 || dimensions == 0 {
@@ -99,7 +99,7 @@ impl Pool {
 
 /// The row of each sequence that is selected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kept {
+pub enum SelectedRow {
     /// The first row.
     First,
     /// The last row.
@@ -111,12 +111,12 @@ pub enum Kept {
 ///
 /// # Panics
 /// If there are 2³¹ sequences or more.
-pub fn kept_rows(
+pub fn select_rows(
     element: Element,
-    kept: Kept,
+    row: SelectedRow,
     width: usize,
     x: Address,
-    sequences: Ranges,
+    sequences: PackedSequences,
     out: Address,
 ) -> Option<Launch> {
     if sequences.count == 0 || width == 0 {
@@ -137,7 +137,7 @@ pub fn kept_rows(
             out.into(),
             Argument::count(sequences.count),
             (width as i32).into(),
-            i32::from(kept == Kept::Last).into(),
+            i32::from(row == SelectedRow::Last).into(),
         ],
     })
 }
@@ -165,7 +165,7 @@ mod tests {
     fn pool(element: Element, width: usize, dimensions: usize) -> Launch {
         let leading = Address(256);
         let pool = Pool { element, pooling: Pooling::Cls, width, dimensions, normalise: true, leading };
-        let sequences = Ranges { starts: Address(512), count: 9 };
+        let sequences = PackedSequences { starts: Address(512), count: 9 };
         pool.launch(Address(1024), sequences, Address(2048)).expect("a launch")
     }
 
@@ -185,8 +185,8 @@ mod tests {
 
     #[test]
     fn no_rows_give_no_launch() {
-        let none = Ranges { starts: Address(512), count: 0 };
-        assert_eq!(kept_rows(Element::F16, Kept::Last, 8, Address(256), none, Address(256)), None);
+        let none = PackedSequences { starts: Address(512), count: 0 };
+        assert_eq!(select_rows(Element::F16, SelectedRow::Last, 8, Address(256), none, Address(256)), None);
         assert_eq!(finite(Element::F32, [0, 8], Address(256), Address(512)), None);
     }
 }

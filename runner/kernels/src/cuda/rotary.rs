@@ -42,7 +42,7 @@ pub struct Rotation {
 
 /// The steps on the packed `qkv`, `[tokens, (query_heads + 2⋅key_value_heads)⋅width]`: bias, norms, rotation.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Placing {
+pub struct HeadPreparation {
     /// The type of queries, keys and values.
     pub element: Element,
     /// Heads of queries.
@@ -59,7 +59,7 @@ pub struct Placing {
     pub rotation: Option<Rotation>,
 }
 
-impl Placing {
+impl HeadPreparation {
     /// Adds, normalises and rotates in place, and rounds once. `None` if there are no tokens or no steps.
     ///
     /// # Panics
@@ -130,9 +130,9 @@ mod tests {
     use super::*;
     use crate::cuda::norm::Kind;
 
-    fn placing(element: Element, width: usize) -> Placing {
+    fn preparation(element: Element, width: usize) -> HeadPreparation {
         let rotation = Rotation { cos: Address(256), sin: Address(512), half: width / 2, positions: Address(1024) };
-        Placing {
+        HeadPreparation {
             element,
             query_heads: 4,
             key_value_heads: 2,
@@ -143,37 +143,40 @@ mod tests {
         }
     }
 
-    fn launch(placing: Placing) -> Launch {
-        placing.launch(Address(4096), 10).expect("a launch")
+    fn launch(preparation: HeadPreparation) -> Launch {
+        preparation.launch(Address(4096), 10).expect("a launch")
     }
 
     #[test]
     fn heads_that_fit_stay_in_registers() {
-        let launched = launch(placing(Element::F16, 64));
+        let launched = launch(preparation(Element::F16, 64));
         assert_eq!(
             (launched.kernel.as_str(), launched.grid, launched.block),
             ("rotary_heads_f16", [1, 1, 1], [4, 64, 1])
         );
-        let launched = launch(Placing { bias: Address(256), ..placing(Element::F16, 128) });
+        let launched = launch(HeadPreparation { bias: Address(256), ..preparation(Element::F16, 128) });
         assert_eq!(
             (launched.kernel.as_str(), launched.grid, launched.block),
             ("rotary_heads_f16", [3, 1, 1], [8, 32, 1])
         );
-        assert_eq!(launch(placing(Element::F32, 256)).kernel, "rotary_heads_f32");
-        assert_eq!(launch(placing(Element::F32, 264)).kernel, "rotary_vectors_f32");
-        let launched = launch(placing(Element::Bf16, 40));
+        assert_eq!(launch(preparation(Element::F32, 256)).kernel, "rotary_heads_f32");
+        assert_eq!(launch(preparation(Element::F32, 264)).kernel, "rotary_vectors_f32");
+        let launched = launch(preparation(Element::Bf16, 40));
         assert_eq!(
             (launched.kernel.as_str(), launched.grid, launched.shared_bytes),
             ("rotary_values_bf16", [10, 1, 1], 960)
         );
         let norm = Norm { kind: Kind::Layer, epsilon: 1e-5, weight: Address(256), bias: Address::ABSENT };
         let norms = HeadNorms { query: norm, key: norm, together: true };
-        assert_eq!(launch(Placing { norms: Some(norms), ..placing(Element::F16, 64) }).kernel, "rotary_vectors_f16");
+        assert_eq!(
+            launch(HeadPreparation { norms: Some(norms), ..preparation(Element::F16, 64) }).kernel,
+            "rotary_vectors_f16"
+        );
     }
 
     #[test]
     fn no_tokens_and_no_steps_give_no_launch() {
-        assert_eq!(placing(Element::F16, 64).launch(Address(4096), 0), None);
-        assert_eq!(Placing { rotation: None, ..placing(Element::F16, 64) }.launch(Address(4096), 9), None);
+        assert_eq!(preparation(Element::F16, 64).launch(Address(4096), 0), None);
+        assert_eq!(HeadPreparation { rotation: None, ..preparation(Element::F16, 64) }.launch(Address(4096), 9), None);
     }
 }

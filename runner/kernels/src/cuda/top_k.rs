@@ -7,7 +7,7 @@ use super::{
 };
 
 /// The largest number of candidates of a list.
-pub const MOST: usize = 1024;
+pub const MAX_CANDIDATES: usize = 1024;
 /// Threads of a block.
 const THREADS: usize = 128;
 
@@ -21,7 +21,7 @@ pub struct Lists {
     pub ordinals: Address,
     /// The number of queries.
     pub queries: usize,
-    /// The number of candidates of a list, at most [`MOST`].
+    /// The number of candidates of a list, at most [`MAX_CANDIDATES`].
     pub most: usize,
 }
 
@@ -58,7 +58,7 @@ impl Lists {
     pub fn merge(&self, tile: Scores) -> Option<Launch> {
         let Self { values, ordinals, queries, most } = *self;
         let Scores { element, scores, documents, stride, first } = tile;
-        assert!(most <= MOST, "lists of at most {MOST} candidates");
+        assert!(most <= MAX_CANDIDATES, "lists of at most {MAX_CANDIDATES} candidates");
         assert!(stride >= documents, "rows do not overlap");
         assert!(u32::try_from(first as usize + documents).is_ok(), "ordinals of 32 bits");
         Argument::count(queries);

@@ -7,7 +7,7 @@
 use super::{
     element::Element,
     launch::{Address, Argument, Launch},
-    pooling::Ranges,
+    pooling::PackedSequences,
     row_access::RowAccess,
 };
 
@@ -43,7 +43,7 @@ impl Tile {
     /// # Panics
     /// If the tile exceeds the entries or the stride, or there are 2³¹ blocks or more: a sequence has one block for at
     /// most 256 entries.
-    pub fn launch(&self, scores: Address, sequences: Ranges, bias: Address, out: Address) -> Option<Launch> {
+    pub fn launch(&self, scores: Address, sequences: PackedSequences, bias: Address, out: Address) -> Option<Launch> {
         let Self { element, first, width, stride, entries, logarithm } = *self;
         assert!(first + width <= entries && stride >= width, "a tile within the entries and the stride");
         if sequences.count == 0 || width == 0 {
@@ -92,7 +92,7 @@ pub struct Selection {
 
 /// The sizes of the sparse vectors, computed before their entries are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Counted {
+pub struct EntryCounts {
     /// u32 `[rows]`: the number of entries that a row keeps.
     pub counts: Address,
     /// u32 `[rows, 2]`: the cut of a row, the rank of its smallest kept weight and the number of ties that are kept.
@@ -105,15 +105,15 @@ pub struct Counted {
 ///
 /// # Panics
 /// If there are 2³¹ rows or entries, or more.
-pub fn count(selection: Selection, counted: Counted) -> Option<Launch> {
+pub fn count(selection: Selection, out: EntryCounts) -> Option<Launch> {
     let Selection { weights, rows, entries, threshold, most } = selection;
     Argument::count(rows);
     let most = most.map_or(u32::MAX, |most| u32::try_from(most).unwrap_or(u32::MAX));
     let arguments = vec![
         weights.into(),
-        counted.counts.into(),
-        counted.cuts.into(),
-        counted.finite.into(),
+        out.counts.into(),
+        out.cuts.into(),
+        out.finite.into(),
         Argument::count(entries),
         threshold.into(),
         most.cast_signed().into(),

@@ -11,15 +11,15 @@ use super::{
 };
 use crate::{
     math::ActivateRows,
-    matmul::{BLOCK_ROWS, Finish, Rows},
+    matmul::{BLOCK_ROWS, Epilogue, Rows},
     prefetch::{LINE, prefetch},
     simd::arch,
 };
 
-/// `out` = finish(`a` ⋅ `b`), `a` quantized on the way. Rows of `out` are `out_stride` values apart, which is at least
+/// `out` = epilogue(`a` ⋅ `b`), `a` quantized on the way. Rows of `out` are `out_stride` values apart, which is at least
 /// the columns of `b`. A row of `a` with a value that is not finite gives a row of NaN.
-pub fn product(a: Rows<'_>, b: &PackedInt8, finish: Finish<'_>, out: &mut [f32], out_stride: usize) {
-    let product = Product { a, b, finish, out, out_stride };
+pub fn product(a: Rows<'_>, b: &PackedInt8, epilogue: Epilogue<'_>, out: &mut [f32], out_stride: usize) {
+    let product = Product { a, b, epilogue, out, out_stride };
     match b.instructions {
         #[cfg(target_arch = "x86_64")]
         Instructions::Avx512Vnni(dot) => product.run::<_, 4>(dot),
@@ -34,14 +34,14 @@ pub fn product(a: Rows<'_>, b: &PackedInt8, finish: Finish<'_>, out: &mut [f32],
 struct Product<'a> {
     a: Rows<'a>,
     b: &'a PackedInt8,
-    finish: Finish<'a>,
+    epilogue: Epilogue<'a>,
     out: &'a mut [f32],
     out_stride: usize,
 }
 
 impl Product<'_> {
     fn run<D: Dot, const V: usize>(self, dot: D) {
-        let Self { a, b, finish, out, out_stride } = self;
+        let Self { a, b, epilogue, out, out_stride } = self;
         let groups = b.depth.div_ceil(GROUP);
         let width = V * lanes::<D>();
         let panel_bytes = groups * GROUP * width;
@@ -74,8 +74,8 @@ impl Product<'_> {
                         column_sums: &b.sums[first_column..][..columns],
                         out: &mut out[place(row)..],
                         out_stride,
-                        bias: finish.bias.map(|bias| &bias[first_column..]),
-                        residual: finish
+                        bias: epilogue.bias.map(|bias| &bias[first_column..]),
+                        residual: epilogue
                             .residual
                             .map(|residual| (&residual[(first_row + row) * b.columns + first_column..], b.columns)),
                     };
@@ -87,7 +87,7 @@ impl Product<'_> {
                         _ => dot.vectorize(SizedTile::<D, TILE_ROWS, V>(tile)),
                     }
                 }
-                if let Some(activation) = finish.activation {
+                if let Some(activation) = epilogue.activation {
                     let out = &mut out[first_row * out_stride + first_column..];
                     arch().dispatch(ActivateRows { activation, values: out, stride: out_stride, rows, columns });
                 }
@@ -143,7 +143,7 @@ mod tests {
             for instructions in Instructions::available() {
                 let packed = PackedInt8::transposed_for(instructions, &b, columns, depth, depth);
                 let mut out = vec![f32::NAN; count * columns];
-                product(rows(&a, count, depth), &packed, Finish::default(), &mut out, columns);
+                product(rows(&a, count, depth), &packed, Epilogue::default(), &mut out, columns);
                 for (row, out) in a.chunks(depth).zip(out.chunks(columns)) {
                     for (column, found) in b.chunks(depth).zip(out) {
                         let exact: i32 = row.iter().zip(column).map(|(x, y)| *x as i32 * *y as i32).sum();
@@ -162,9 +162,9 @@ mod tests {
             for activation in [None, Some(Activation::Gelu), Some(Activation::Relu)] {
                 let computed = |instructions| {
                     let packed = PackedInt8::transposed_for(instructions, &b, columns, depth, depth);
-                    let finish = Finish { bias: Some(&bias), residual: Some(&residual), activation };
+                    let epilogue = Epilogue { bias: Some(&bias), residual: Some(&residual), activation };
                     let mut out = vec![f32::NAN; count * columns];
-                    product(rows(&a, count, depth), &packed, finish, &mut out, columns);
+                    product(rows(&a, count, depth), &packed, epilogue, &mut out, columns);
                     out
                 };
                 let portable = computed(Instructions::Portable);
@@ -182,9 +182,9 @@ mod tests {
             let (a, b) = (random(5, count * depth), random(6, columns * depth));
             let (bias, residual) = (random(7, columns), random(8, count * columns));
             let packed = PackedInt8::transposed(&b, columns, depth, depth);
-            let finish = Finish { bias: Some(&bias), residual: Some(&residual), activation: None };
+            let epilogue = Epilogue { bias: Some(&bias), residual: Some(&residual), activation: None };
             let mut out = vec![f32::NAN; count * columns];
-            product(rows(&a, count, depth), &packed, finish, &mut out, columns);
+            product(rows(&a, count, depth), &packed, epilogue, &mut out, columns);
             // Values are below 1: an activation is at most a step wrong, a weight half a step.
             let (step_of_a, step_of_b) = (2.0 / 127.0, 1.0 / 127.0);
             for (at, found) in out.iter().enumerate() {
@@ -210,7 +210,7 @@ mod tests {
                 let mut a = random(2, 3 * depth);
                 a[depth + place] = value;
                 let mut out = vec![0.0; 3 * columns];
-                product(rows(&a, 3, depth), &packed, Finish::default(), &mut out, columns);
+                product(rows(&a, 3, depth), &packed, Epilogue::default(), &mut out, columns);
                 let finite: Vec<bool> = out.chunks(columns).map(|row| row.iter().all(|x| x.is_finite())).collect();
                 assert_eq!(finite, [true, false, true], "{value} at {place}");
                 assert!(out[columns..2 * columns].iter().all(|x| x.is_nan()));
@@ -221,11 +221,11 @@ mod tests {
     #[test]
     fn zero_rows_zero_columns_and_zero_depth_give_the_bias() {
         let bias = random(3, 5);
-        let finish = Finish { bias: Some(&bias), ..Finish::default() };
+        let epilogue = Epilogue { bias: Some(&bias), ..Epilogue::default() };
         for (a, b, depth) in [(vec![0.0; 8], random(1, 20), 4), (random(1, 8), vec![0.0; 20], 4), (vec![], vec![], 0)] {
             let packed = PackedInt8::transposed(&b, 5, depth, depth);
             let mut out = vec![f32::NAN; 10];
-            product(rows(&a, 2, depth), &packed, finish, &mut out, 5);
+            product(rows(&a, 2, depth), &packed, epilogue, &mut out, 5);
             assert_eq!(out, [&bias[..], &bias[..]].concat());
         }
     }
@@ -236,10 +236,10 @@ mod tests {
         let (a, weight) = (random(1, 3 * 15), random(2, columns * depth));
         let packed = PackedInt8::transposed(&weight, columns, depth, depth);
         let mut apart = vec![-9.0; 3 * 11];
-        product(rows(&a, 3, 15), &packed, Finish::default(), &mut apart, 11);
+        product(rows(&a, 3, 15), &packed, Epilogue::default(), &mut apart, 11);
         for row in 0..3 {
             let mut alone = vec![0.0; columns];
-            product(rows(&a[row * 15..][..depth], 1, depth), &packed, Finish::default(), &mut alone, columns);
+            product(rows(&a[row * 15..][..depth], 1, depth), &packed, Epilogue::default(), &mut alone, columns);
             assert_eq!(apart[row * 11..][..columns], alone);
             assert!(apart[row * 11..].iter().take(11).skip(columns).all(|x| (*x + 9.0).abs() < f32::EPSILON));
         }

@@ -16,7 +16,7 @@ mod transpose;
 pub use self::{
     blocking::{BLOCK_ROWS, TILE_ROWS},
     largest::largest_product,
-    operands::{Finish, Rows},
+    operands::{Epilogue, Rows},
     packed::Packed,
-    product::{Part, product, product_with_part},
+    product::{SubMatrix, product, product_with_submatrix},
 };

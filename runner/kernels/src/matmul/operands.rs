@@ -15,7 +15,7 @@ pub struct Rows<'a> {
 
 /// The operations on a sum before it is written.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Finish<'a> {
+pub struct Epilogue<'a> {
     /// Added to every row.
     pub bias: Option<&'a [f32]>,
     /// `[rows, columns]`, added.

@@ -6,7 +6,7 @@ use pulp::{NullaryFnOnce, Simd, WithSimd};
 
 use super::{
     blocking::{BLOCK_ROWS, TILE_ROWS, tile_vectors},
-    operands::{Finish, Rows},
+    operands::{Epilogue, Rows},
     packed::Packed,
     tile::add_products,
 };
@@ -21,32 +21,39 @@ const BLOCK_DEPTH: usize = 384;
 /// Bytes of panels that stay in the second-level cache together; a smaller matrix needs no prefetching.
 const CACHED_BYTES: usize = 128 * 1024;
 
-/// `out` = finish(`a` ⋅ `b`). Rows of `out` are `out_stride` values apart, which is at least the columns of `b`.
-pub fn product(a: Rows<'_>, b: &Packed, finish: Finish<'_>, out: &mut [f32], out_stride: usize) {
-    let part = Part { columns: 0..b.columns(), depth: 0..b.depth() };
-    arch().dispatch(Product { a, b, part, finish, out, out_stride });
+/// `out` = epilogue(`a` ⋅ `b`). Rows of `out` are `out_stride` values apart, which is at least the columns of `b`.
+pub fn product(a: Rows<'_>, b: &Packed, epilogue: Epilogue<'_>, out: &mut [f32], out_stride: usize) {
+    let part = SubMatrix { columns: 0..b.columns(), depth: 0..b.depth() };
+    arch().dispatch(Product { a, b, part, epilogue, out, out_stride });
 }
 
 /// A part of a packed matrix.
 #[derive(Clone, Debug)]
-pub struct Part {
+pub struct SubMatrix {
     /// Its columns; the start is rounded down to that of a panel.
     pub columns: Range<usize>,
     /// Its depth, which is also the length of the rows of activations.
     pub depth: Range<usize>,
 }
 
-/// Same as [`product`], with a part of `b`. `out` and `finish` have values for every column of `b`; only the columns of
+/// Same as [`product`], with a part of `b`. `out` and `epilogue` have values for every column of `b`; only the columns of
 /// the part are written and read.
-pub fn product_with_part(a: Rows<'_>, b: &Packed, part: Part, finish: Finish<'_>, out: &mut [f32], out_stride: usize) {
-    arch().dispatch(Product { a, b, part, finish, out, out_stride });
+pub fn product_with_submatrix(
+    a: Rows<'_>,
+    b: &Packed,
+    part: SubMatrix,
+    epilogue: Epilogue<'_>,
+    out: &mut [f32],
+    out_stride: usize,
+) {
+    arch().dispatch(Product { a, b, part, epilogue, out, out_stride });
 }
 
 struct Product<'a> {
     a: Rows<'a>,
     b: &'a Packed,
-    part: Part,
-    finish: Finish<'a>,
+    part: SubMatrix,
+    epilogue: Epilogue<'a>,
     out: &'a mut [f32],
     out_stride: usize,
 }
@@ -66,7 +73,7 @@ impl WithSimd for Product<'_> {
 impl Product<'_> {
     #[inline(always)]
     fn run<S: Simd, const V: usize>(self, simd: S) {
-        let Self { a, b, part, finish, out, out_stride } = self;
+        let Self { a, b, part, epilogue, out, out_stride } = self;
         let width = V * S::F32_LANES;
         assert_eq!(width, b.width(), "a matrix is packed for the processor that uses it");
         let panels = part.columns.start / width..part.columns.end.div_ceil(width);
@@ -104,8 +111,8 @@ impl Product<'_> {
                             out_stride,
                             columns,
                             accumulate: !first,
-                            bias: finish.bias.filter(|_| last).map(|bias| &bias[first_column..]),
-                            residual: finish
+                            bias: epilogue.bias.filter(|_| last).map(|bias| &bias[first_column..]),
+                            residual: epilogue
                                 .residual
                                 .filter(|_| last)
                                 .map(|residual| (&residual[row * b.columns() + first_column..], b.columns())),
@@ -120,7 +127,7 @@ impl Product<'_> {
                         }
                         row += height;
                     }
-                    if let Some(activation) = finish.activation.filter(|_| last) {
+                    if let Some(activation) = epilogue.activation.filter(|_| last) {
                         let out = &mut out[first_row * out_stride + first_column..];
                         ActivateRows { activation, values: out, stride: out_stride, rows, columns }.with_simd(simd);
                     }
