@@ -81,12 +81,12 @@ pub enum AttentionSpan {
 }
 
 impl AttentionSpan {
-    fn on_device(self) -> cuda::attention::Reach {
+    fn on_device(self) -> cuda::attention::AttentionSpan {
         match self {
-            Self::Full => cuda::attention::Reach::FULL,
-            Self::Causal => cuda::attention::Reach::CAUSAL,
-            Self::Window(reach) => cuda::attention::Reach::window(reach),
-            Self::CausalWindow(width) => cuda::attention::Reach::causal_window(width),
+            Self::Full => cuda::attention::AttentionSpan::FULL,
+            Self::Causal => cuda::attention::AttentionSpan::CAUSAL,
+            Self::Window(reach) => cuda::attention::AttentionSpan::window(reach),
+            Self::CausalWindow(width) => cuda::attention::AttentionSpan::causal_window(width),
         }
     }
 
@@ -159,7 +159,7 @@ impl SelfAttention {
         kept: TokenSelection,
         after: Epilogue<'_>,
     ) -> Result<Tensor> {
-        if let Some(mut machine) = device::machine(x).filter(|_| self.heads.width <= cuda::attention::MOST_WIDTH) {
+        if let Some(mut machine) = device::machine(x).filter(|_| self.heads.width <= cuda::attention::MAX_WIDTH) {
             return self.out.forward_finished(&self.device_contexts(&mut *machine, x, sequences, kept)?, after);
         }
         if !(storage::on_cpu(x) && self.qkv.is_packed()) {
@@ -211,7 +211,7 @@ impl SelfAttention {
             let sequence = &qkv[range.start * stride..range.end * stride];
             let out = &mut contexts[out_range.start * out_stride..out_range.end * out_stride];
             for shared in 0..key_value {
-                workspace.head.take(KeysAndValues {
+                workspace.head.pack(KeysAndValues {
                     keys: &sequence[(query + shared) * width..],
                     values: &sequence[(query + key_value + shared) * width..],
                     length,
@@ -261,9 +261,9 @@ impl SelfAttention {
             key_value_heads: key_value,
             width,
             scale: self.scale,
-            reach: self.reach.on_device(),
+            span: self.reach.on_device(),
             bias,
-            kept: kept.on_device(),
+            selection: kept.on_device(),
         };
         let out = machine.output(&[kept.sequences(sequences).tokens(), query * width], x.dtype())?;
         let sequences = sequences.on(x.device(), machine)?;
@@ -290,7 +290,7 @@ impl SelfAttention {
                 together: of_queries.width()? != width,
             }),
         };
-        let placing = cuda::rotary::Placing {
+        let placing = cuda::rotary::HeadPreparation {
             element: device::element(qkv.dtype())?,
             query_heads: query,
             key_value_heads: key_value,

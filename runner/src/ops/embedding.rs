@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Result, Tensor, bail};
 
 use kernels::{
-    cuda::embedding::{Embedding, Part},
+    cuda::embedding::{Embedding, TableLookup},
     rows,
 };
 
@@ -89,7 +89,7 @@ impl Table {
         let uploaded = uploaded.collect::<Result<Vec<_>>>()?;
         let mut tables = Vec::with_capacity(parts.len());
         for ((table, _), indices) in parts.iter().zip(&uploaded) {
-            tables.push(Part { table: machine.input(table.rows())?, indices: machine.input(indices)? });
+            tables.push(TableLookup { table: machine.input(table.rows())?, indices: machine.input(indices)? });
         }
         let [words, more @ ..] = &tables[..] else { bail!("a token has at least one embedding") };
         if more.len() > 2 {

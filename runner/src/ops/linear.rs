@@ -7,7 +7,7 @@ use candle_core::{DType, Result, Tensor, bail};
 use kernels::{
     Activation,
     int8::{self, PackedInt8},
-    matmul::{self, Finish, Packed, Part, Rows},
+    matmul::{self, Packed, Rows, SubMatrix},
 };
 
 use super::{
@@ -213,7 +213,7 @@ impl Linear {
         out: &mut [f32],
     ) -> Result<()> {
         let x = Rows { values: x, count: rows, stride: self.inputs };
-        let finish = |bias| Finish { bias, residual, activation };
+        let finish = |bias| matmul::Epilogue { bias, residual, activation };
         match &self.form {
             Form::Packed { weight, bias } => matmul::product(x, weight, finish(bias.as_deref()), out, self.outputs),
             Form::Int8 { weight, bias } => int8::product(x, weight, finish(bias.as_deref()), out, self.outputs),
@@ -233,9 +233,9 @@ impl Linear {
     ) -> Result<()> {
         let Form::Packed { weight, bias } = &self.form else { return self.product(x, rows, None, None, out) };
         let x = Rows { values: x, count: rows, stride: self.inputs };
-        let part = Part { columns, depth: 0..self.inputs };
-        let finish = Finish { bias: bias.as_deref(), ..Finish::default() };
-        matmul::product_with_part(x, weight, part, finish, out, self.outputs);
+        let part = SubMatrix { columns, depth: 0..self.inputs };
+        let finish = matmul::Epilogue { bias: bias.as_deref(), ..matmul::Epilogue::default() };
+        matmul::product_with_submatrix(x, weight, part, finish, out, self.outputs);
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 //! the best that stay on the device until the end.
 
 use candle_core::{DType, Device, Error, Result, Tensor, bail};
-use kernels::cuda::top_k::{Lists, MOST, Scores};
+use kernels::cuda::top_k::{Lists, MAX_CANDIDATES, Scores};
 
 use super::device;
 
@@ -25,7 +25,7 @@ impl Nearest {
     /// Empty lists of at most `most` rows for `queries` of `width` values each; `None` where the device has no kernels for
     /// them.
     pub fn new(queries: &[f32], width: usize, most: usize, device: &Device) -> Result<Option<Self>> {
-        if !device::has_kernels(device) || most == 0 || most > MOST || width == 0 {
+        if !device::has_kernels(device) || most == 0 || most > MAX_CANDIDATES || width == 0 {
             return Ok(None);
         }
         let count = queries.len() / width;

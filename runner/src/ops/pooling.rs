@@ -8,7 +8,7 @@ use candle_core::{D, DType, Result, Tensor};
 use kernels::{
     cuda::{
         self, Address,
-        pooling::{Pool, Ranges},
+        pooling::{PackedSequences, Pool},
     },
     rows::{add_scaled, length, maximum, scale},
 };
@@ -104,7 +104,7 @@ impl Pooling {
         // A row per sequence is one that was kept: the only token of its sequence.
         let alone = self.reads() != TokenSelection::All && hidden.dim(0)? == sequences.len();
         let skipped = skipped.map(|skipped| device::upload(skipped, hidden.device())).transpose()?;
-        let ranges = Ranges {
+        let ranges = PackedSequences {
             starts: if alone { Address::ABSENT } else { sequences.on(hidden.device(), &mut *machine)?.starts },
             count: sequences.len(),
         };

@@ -116,11 +116,11 @@ pub enum TokenSelection {
 }
 
 impl TokenSelection {
-    pub(super) fn on_device(self) -> cuda::attention::Kept {
+    pub(super) fn on_device(self) -> cuda::attention::TokenSelection {
         match self {
-            Self::All => cuda::attention::Kept::All,
-            Self::First => cuda::attention::Kept::First,
-            Self::Last => cuda::attention::Kept::Last,
+            Self::All => cuda::attention::TokenSelection::All,
+            Self::First => cuda::attention::TokenSelection::First,
+            Self::Last => cuda::attention::TokenSelection::Last,
         }
     }
 
@@ -144,12 +144,13 @@ impl TokenSelection {
             return Ok(x.clone());
         }
         if let Some(mut machine) = device::machine(x) {
-            let kept = if self == Self::First { cuda::pooling::Kept::First } else { cuda::pooling::Kept::Last };
+            let kept =
+                if self == Self::First { cuda::pooling::SelectedRow::First } else { cuda::pooling::SelectedRow::Last };
             let (element, width) = (device::element(x.dtype())?, x.dim(1)?);
             let starts = sequences.on(x.device(), &mut *machine)?.starts;
-            let ranges = cuda::pooling::Ranges { starts, count: sequences.len() };
+            let ranges = cuda::pooling::PackedSequences { starts, count: sequences.len() };
             let (input, out) = (machine.input(x)?, machine.output(&[sequences.len(), width], x.dtype())?);
-            machine.launch(cuda::pooling::kept_rows(element, kept, width, input, ranges, out))?;
+            machine.launch(cuda::pooling::select_rows(element, kept, width, input, ranges, out))?;
             return machine.take(out);
         }
         let rows = sequences.ranges().map(|range| range.start + self.of(range.len()).start);

@@ -5,8 +5,8 @@
 use candle_core::{DType, Result, Tensor, bail};
 use kernels::{
     cuda::{
-        pooling::Ranges,
-        vocabulary::{self, Counted, Entries, Selection, Tile},
+        pooling::PackedSequences,
+        vocabulary::{self, Entries, EntryCounts, Selection, Tile},
     },
     matmul::{Packed, Rows, largest_product},
 };
@@ -115,7 +115,7 @@ impl Vocabulary {
         let most = (TILE_VALUES / sequences.tokens().max(1)).clamp(LEAST_TILE, MOST_TILE) / ALIGNED * ALIGNED;
         let bias = machine.input(&self.bias)?;
         let starts = sequences.on(hidden.device(), &mut *machine)?.starts;
-        let ranges = Ranges { starts, count: sequences.len() };
+        let ranges = PackedSequences { starts, count: sequences.len() };
         let out = machine.output(&[sequences.len(), self.entries], DType::F32)?;
         for first in (0..self.entries).step_by(most) {
             let width = most.min(self.entries - first);
@@ -134,7 +134,7 @@ impl Vocabulary {
         let rows = weights.dim(0)?;
         let weights = machine.input(weights)?;
         let selection = Selection { weights, rows, entries: self.entries, threshold, most: top_k };
-        let counted = Counted {
+        let counted = EntryCounts {
             counts: machine.output(&[rows], DType::U32)?,
             cuts: machine.output(&[rows, 2], DType::U32)?,
             finite: machine.output(&[rows], DType::U32)?,

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use candle_core::Device;
-use kernels::matmul::{self, Finish, Packed};
+use kernels::matmul::{self, Packed};
 
 use super::top_k::{Candidate, TopK};
 use crate::{
@@ -72,7 +72,7 @@ pub fn dense(
         for (from, packed) in &packed {
             let columns = packed.columns();
             let a = matmul::Rows { values: block.values(), count: rows, stride: width };
-            matmul::product(a, packed, Finish::default(), &mut scores[..rows * columns], columns);
+            matmul::product(a, packed, matmul::Epilogue::default(), &mut scores[..rows * columns], columns);
             for (ordinal, scores) in (first + row..).zip(scores.chunks_exact(columns).take(rows)) {
                 for (query, score) in (*from..).zip(scores) {
                     top_k.offer(query, Candidate { ordinal, score: *score });

@@ -7,7 +7,7 @@ use emulation::{
 use half::{bf16, f16};
 use kernels::cuda::{
     Element,
-    attention::{Attention, Bias, Kept, Reach, Sequences},
+    attention::{Attention, AttentionSpan, Bias, Sequences, TokenSelection},
 };
 
 const LENGTHS: [usize; 12] = [1, 2, 15, 16, 17, 63, 64, 65, 127, 128, 129, 200];
@@ -42,20 +42,20 @@ impl<T: Real> Case<T> {
             key_value_heads,
             width,
             scale: 1.0 / (width as f32).sqrt(),
-            reach: Reach::FULL,
+            span: AttentionSpan::FULL,
             bias: None,
-            kept: Kept::All,
+            selection: TokenSelection::All,
         };
         Self { attention, lengths: lengths.to_vec(), qkv, bias: None, positions: 1 }
     }
 
-    fn reach(mut self, reach: Reach) -> Self {
-        self.attention.reach = reach;
+    fn span(mut self, span: AttentionSpan) -> Self {
+        self.attention.span = span;
         self
     }
 
-    fn kept(mut self, kept: Kept) -> Self {
-        self.attention.kept = kept;
+    fn selection(mut self, selection: TokenSelection) -> Self {
+        self.attention.selection = selection;
         self
     }
 
@@ -89,7 +89,8 @@ impl<T: Real> Case<T> {
         let bias = self.bias.as_ref().map(|bias| Buffer::of(bias));
         let bias_arguments = bias.as_ref().map(|bias| Bias { table: bias.address(), positions: self.positions });
         let attention = Attention { bias: bias_arguments, ..self.attention };
-        let rows = if attention.kept == Kept::All { self.lengths.iter().sum() } else { self.lengths.len() };
+        let rows =
+            if attention.selection == TokenSelection::All { self.lengths.iter().sum() } else { self.lengths.len() };
         let out = Buffer::new(rows * attention.query_heads * attention.width);
         let sequences = Sequences { starts: starts.address(), count: self.lengths.len(), longest: self.longest() };
         let launch = attention.launch(qkv.address(), sequences, out.address()).expect("a launch");
@@ -98,18 +99,18 @@ impl<T: Real> Case<T> {
     }
 
     fn expected(&self) -> Vec<f32> {
-        let Attention { query_heads, key_value_heads, width, scale, reach, kept, .. } = self.attention;
+        let Attention { query_heads, key_value_heads, width, scale, span, selection, .. } = self.attention;
         let (qkv, stride, starts) = (floats(&self.qkv), self.stride(), self.starts());
         let mut out = Vec::new();
         for (&start, &length) in starts.iter().zip(&self.lengths) {
-            let queries = match kept {
-                Kept::All => 0..length,
-                Kept::First => 0..1,
-                Kept::Last => length - 1..length,
+            let queries = match selection {
+                TokenSelection::All => 0..length,
+                TokenSelection::First => 0..1,
+                TokenSelection::Last => length - 1..length,
             };
             for query in queries {
-                let first = reach.left.map_or(0, |left| query.saturating_sub(left));
-                let end = reach.right.map_or(length, |right| length.min(query + right + 1));
+                let first = span.left.map_or(0, |left| query.saturating_sub(left));
+                let end = span.right.map_or(length, |right| length.min(query + right + 1));
                 for head in 0..query_heads {
                     let shared = head / (query_heads / key_value_heads);
                     let of = |token: usize, head: usize| &qkv[(start + token) * stride + head * width..][..width];
@@ -141,7 +142,7 @@ impl<T: Real> Case<T> {
     fn check(&self, kernel: &str) {
         let (found, name) = self.contexts();
         assert!(name.starts_with(kernel), "{name}, not {kernel}");
-        let of = format!("{name}, {:?}, {:?}, {:?}", self.attention.reach, self.attention.kept, self.lengths);
+        let of = format!("{name}, {:?}, {:?}, {:?}", self.attention.span, self.attention.selection, self.lengths);
         assert_close(&found, &self.expected(), tolerance::<T>(), &of);
     }
 }
@@ -180,21 +181,21 @@ fn any_width_without_tensor_cores() {
     negative.check("attention_f16");
 }
 
-const REACHES: [Reach; 8] = [
-    Reach::CAUSAL,
-    Reach { left: Some(0), right: Some(0) },
-    Reach { left: Some(3), right: Some(3) },
-    Reach { left: Some(64), right: Some(64) },
-    Reach { left: Some(8), right: Some(0) },
-    Reach { left: Some(100), right: Some(0) },
-    Reach { left: Some(5), right: None },
-    Reach { left: Some(1 << 40), right: Some(1 << 40) },
+const REACHES: [AttentionSpan; 8] = [
+    AttentionSpan::CAUSAL,
+    AttentionSpan { left: Some(0), right: Some(0) },
+    AttentionSpan { left: Some(3), right: Some(3) },
+    AttentionSpan { left: Some(64), right: Some(64) },
+    AttentionSpan { left: Some(8), right: Some(0) },
+    AttentionSpan { left: Some(100), right: Some(0) },
+    AttentionSpan { left: Some(5), right: None },
+    AttentionSpan { left: Some(1 << 40), right: Some(1 << 40) },
 ];
 
 fn reaches<T: Real>(width: usize, kernel: &str) {
-    for reach in REACHES {
-        Case::<T>::new(1, 1, width, &[1, 17, 64, 65, 200, 130]).reach(reach).check(kernel);
-        Case::<T>::new(1, 1, width, &[1, 17, 40, 64]).reach(reach).check(kernel);
+    for span in REACHES {
+        Case::<T>::new(1, 1, width, &[1, 17, 64, 65, 200, 130]).span(span).check(kernel);
+        Case::<T>::new(1, 1, width, &[1, 17, 40, 64]).span(span).check(kernel);
     }
 }
 
@@ -212,15 +213,15 @@ fn reaches_without_tensor_cores() {
 
 #[test]
 fn windows_are_named() {
-    assert_eq!(Reach::window(3), REACHES[2]);
-    assert_eq!(Reach::causal_window(9), REACHES[4]);
-    assert_eq!(Reach::causal_window(1), REACHES[1]);
+    assert_eq!(AttentionSpan::window(3), REACHES[2]);
+    assert_eq!(AttentionSpan::causal_window(9), REACHES[4]);
+    assert_eq!(AttentionSpan::causal_window(1), REACHES[1]);
 }
 
 fn biases<T: Real>(width: usize, kernel: &str) {
-    for reach in [Reach::FULL, Reach::CAUSAL, Reach::window(20)] {
-        for kept in [Kept::All, Kept::First, Kept::Last] {
-            Case::<T>::new(4, 2, width, &[1, 64, 15, 130]).biased().reach(reach).kept(kept).check(kernel);
+    for span in [AttentionSpan::FULL, AttentionSpan::CAUSAL, AttentionSpan::window(20)] {
+        for selection in [TokenSelection::All, TokenSelection::First, TokenSelection::Last] {
+            Case::<T>::new(4, 2, width, &[1, 64, 15, 130]).biased().span(span).selection(selection).check(kernel);
         }
     }
 }
@@ -249,34 +250,34 @@ fn heads_share_keys_and_values() {
     }
 }
 
-fn kept<T: Real>(width: usize) {
-    for reach in [Reach::FULL, Reach::CAUSAL, Reach::window(70)] {
-        let of = |kept| Case::<T>::new(2, 1, width, &[5, 1, 64, 200]).reach(reach).kept(kept);
-        let all = of(Kept::All).contexts().0;
+fn selection<T: Real>(width: usize) {
+    for span in [AttentionSpan::FULL, AttentionSpan::CAUSAL, AttentionSpan::window(70)] {
+        let of = |selection| Case::<T>::new(2, 1, width, &[5, 1, 64, 200]).span(span).selection(selection);
+        let all = of(TokenSelection::All).contexts().0;
         let row = 2 * width;
-        let starts = of(Kept::All).starts();
-        for kept in [Kept::First, Kept::Last] {
-            let case = of(kept);
+        let starts = of(TokenSelection::All).starts();
+        for selection in [TokenSelection::First, TokenSelection::Last] {
+            let case = of(selection);
             case.check("attention_");
             let rows = starts.windows(2).flat_map(|range| {
-                let at = if kept == Kept::First { range[0] } else { range[1] - 1 };
+                let at = if selection == TokenSelection::First { range[0] } else { range[1] - 1 };
                 all[at * row..(at + 1) * row].iter().copied()
             });
-            assert!(same(&case.contexts().0, &rows.collect::<Vec<T>>()), "{width} {reach:?} {kept:?}");
+            assert!(same(&case.contexts().0, &rows.collect::<Vec<T>>()), "{width} {span:?} {selection:?}");
         }
     }
 }
 
 #[test]
 fn selected_tokens_are_as_among_all_tokens() {
-    kept::<f16>(64);
-    kept::<bf16>(32);
-    kept::<f16>(256);
-    kept::<f32>(20);
+    selection::<f16>(64);
+    selection::<bf16>(32);
+    selection::<f16>(256);
+    selection::<f32>(20);
 }
 
-fn alone<T: Real>(width: usize, reach: Reach) {
-    let batch = Case::<T>::new(2, 1, width, &[40, 130, 64, 65, 1]).reach(reach).biased();
+fn alone<T: Real>(width: usize, span: AttentionSpan) {
+    let batch = Case::<T>::new(2, 1, width, &[40, 130, 64, 65, 1]).span(span).biased();
     let (together, row) = (batch.contexts().0, 2 * width);
     for (&start, &length) in batch.starts().iter().zip(&batch.lengths) {
         let tokens = start * batch.stride()..(start + length) * batch.stride();
@@ -288,17 +289,17 @@ fn alone<T: Real>(width: usize, reach: Reach) {
             positions: batch.positions,
         };
         let found = one.contexts().0;
-        assert!(same(&found, &together[start * row..(start + length) * row]), "{width} {reach:?} {length}");
+        assert!(same(&found, &together[start * row..(start + length) * row]), "{width} {span:?} {length}");
     }
 }
 
 #[test]
 fn a_sequence_alone_is_as_in_a_batch() {
-    for reach in [Reach::FULL, Reach::CAUSAL, Reach::window(10)] {
-        alone::<f16>(64, reach);
-        alone::<bf16>(16, reach);
-        alone::<f16>(128, reach);
-        alone::<f32>(20, reach);
+    for span in [AttentionSpan::FULL, AttentionSpan::CAUSAL, AttentionSpan::window(10)] {
+        alone::<f16>(64, span);
+        alone::<bf16>(16, span);
+        alone::<f16>(128, span);
+        alone::<f32>(20, span);
     }
 }
 
@@ -350,9 +351,12 @@ fn large_scores_do_not_overflow() {
 fn long_sequences_are_processed_in_parts() {
     Case::<f16>::new(1, 1, 32, &[511, 512]).check("attention_w32_q128");
     Case::<bf16>::new(1, 1, 64, &[512, 511]).check("attention_w64_q128");
-    Case::<f16>::new(1, 1, 16, &[1100]).reach(Reach::window(64)).check("attention_w16_q128");
-    Case::<f16>::new(1, 1, 16, &[8192]).reach(Reach::CAUSAL).kept(Kept::Last).check("attention_w16_q64");
-    Case::<f16>::new(1, 1, 16, &[8192]).kept(Kept::First).check("attention_w16_q64");
+    Case::<f16>::new(1, 1, 16, &[1100]).span(AttentionSpan::window(64)).check("attention_w16_q128");
+    Case::<f16>::new(1, 1, 16, &[8192])
+        .span(AttentionSpan::CAUSAL)
+        .selection(TokenSelection::Last)
+        .check("attention_w16_q64");
+    Case::<f16>::new(1, 1, 16, &[8192]).selection(TokenSelection::First).check("attention_w16_q64");
 }
 
 /// A random case.
@@ -363,9 +367,10 @@ fn random_case<T: Real>(seed: u64) {
     let width = if drawn.below(3) > 0 { WIDTHS[drawn.below(4)] } else { 1 + drawn.below(70) };
     let lengths: Vec<usize> = (0..=drawn.below(4)).map(|_| 1 + drawn.below(150)).collect();
     let mut limit = || (drawn.below(3) > 0).then(|| drawn.below(90));
-    let reach = Reach { left: limit(), right: limit() };
-    let kept = [Kept::All, Kept::All, Kept::First, Kept::Last][drawn.below(4)];
-    let case = Case::<T>::new(query_heads, key_value_heads, width, &lengths).reach(reach).kept(kept);
+    let span = AttentionSpan { left: limit(), right: limit() };
+    let selection =
+        [TokenSelection::All, TokenSelection::All, TokenSelection::First, TokenSelection::Last][drawn.below(4)];
+    let case = Case::<T>::new(query_heads, key_value_heads, width, &lengths).span(span).selection(selection);
     let case = if drawn.below(2) == 0 { case.biased() } else { case };
     case.check("attention_");
 }

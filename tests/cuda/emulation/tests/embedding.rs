@@ -7,7 +7,7 @@ use emulation::{
 use half::{bf16, f16};
 use kernels::cuda::{
     Address, Element,
-    embedding::{Embedding, Part},
+    embedding::{Embedding, TableLookup},
     norm::{Kind, Norm},
 };
 
@@ -34,7 +34,7 @@ fn check<T: Real>(width: usize, tokens: usize, parts: usize, scale: Option<f32>,
     let index_buffers: Vec<Buffer<u32>> = indices.iter().map(|indices| Buffer::of(indices)).collect();
     let (weights, bias_buffer, out) = (Buffer::of(&weight), Buffer::of(&bias), Buffer::<T>::new(tokens * width));
     let part = |at: usize| {
-        (at < parts).then(|| Part { table: table_buffers[at].address(), indices: index_buffers[at].address() })
+        (at < parts).then(|| TableLookup { table: table_buffers[at].address(), indices: index_buffers[at].address() })
     };
     let embedding = Embedding {
         element: T::ELEMENT,
@@ -105,7 +105,7 @@ fn every_combination_of_bf16() {
 
 #[test]
 fn no_tokens_need_no_launch() {
-    let words = Part { table: Address(256), indices: Address(512) };
+    let words = TableLookup { table: Address(256), indices: Address(512) };
     let embedding =
         Embedding { element: Element::F16, width: 8, words, positions: None, types: None, scale: None, norm: None };
     assert_eq!(embedding.launch(0, Address(1024)), None);

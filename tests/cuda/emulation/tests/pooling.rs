@@ -7,7 +7,7 @@ use emulation::{
 use half::{bf16, f16};
 use kernels::cuda::{
     Address, Element,
-    pooling::{Kept, Pool, Pooling, Ranges, finite, kept_rows},
+    pooling::{PackedSequences, Pool, Pooling, SelectedRow, finite, select_rows},
 };
 
 const LENGTHS: [usize; 7] = [1, 2, 15, 16, 17, 129, 3];
@@ -42,7 +42,7 @@ impl<T: Real> Case<T> {
         let leading = self.leading.as_ref().map(|leading| Buffer::of(leading));
         let out = Buffer::<f32>::new(self.lengths.len() * self.pool.dimensions);
         let pool = Pool { leading: leading.as_ref().map_or(Address::ABSENT, Buffer::address), ..self.pool };
-        let sequences = Ranges { starts: starts.address(), count: self.lengths.len() };
+        let sequences = PackedSequences { starts: starts.address(), count: self.lengths.len() };
         run(&pool.launch(x.address_of(shift), sequences, out.address()).expect("a launch"));
         out.read()
     }
@@ -138,7 +138,7 @@ fn rows_alone_are_normalised() {
         leading: Address::ABSENT,
     };
     let (buffer, out) = (Buffer::of(&x), Buffer::<f32>::new(3 * dimensions));
-    let rows = Ranges { starts: Address::ABSENT, count: 3 };
+    let rows = PackedSequences { starts: Address::ABSENT, count: 3 };
     run(&pool.launch(buffer.address(), rows, out.address()).expect("a launch"));
     let expected = x.chunks(width).flat_map(|row| {
         let length = row[..dimensions].iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-12);
@@ -190,13 +190,13 @@ fn kept<T: Real>() {
         let x = random::<T>(1, LENGTHS.iter().sum::<usize>() * width);
         let starts = starts(&LENGTHS);
         let (buffer, starts_buffer) = (Buffer::of(&x), Buffer::of(&starts));
-        let sequences = Ranges { starts: starts_buffer.address(), count: LENGTHS.len() };
-        for kept in [Kept::First, Kept::Last] {
+        let sequences = PackedSequences { starts: starts_buffer.address(), count: LENGTHS.len() };
+        for kept in [SelectedRow::First, SelectedRow::Last] {
             let out = Buffer::<T>::new(LENGTHS.len() * width);
-            let launch = kept_rows(T::ELEMENT, kept, width, buffer.address(), sequences, out.address());
+            let launch = select_rows(T::ELEMENT, kept, width, buffer.address(), sequences, out.address());
             run(&launch.expect("a launch"));
             let expected = starts.windows(2).flat_map(|range| {
-                let row = if kept == Kept::First { range[0] } else { range[1] - 1 } as usize;
+                let row = if kept == SelectedRow::First { range[0] } else { range[1] - 1 } as usize;
                 x[row * width..(row + 1) * width].to_vec()
             });
             assert!(same(&out.read(), &expected.collect::<Vec<T>>()), "{width} {kept:?}");

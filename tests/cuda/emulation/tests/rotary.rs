@@ -8,7 +8,7 @@ use half::{bf16, f16};
 use kernels::cuda::{
     Address, Element,
     norm::{Kind, Norm},
-    rotary::{HeadNorms, Placing, Rotation},
+    rotary::{HeadNorms, HeadPreparation, Rotation},
 };
 
 const POSITIONS: usize = 60;
@@ -73,7 +73,7 @@ impl Case {
         let angles = || (0..POSITIONS * self.half).map(|at| angle(at / self.half, at % self.half));
         let (cos, sin) = (place(angles().map(f32::cos).collect()), place(angles().map(f32::sin).collect()));
         let positions = Buffer::of(&self.positions());
-        let placing = Placing {
+        let placing = HeadPreparation {
             element: T::ELEMENT,
             query_heads: self.query_heads,
             key_value_heads: self.key_value_heads,

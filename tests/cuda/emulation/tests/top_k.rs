@@ -7,7 +7,7 @@ use emulation::{
 use half::{bf16, f16};
 use kernels::cuda::{
     Address, Element,
-    top_k::{Lists, MOST, Scores},
+    top_k::{Lists, MAX_CANDIDATES, Scores},
 };
 
 /// Merges tiles in this `order`. `tiles` has the number of documents of each tile; a tile's documents follow those of
@@ -63,7 +63,7 @@ fn drawn<T: Real>(queries: usize, documents: usize) -> Vec<Vec<T>> {
 }
 
 fn every_length<T: Real>() {
-    for most in [1, 2, 3, 10, 64, 100, 1000, MOST] {
+    for most in [1, 2, 3, 10, 64, 100, 1000, MAX_CANDIDATES] {
         for tiles in [&[1][..], &[5, 3], &[129, 1024, 700], &[5000], &[2, 4099, 17]] {
             check::<T>(&drawn(3, tiles.iter().sum()), most, tiles, 7);
         }

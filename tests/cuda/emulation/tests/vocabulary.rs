@@ -7,8 +7,8 @@ use emulation::{
 use half::{bf16, f16};
 use kernels::cuda::{
     Address,
-    pooling::Ranges,
-    vocabulary::{Counted, Entries, Selection, Tile, count, offsets, write},
+    pooling::PackedSequences,
+    vocabulary::{Entries, EntryCounts, Selection, Tile, count, offsets, write},
 };
 
 const LENGTHS: [usize; 7] = [1, 2, 15, 16, 17, 129, 3];
@@ -44,7 +44,7 @@ fn tiles<T: Real>(entries: usize, tile: usize, biased: bool, logarithm: bool, br
         let rows = scores.chunks(entries).map(|row| [&row[first..first + width], &gap[..]].concat());
         let part = rows.collect::<Vec<_>>().concat();
         let part = Buffer::of(&part);
-        let ranges = Ranges { starts: starts_buffer.address(), count: LENGTHS.len() };
+        let ranges = PackedSequences { starts: starts_buffer.address(), count: LENGTHS.len() };
         let bias = if biased { bias_buffer.address() } else { Address::ABSENT };
         let tile = Tile { element: T::ELEMENT, first, width, stride, entries, logarithm };
         run(&tile.launch(part.address(), ranges, bias, out.address()).expect("a launch"));
@@ -115,7 +115,7 @@ fn selected(weights: &[f32], entries: usize, threshold: f32, most: Option<usize>
     let (counts, cuts, finite) = (Buffer::<u32>::new(rows), Buffer::<u32>::new(2 * rows), Buffer::<u32>::new(rows));
     let offset = Buffer::<i64>::new(rows + 1);
     let selection = Selection { weights: buffer.address(), rows, entries, threshold, most };
-    let counted = Counted { counts: counts.address(), cuts: cuts.address(), finite: finite.address() };
+    let counted = EntryCounts { counts: counts.address(), cuts: cuts.address(), finite: finite.address() };
     run(&count(selection, counted).expect("a launch"));
     run(&offsets(rows, counts.address(), offset.address()).expect("a launch"));
 
