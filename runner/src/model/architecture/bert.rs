@@ -65,7 +65,7 @@ fn absolute() -> String {
 }
 
 fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
-    encoder(config, &weights.scope(ARCHITECTURE.prefixes, ARCHITECTURE.probe), None)
+    encoder(config, &Tensors::within(weights, ARCHITECTURE.prefixes, ARCHITECTURE.probe), None)
 }
 
 /// The encoder of BERT; with a `padding` id, positions begin behind it, as RoBERTa has them.

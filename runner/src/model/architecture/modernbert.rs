@@ -9,6 +9,7 @@ use crate::{
         ModelError, Weights,
         config::Config,
         transformer::{Embeddings, Encoder, Layer, Norms},
+        weights::Tensors,
     },
     ops::{AttentionSpan, FeedForward, Gate, Heads, SelfAttention},
     tokenizer::SpecialTokens,
@@ -82,7 +83,7 @@ fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
     let (hidden, inner, epsilon) = (modern.hidden_size, modern.intermediate_size, modern.norm_eps);
     let activation = config.activation("hidden_activation", &modern.hidden_activation)?;
     let heads = Heads::equal(modern.num_attention_heads, config.head_width(hidden, modern.num_attention_heads)?);
-    let tensors = weights.scope(ARCHITECTURE.prefixes, ARCHITECTURE.probe);
+    let tensors = Tensors::within(weights, ARCHITECTURE.prefixes, ARCHITECTURE.probe);
     let rotary = |kind, old, default| -> Result<_, ModelError> {
         Ok(rope::rotary(rope::theta(config, kind, old, Some(default))?, heads.width, modern.max_position_embeddings))
     };

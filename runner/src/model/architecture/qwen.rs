@@ -69,7 +69,7 @@ fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
     let activation = config.activation("hidden_act", &qwen.hidden_act)?;
     let heads = shared_heads(config, hidden, qwen.num_attention_heads, qwen.num_key_value_heads, qwen.head_dim)?;
     let third = qwen.model_type == "qwen3";
-    let tensors = weights.scope(ARCHITECTURE.prefixes, ARCHITECTURE.probe);
+    let tensors = Tensors::within(weights, ARCHITECTURE.prefixes, ARCHITECTURE.probe);
     let theta = rope::theta(config, "", "rope_theta", Some(10_000.0))?;
     let rotary = rope::rotary(theta, heads.width, qwen.max_position_embeddings);
     let layer = |index: usize| -> Result<Layer, ModelError> {
