@@ -151,8 +151,9 @@ mod tests {
         };
         let sentence = rejected(1, 0);
         assert!(
-            sentence
-                .starts_with("the run requires 1 GPU (spec.gpu.count, spec.gpu.required), found 0: the driver shows no more"),
+            sentence.starts_with(
+                "the run requires 1 GPU (spec.gpu.count, spec.gpu.required), found 0: the driver shows no more"
+            ),
             "{sentence}"
         );
         assert!(sentence.contains("spec.gpu.count to 0"), "{sentence}");

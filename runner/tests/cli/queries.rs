@@ -42,7 +42,11 @@ fn a_gate_that_is_not_met_keeps_readers_where_they_are() {
     // The same again: a revision that failed at the gate has failed, and is not computed twice.
     for _ in 0..2 {
         let failure = run(&world).failed(2, FailureReason::QualityGate);
-        assert!(failure.message.contains("ndcg@10") && failure.message.contains("below the minimum of 1"), "{}", failure.message);
+        assert!(
+            failure.message.contains("ndcg@10") && failure.message.contains("below the minimum of 1"),
+            "{}",
+            failure.message
+        );
         assert_eq!(fs::read_to_string(world.path("out/current/docs")).expect("a pointer"), before);
     }
     manifest(&world, &gated("{metric: mrr, maximumDrop: 0.0}", "b"));
