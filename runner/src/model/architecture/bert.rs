@@ -98,7 +98,7 @@ pub(super) fn attention(qkv: Linear, out: Linear, heads: Heads) -> SelfAttention
         out,
         heads,
         scale: 1.0 / (heads.width as f32).sqrt(),
-        reach: AttentionSpan::Full,
+        span: AttentionSpan::Full,
         head_norms: None,
         rotary: None,
         bias: None,

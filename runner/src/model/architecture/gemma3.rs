@@ -83,7 +83,7 @@ impl GemmaConfig {
         Ok(kind == FULL)
     }
 
-    fn reach(&self, is_full: bool) -> AttentionSpan {
+    fn span(&self, is_full: bool) -> AttentionSpan {
         match (self.use_bidirectional_attention, is_full) {
             (true, true) => AttentionSpan::Full,
             // The window counts both sides.
@@ -117,7 +117,7 @@ fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
                 out: projections.linear("o_proj", heads.query * heads.width, hidden, gemma.attention_bias)?,
                 heads,
                 scale: (1.0 / gemma.query_pre_attn_scalar.sqrt()) as f32,
-                reach: gemma.reach(is_full),
+                span: gemma.span(is_full),
                 head_norms: Some((norm("self_attn.q_norm", heads.width)?, norm("self_attn.k_norm", heads.width)?)),
                 rotary: Some(if is_full { full.clone() } else { sliding.clone() }),
                 bias: None,

@@ -95,7 +95,7 @@ fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
         let is_full = modern.is_full(config, index)?;
         Ok(Layer {
             attention: SelfAttention {
-                reach: if is_full { AttentionSpan::Full } else { AttentionSpan::Window(modern.local_attention / 2) },
+                span: if is_full { AttentionSpan::Full } else { AttentionSpan::Window(modern.local_attention / 2) },
                 rotary: Some(if is_full { full.clone() } else { sliding.clone() }),
                 ..attention(
                     tensors.linear("attn.Wqkv", hidden, 3 * hidden, modern.attention_bias)?,

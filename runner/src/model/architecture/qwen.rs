@@ -85,7 +85,7 @@ fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
                 out: projections.linear("o_proj", heads.query * heads.width, hidden, third && qwen.attention_bias)?,
                 heads,
                 scale: 1.0 / (heads.width as f32).sqrt(),
-                reach: if qwen.is_causal { AttentionSpan::Causal } else { AttentionSpan::Full },
+                span: if qwen.is_causal { AttentionSpan::Causal } else { AttentionSpan::Full },
                 head_norms,
                 rotary: Some(rotary.clone()),
                 bias: None,
