@@ -1,4 +1,5 @@
-//! An `EmbeddingRun` manifest on one machine: read strictly, checked as the API server would, resolved to folders.
+//! An `EmbeddingRun` manifest on one machine: reads it strictly, validates it as the API server would, and resolves it to
+//! folders.
 
 use std::{collections::BTreeMap, path::Path, str::FromStr};
 
@@ -39,31 +40,31 @@ impl Manifest {
         if run.metadata.name.is_none() {
             return Err(invalid(format!("{file}: metadata.name is missing")));
         }
-        // These say more than the patterns of the schema.
+        // These checks have better messages than the patterns of the schema, so they come first.
         resolve::models(&run.spec).map_err(|error| invalid(format!("{file}: {error}")))?;
         if let Some(message) = validation::memory_ceiling(&run.spec) {
             return Err(invalid(format!("{file}: {message}")));
         }
-        let mut broken = schema::violations(&run);
-        if broken.is_empty()
+        let mut violations = schema::violations(&run);
+        if violations.is_empty()
             && let Err(errors) = run.validate_cel()
         {
-            broken = errors.as_slice().iter().map(|error| said_at(&error.field_path, &error.message)).collect();
+            violations = errors.as_slice().iter().map(|error| message_at(&error.field_path, &error.message)).collect();
         }
-        if !broken.is_empty() {
-            return Err(invalid(format!("{file}: {}", broken.join("; "))));
+        if !violations.is_empty() {
+            return Err(invalid(format!("{file}: {}", violations.join("; "))));
         }
         let missing = validation::not_implemented(&run.spec);
         if !missing.is_empty() {
             return Err(invalid(format!(
-                "{file}: not implemented yet: {}; leave it out or give another value",
+                "{file}: not implemented yet: {}; remove it or choose another value",
                 missing.join(", ")
             )));
         }
         Ok(Self { run, file: file.to_owned() })
     }
 
-    /// The configuration of the run, with the volumes where the user has them.
+    /// The configuration of the run, with its volumes at the folders of the user.
     pub fn resolve(&self, volumes: &LocalVolumes) -> Result<RunnerConfig> {
         let metadata = &self.run.metadata;
         let run = RunRef {
@@ -79,12 +80,12 @@ fn read_strictly(text: &str, file: &str) -> Result<EmbeddingRun> {
     let documents = serde_yaml_ng::Deserializer::from_str(text)
         .map(serde_yaml_ng::Value::deserialize)
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| invalid(format!("{file} is no YAML")).caused_by(error))?;
-    let given: Vec<usize> = (0..documents.len()).filter(|&index| !documents[index].is_null()).collect();
-    let [index] = given[..] else {
+        .map_err(|error| invalid(format!("{file} is not valid YAML")).caused_by(error))?;
+    let non_empty: Vec<usize> = (0..documents.len()).filter(|&index| !documents[index].is_null()).collect();
+    let [index] = non_empty[..] else {
         return Err(invalid(format!(
             "{file} holds {} documents, expected one EmbeddingRun: put each resource into its own file",
-            given.len()
+            non_empty.len()
         )));
     };
     expect_kind(&documents[index], file)?;
@@ -93,26 +94,24 @@ fn read_strictly(text: &str, file: &str) -> Result<EmbeddingRun> {
     let mut unknown = Vec::new();
     let run: EmbeddingRun = serde_ignored::deserialize(document, |path| unknown.push(dotted(&path)))
         .map_err(|error| invalid(file.to_owned()).caused_by(error))?;
-    // The resource's type has no room for these two; expect_kind has read them.
-    unknown.retain(|path| path != "apiVersion" && path != "kind");
-    // What kind it is has been checked, and has no field in the type.
+    // The type has no fields for these two; expect_kind has checked them.
     unknown.retain(|field: &String| !["apiVersion", "kind"].contains(&field.as_str()));
     if !unknown.is_empty() {
-        return Err(invalid(format!("{file}: the API has no field {}", unknown.join(", "))));
+        return Err(invalid(format!("{file}: unknown field {}", unknown.join(", "))));
     }
     Ok(run)
 }
 
 fn expect_kind(document: &serde_yaml_ng::Value, file: &str) -> Result<()> {
     let text = |field: &str| document.get(field).and_then(|value| value.as_str()).unwrap_or_default().to_owned();
-    let found = (text("apiVersion"), text("kind"));
+    let actual = (text("apiVersion"), text("kind"));
     let expected = (API_VERSION.to_owned(), KIND.to_owned());
-    if found == expected {
+    if actual == expected {
         return Ok(());
     }
     Err(invalid(format!(
-        "{file}: apiVersion {:?} and kind {:?} are given, expected {:?} and {:?}",
-        found.0, found.1, expected.0, expected.1
+        "{file}: has apiVersion {:?} and kind {:?}, expected {:?} and {:?}",
+        actual.0, actual.1, expected.0, expected.1
     )))
 }
 
@@ -130,11 +129,11 @@ fn dotted(path: &serde_ignored::Path<'_>) -> String {
     }
 }
 
-fn said_at(path: &str, message: &str) -> String {
+fn message_at(path: &str, message: &str) -> String {
     if path.is_empty() { message.to_owned() } else { format!("{path}: {message}") }
 }
 
-/// Where the volumes of a manifest are on this machine.
+/// The folders of a manifest's volumes on this machine.
 #[derive(Clone, Debug, Default)]
 pub struct LocalVolumes {
     claims: BTreeMap<String, String>,
@@ -143,7 +142,7 @@ pub struct LocalVolumes {
 }
 
 impl LocalVolumes {
-    /// The same volumes for a command that reads no source: a source without a folder is no error.
+    /// The same volumes for a command that reads no source: a source without a folder is not an error.
     #[must_use]
     pub fn without_sources(self) -> Self {
         Self { sources_unused: true, ..self }
@@ -186,7 +185,7 @@ impl FromIterator<VolumeMapping> for LocalVolumes {
 
 impl Volumes for LocalVolumes {
     fn root(&self, purpose: Purpose, volume: Volume<'_>) -> Result<String, ResolveError> {
-        let (found, what, option) = match volume {
+        let (folder, volume, option) = match volume {
             Volume::HostPath(path) => return Ok(path.to_owned()),
             Volume::Claim(name) => (self.claims.get(name), format!("the claim {name:?}"), name.to_owned()),
             Volume::ConfigMap(name) => {
@@ -202,10 +201,10 @@ impl Volumes for LocalVolumes {
             Purpose::Output => "spec.output".into(),
         };
         if self.sources_unused && !matches!(purpose, Purpose::DenseModel(_) | Purpose::Output) {
-            return Ok(found.cloned().unwrap_or_default());
+            return Ok(folder.cloned().unwrap_or_default());
         }
-        let message = format!("no folder is given for {what}: add --volume {option}=FOLDER");
-        found.cloned().ok_or(ResolveError::Volume { field, message })
+        let message = format!("no folder for {volume}: add --volume {option}=FOLDER");
+        folder.cloned().ok_or(ResolveError::Volume { field, message })
     }
 }
 
@@ -226,8 +225,8 @@ spec:
   output: {hostPath: {path: /out}}
 ";
 
-    fn refused(text: &str) -> String {
-        Manifest::parse(text, "run.yaml").expect_err("refused").sentence()
+    fn rejected(text: &str) -> String {
+        Manifest::parse(text, "run.yaml").expect_err("rejected").sentence()
     }
 
     #[test]
@@ -241,35 +240,35 @@ spec:
     }
 
     #[test]
-    fn a_claim_without_a_folder_is_named_with_the_option_that_gives_one() {
+    fn a_claim_without_a_folder_is_named_with_the_option_to_set_one() {
         let manifest = Manifest::parse(MINIMAL, "run.yaml").expect("a manifest");
         let sentence = manifest.resolve(&LocalVolumes::default()).expect_err("no folder").sentence();
         assert_eq!(
             sentence,
-            "run.yaml: spec.collections[0].source: no folder is given for the claim \"chunks\": add --volume chunks=FOLDER"
+            "run.yaml: spec.collections[0].source: no folder for the claim \"chunks\": add --volume chunks=FOLDER"
         );
     }
 
     #[test]
-    fn a_field_that_the_api_does_not_have_is_named_by_its_path() {
-        let sentence = refused(&MINIMAL.replace("name: docs", "name: docs\n      formt: Text"));
-        assert_eq!(sentence, "run.yaml: the API has no field spec.collections[0].formt");
-        let sentence = refused(&MINIMAL.replace("{name: handbook}", "{name: handbook, lables: {}}"));
+    fn an_unknown_field_is_named_by_its_path() {
+        let sentence = rejected(&MINIMAL.replace("name: docs", "name: docs\n      formt: Text"));
+        assert_eq!(sentence, "run.yaml: unknown field spec.collections[0].formt");
+        let sentence = rejected(&MINIMAL.replace("{name: handbook}", "{name: handbook, lables: {}}"));
         assert!(sentence.contains("metadata.lables"), "{sentence}");
     }
 
     #[test]
     fn a_value_of_the_wrong_type_is_named_with_path_and_line() {
-        let sentence = refused(&MINIMAL.replace("name: minilm,", "name: minilm, weight: heavy,"));
+        let sentence = rejected(&MINIMAL.replace("name: minilm,", "name: minilm, weight: heavy,"));
         assert!(sentence.contains("spec.models.dense[0].weight") && sentence.contains("line 9"), "{sentence}");
     }
 
     #[test]
-    fn several_documents_none_and_other_kinds_are_refused() {
-        assert!(refused(&format!("{MINIMAL}---\n{MINIMAL}")).contains("holds 2 documents"));
-        assert!(refused("# nothing\n").contains("holds 0 documents"));
+    fn several_documents_none_and_other_kinds_are_rejected() {
+        assert!(rejected(&format!("{MINIMAL}---\n{MINIMAL}")).contains("holds 2 documents"));
+        assert!(rejected("# nothing\n").contains("holds 0 documents"));
         assert!(Manifest::parse(&format!("---\n{MINIMAL}---\n"), "run.yaml").is_ok());
-        let sentence = refused(&MINIMAL.replace("kind: EmbeddingRun", "kind: ConfigMap"));
+        let sentence = rejected(&MINIMAL.replace("kind: EmbeddingRun", "kind: ConfigMap"));
         assert!(sentence.contains("\"ConfigMap\"") && sentence.contains("\"EmbeddingRun\""), "{sentence}");
     }
 
@@ -293,14 +292,14 @@ spec:
             ),
         ];
         for (from, to, expected) in cases {
-            let sentence = refused(&MINIMAL.replacen(from, to, 1));
+            let sentence = rejected(&MINIMAL.replacen(from, to, 1));
             assert!(sentence.contains(expected), "{to}: {sentence}");
         }
     }
 
     #[test]
-    fn a_field_that_is_not_implemented_is_refused_by_its_path() {
-        let sentence = refused(&MINIMAL.replace("output:", "processing: Incremental\n  output:"));
-        assert_eq!(sentence, "run.yaml: not implemented yet: spec.processing; leave it out or give another value");
+    fn a_field_that_is_not_implemented_is_rejected_by_its_path() {
+        let sentence = rejected(&MINIMAL.replace("output:", "processing: Incremental\n  output:"));
+        assert_eq!(sentence, "run.yaml: not implemented yet: spec.processing; remove it or choose another value");
     }
 }

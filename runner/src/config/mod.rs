@@ -1,4 +1,4 @@
-//! What a run is told to do: the configuration of a pod, or a manifest on one machine.
+//! The configuration of a run: the file that a pod gets from the operator, or a manifest on one machine.
 
 mod manifest;
 mod schema;
@@ -16,12 +16,12 @@ use crate::process::error::{Result, StageError};
 
 pub use manifest::{LocalVolumes, Manifest, VolumeMapping};
 
-/// A configuration that cannot be used, with the revision that it names where that can be read.
+/// An invalid configuration, with the revision that it names.
 #[derive(Debug)]
 pub struct ConfigError {
-    /// Why.
+    /// The reason.
     pub error: StageError,
-    /// The revision; empty where it cannot be read.
+    /// The revision; empty if it cannot be read.
     pub revision: Revision,
 }
 
@@ -43,17 +43,17 @@ fn parse(bytes: &[u8], path: &Path) -> Result<RunnerConfig, ConfigError> {
     }
     let versioned: Option<Versioned> = serde_json::from_slice(bytes).ok();
     let revision = Revision::from_recorded(versioned.as_ref().and_then(|v| v.revision.clone()).unwrap_or_default());
-    let found = versioned.map_or(CONTRACT_VERSION, |versioned| versioned.version);
-    if found != CONTRACT_VERSION {
+    let version = versioned.map_or(CONTRACT_VERSION, |versioned| versioned.version);
+    if version != CONTRACT_VERSION {
         let error = invalid(format!(
-            "{} has contract version {found}, this runner reads version {CONTRACT_VERSION}: \
+            "{} has contract version {version}, this runner reads version {CONTRACT_VERSION}: \
              use the runner image of the operator's release",
             path.display()
         ));
         return Err(ConfigError { error, revision });
     }
     serde_json::from_slice(bytes).map_err(|error| ConfigError {
-        error: invalid(format!("{} is no configuration", path.display())).caused_by(error),
+        error: invalid(format!("{} is not a valid runner configuration", path.display())).caused_by(error),
         revision,
     })
 }
@@ -67,17 +67,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_version_is_refused_by_name_and_keeps_its_revision() {
+    fn another_version_is_rejected_by_name_and_keeps_its_revision() {
         let text = br#"{"version": 7, "revision": "7f3a91c04d", "novelty": 1}"#;
-        let refused = parse(text, Path::new("run.json")).expect_err("another version");
-        assert!(refused.error.sentence().contains("version 7"), "{}", refused.error.sentence());
-        assert_eq!(refused.revision.as_str(), "7f3a91c04d");
+        let rejected = parse(text, Path::new("run.json")).expect_err("another version");
+        assert!(rejected.error.sentence().contains("version 7"), "{}", rejected.error.sentence());
+        assert_eq!(rejected.revision.as_str(), "7f3a91c04d");
     }
 
     #[test]
-    fn a_file_that_is_no_configuration_is_named_with_the_place() {
-        let refused = parse(b"{\"version\": 1,\n\"colections\": []}", Path::new("run.json")).expect_err("no config");
-        let sentence = refused.error.sentence();
+    fn an_invalid_configuration_is_named_with_file_and_line() {
+        let rejected = parse(b"{\"version\": 1,\n\"colections\": []}", Path::new("run.json")).expect_err("no config");
+        let sentence = rejected.error.sentence();
         assert!(sentence.contains("run.json") && sentence.contains("colections"), "{sentence}");
         assert!(sentence.contains("line 2"), "{sentence}");
     }

@@ -76,13 +76,13 @@ mod cuda {
             let mut free = None;
             let opened = unopened(ordinal).and_then(|unopened| {
                 free = unopened.free();
-                open_one(ordinal, unopened, prepare)
+                open_device(ordinal, unopened, prepare)
             });
             match opened {
                 Ok(opened) => all.devices.push(opened),
                 Err(error) => {
                     let error = fault::without_backtrace(error);
-                    all.reason = format!("the CUDA driver opens no more: {error}");
+                    all.reason = format!("the CUDA driver cannot open device {ordinal}: {error}");
                     all.fault = fault::of_opening(&error, free);
                     break;
                 }
@@ -103,7 +103,11 @@ mod cuda {
         Ok(UnopenedDevice::of(&uuid_text(uuid)))
     }
 
-    fn open_one(ordinal: usize, unopened: UnopenedDevice, prepare: PrepareDevice) -> candle_core::Result<OpenedDevice> {
+    fn open_device(
+        ordinal: usize,
+        unopened: UnopenedDevice,
+        prepare: PrepareDevice,
+    ) -> candle_core::Result<OpenedDevice> {
         let card = CudaDevice::new_with_stream(ordinal)?;
         // SAFETY: all tensors of the device are made, used and freed on its one stream, in the order of the calls.
         unsafe { card.disable_event_tracking() };
@@ -169,9 +173,9 @@ mod cuda {
             let pool = self.pool.as_ref()?;
             let mut value = 0u64;
             // SAFETY: the pool is the device's own, and the attribute is a number of 64 bits.
-            let got =
+            let result =
                 unsafe { result::mem_pool::get_attribute(pool.0, attribute, std::ptr::from_mut(&mut value).cast()) };
-            got.ok().map(|()| value)
+            result.ok().map(|()| value)
         }
     }
 
@@ -214,9 +218,9 @@ mod cuda {
             let mut zero = 0u64;
             let attribute = CUmemPool_attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH;
             // SAFETY: the pool is the device's own, and the attribute is a number of 64 bits.
-            let marked =
+            let reset =
                 unsafe { result::mem_pool::set_attribute(pool.0, attribute, std::ptr::from_mut(&mut zero).cast()) };
-            if let Err(error) = marked {
+            if let Err(error) = reset {
                 tracing::debug!("cannot reset the high-water mark of the device's pool: {error}");
             }
         }
@@ -230,7 +234,7 @@ mod cuda {
     #[cfg(test)]
     mod tests {
         #[test]
-        fn a_uuid_is_written_as_others_do() {
+        fn a_uuid_is_written_as_nvml_does() {
             let bytes = std::array::from_fn(|at| at as u8 * 17);
             assert_eq!(super::uuid_text(bytes), "00112233-4455-6677-8899-aabbccddeeff");
         }

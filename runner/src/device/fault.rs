@@ -1,24 +1,24 @@
-//! What an error of a device means: no memory left, the device lost, or anything else.
+//! Classifies the errors of a device: out of memory, device lost, or anything else.
 //!
-//! The errors of the driver and its libraries reach us as text only; they are told apart by the names of their codes,
+//! The errors of the driver and its libraries reach the runner as text only. They are classified by the names of their codes,
 //! which the driver's interface fixes.
 
 use std::error::Error as StdError;
 
 use candle_core::Error;
 
-/// What an error of a device means.
+/// The class of an error of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// There was no memory for it: less at a time may fit.
+    /// The device has no memory for the operation: a smaller one may fit.
     OutOfMemory,
-    /// The device, or what the process has on it, is gone: another process may have one that works.
+    /// The device is unreachable, or has lost the state of the process: a new process may get a working one.
     Lost,
     /// Anything else.
     Other,
 }
 
-/// Codes that say that memory is full: of the driver, cuBLAS, cuRAND, cuDNN and the runtime.
+/// Codes for a lack of memory: of the driver, cuBLAS, cuRAND, cuDNN and the runtime.
 const OUT_OF_MEMORY: [&str; 5] = [
     "CUDA_ERROR_OUT_OF_MEMORY",
     "CUBLAS_STATUS_ALLOC_FAILED",
@@ -27,8 +27,8 @@ const OUT_OF_MEMORY: [&str; 5] = [
     "cudaErrorMemoryAllocation",
 ];
 
-/// Codes after which the process can do nothing more on the device: a kernel that failed takes its context with it, a
-/// device that fails or falls off the bus does so for everybody.
+/// Codes after which the process cannot use the device any more: a failed kernel destroys the context of its process, and a
+/// device that fails or falls off the bus fails for all processes.
 const LOST: [&str; 29] = [
     "CUDA_ERROR_CONTAINED",
     "CUDA_ERROR_CONTEXT_IS_DESTROYED",
@@ -57,30 +57,29 @@ const LOST: [&str; 29] = [
     "CUBLAS_STATUS_EXECUTION_FAILED",
     "CUBLAS_STATUS_INTERNAL_ERROR",
     "NVML_ERROR_GPU_IS_LOST",
-    // As nvml-wrapper says it.
+    // The text of nvml-wrapper.
     "device fell off the bus",
     "Xid (",
 ];
 
-/// Codes of libraries that could not be made ready: without memory, or for another reason.
+/// Codes of libraries that failed to initialise: for lack of memory, or for another reason.
 const NOT_READY: [&str; 2] = ["CUBLAS_STATUS_NOT_INITIALIZED", "CURAND_STATUS_INITIALIZATION_FAILED"];
 
-/// Bytes of a device with which every library can be made ready.
-const ENOUGH_TO_OPEN: u64 = 1 << 30;
+/// Free bytes of a device with which every library can initialise.
+const BYTES_TO_INITIALISE: u64 = 1 << 30;
 
-/// An error without the backtrace that candle puts around it where the environment asks for one: what a user reads is a
-/// sentence.
+/// An error without the backtrace that candle adds if the environment requests one: users read a sentence.
 pub fn without_backtrace(error: Error) -> Error {
     match error {
         Error::WithBacktrace { inner, .. } => without_backtrace(*inner),
         Error::WithPath { inner, path } => Error::WithPath { inner: Box::new(without_backtrace(*inner)), path },
         Error::Context { inner, context } => Error::Context { inner: Box::new(without_backtrace(*inner)), context },
-        other => other,
+        error => error,
     }
 }
 
-/// What an error means, by the whole chain of its causes; a backtrace around it is left out, because the names of
-/// functions are no message of the device.
+/// Classifies an error by the whole chain of its causes. A backtrace around it is ignored, because the names of functions
+/// are not messages of the device.
 pub fn of(error: &Error) -> Fault {
     match error {
         Error::WithBacktrace { inner, .. } | Error::WithPath { inner, .. } => of(inner),
@@ -88,32 +87,32 @@ pub fn of(error: &Error) -> Fault {
             Fault::Other => of_text(&context.to_string()),
             fault => fault,
         },
-        // Its own display is a debug form, which has the backtrace of what it wraps.
+        // Its display text is the debug form, which includes the backtrace of the wrapped error.
         Error::WrappedContext { wrapped, .. } => of_chain(wrapped.as_ref()),
         Error::Cuda(cause) => of_chain(cause.as_ref()),
-        other => of_chain(other),
+        error => of_chain(error),
     }
 }
 
-/// What an error means where a device was to be opened: a machine that has none has not lost one, and a library that finds
-/// no memory may say only that it is not ready. `free` is what of the device's memory was free, in bytes, where that is known.
+/// Classifies an error of opening a device. A machine without devices has not lost one, and a library without memory may
+/// report only that it is not initialised. `free` is the free memory of the device in bytes, if it is known.
 pub fn of_opening(error: &Error, free: Option<u64>) -> Fault {
     let text = error.to_string();
     if text.contains("CUDA_ERROR_NO_DEVICE") {
         Fault::Other
-    } else if NOT_READY.iter().any(|code| text.contains(code)) && free.is_some_and(|free| free < ENOUGH_TO_OPEN) {
+    } else if NOT_READY.iter().any(|code| text.contains(code)) && free.is_some_and(|free| free < BYTES_TO_INITIALISE) {
         Fault::OutOfMemory
     } else {
         of(error)
     }
 }
 
-/// What an error of any kind means.
+/// Classifies an error of any type by the chain of its causes.
 fn of_chain(error: &(dyn StdError + 'static)) -> Fault {
     let mut next = Some(error);
     while let Some(error) = next {
         let fault = match error.downcast_ref::<Error>() {
-            // A backtrace may be around the cause again.
+            // The cause may itself be wrapped in a backtrace.
             Some(
                 inner @ (Error::WithBacktrace { .. } | Error::WithPath { .. } | Error::Context { .. } | Error::Cuda(_)),
             ) => of(inner),
@@ -127,12 +126,12 @@ fn of_chain(error: &(dyn StdError + 'static)) -> Fault {
     Fault::Other
 }
 
-/// What a message means.
+/// Classifies a message.
 pub fn of_text(text: &str) -> Fault {
-    let says = |codes: &[&str]| codes.iter().any(|code| text.contains(code));
-    if says(&OUT_OF_MEMORY) {
+    let has_any = |codes: &[&str]| codes.iter().any(|code| text.contains(code));
+    if has_any(&OUT_OF_MEMORY) {
         Fault::OutOfMemory
-    } else if says(&LOST) {
+    } else if has_any(&LOST) {
         Fault::Lost
     } else {
         Fault::Other
@@ -143,19 +142,20 @@ pub fn of_text(text: &str) -> Fault {
 mod tests {
     use super::*;
 
-    /// An error as cudarc and candle's kernels have it: a message with the code, and a cause below it.
+    /// An error as cudarc and candle's kernels build it: a message with the code, and a cause.
     #[derive(Debug, thiserror::Error)]
     #[error("{0}")]
-    struct Said(&'static str, #[source] Option<Box<Said>>);
+    struct DriverMessage(&'static str, #[source] Option<Box<DriverMessage>>);
 
     fn cuda(text: &'static str) -> Error {
-        Error::Cuda(Box::new(Said(text, None)))
+        Error::Cuda(Box::new(DriverMessage(text, None)))
     }
 
     #[test]
-    fn memory_that_is_full_is_seen_in_every_form_of_the_error() {
+    fn a_lack_of_memory_is_seen_in_every_form_of_the_error() {
         let full = "DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")";
-        let below = Error::Cuda(Box::new(Said("cannot allocate 7 bytes", Some(Box::new(Said(full, None))))));
+        let below =
+            Error::Cuda(Box::new(DriverMessage("cannot allocate 7 bytes", Some(Box::new(DriverMessage(full, None))))));
         let forms = [
             cuda(full),
             cuda("CublasError(CUBLAS_STATUS_ALLOC_FAILED)"),
@@ -167,7 +167,7 @@ mod tests {
             },
             cuda(full).with_path("/models/x"),
             cuda(full).context("layer 3"),
-            Error::wrap(Said(full, None)),
+            Error::wrap(DriverMessage(full, None)),
             Error::Msg(full.into()),
             cuda(full).context("layer 3").with_path("/models/x").context("the model"),
         ];
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backtrace_is_no_part_of_a_message() {
+    fn a_backtrace_is_not_part_of_a_message() {
         let with = |error| Error::WithBacktrace {
             inner: Box::new(error),
             backtrace: Box::new(std::backtrace::Backtrace::force_capture()),
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_is_gone_is_lost() {
+    fn an_unreachable_device_is_lost() {
         for text in [
             "DriverError(CUDA_ERROR_LAUNCH_FAILED, \"unspecified launch failure\")",
             "DriverError(CUDA_ERROR_ECC_UNCORRECTABLE, \"uncorrectable ECC error encountered\")",
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_without_a_device_has_lost_none() {
+    fn a_machine_without_a_device_has_not_lost_one() {
         let error = |code: &str| Error::Msg(format!("DriverError({code}, \"what it says\")"));
         let opening = |code: &str| of_opening(&error(code), None);
         assert_eq!(opening("CUDA_ERROR_NO_DEVICE"), Fault::Other);
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_library_that_is_not_ready_on_a_full_device_lacks_memory() {
+    fn a_library_that_is_not_initialised_on_a_full_device_lacks_memory() {
         let error = Error::Msg("CublasError(CUBLAS_STATUS_NOT_INITIALIZED)".into());
         assert_eq!(of_opening(&error, Some(100 << 20)), Fault::OutOfMemory);
         assert_eq!(of_opening(&error, Some(8 << 30)), Fault::Other);
@@ -237,9 +237,10 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_is_full_is_no_device_that_is_lost() {
-        // A chain may name both; what can be helped goes first.
-        let both = Said("CUDA_ERROR_OUT_OF_MEMORY", Some(Box::new(Said("CUDA_ERROR_LAUNCH_FAILED", None))));
+    fn a_lack_of_memory_goes_before_a_lost_device() {
+        // A chain may name both; the one that can be mitigated wins.
+        let both =
+            DriverMessage("CUDA_ERROR_OUT_OF_MEMORY", Some(Box::new(DriverMessage("CUDA_ERROR_LAUNCH_FAILED", None))));
         assert_eq!(of(&Error::Cuda(Box::new(both))), Fault::OutOfMemory);
     }
 }

@@ -167,7 +167,7 @@ mod tests {
     };
     use crate::process::error::StageError;
 
-    /// Models that stay loaded or not, without any.
+    /// A model cache without models, which keeps the devices locked or not.
     struct Resident {
         keeps: bool,
     }
@@ -180,12 +180,12 @@ mod tests {
         fn relieve(&self, _: &Memory) {}
     }
 
-    /// A device whose allocator gives back what is unused only when it is trimmed.
+    /// A device whose allocator frees unused memory only when it is trimmed.
     #[derive(Debug, Default)]
     struct Pool {
         used: AtomicU64,
         unused: AtomicU64,
-        /// Of other processes.
+        /// Memory of other processes.
         others: AtomicU64,
     }
 
@@ -247,7 +247,7 @@ mod tests {
 
     const HOLDER: Holder<'static> = Holder { stage: "dense", model: "minilm", shard: Some(3) };
 
-    /// Locks in a folder of their own, which nobody waits for.
+    /// Locks in a temporary folder, without waiting.
     fn locks() -> (tempfile::TempDir, LockOptions) {
         let folder = tempfile::tempdir().expect("a folder");
         let options = LockOptions { folder: folder.path().to_owned(), wait: std::time::Duration::ZERO };
@@ -255,11 +255,11 @@ mod tests {
     }
 
     #[test]
-    fn what_the_holder_before_gave_back_is_there_for_the_next_one() {
+    fn memory_that_the_previous_holder_released_is_available_to_the_next() {
         let pools = [Arc::new(Pool { others: (3 << 30).into(), ..Pool::default() })];
         let (_folder, locks) = locks();
         let devices = devices(&pools, locks);
-        assert_eq!(devices.iter().next().expect("a device").memory.limit(), Some(0), "others have it all");
+        assert_eq!(devices.iter().next().expect("a device").memory.limit(), Some(0), "other processes use all of it");
         pools[0].others.store(0, Ordering::Relaxed);
         let (resident, ledger, interrupt) = (Resident { keeps: false }, Ledger::default(), Interrupt::default());
         let mut lease = Lease::acquire(HOLDER, &devices, &resident, &ledger, &interrupt).expect("a lease");
@@ -275,7 +275,7 @@ mod tests {
         for pool in &pools {
             pool.allocate(10);
         }
-        // What an earlier pass left is none of this one's.
+        // Memory that an earlier pass left does not count for this one.
         pools[0].allocate(90);
         pools[0].free(90);
         let (_folder, locks) = locks();
@@ -309,28 +309,28 @@ mod tests {
     fn two_processes_do_not_hold_one_device_at_the_same_time() {
         let pools = [Arc::new(Pool::default()), Arc::new(Pool::default())];
         let (_folder, locks) = locks();
-        // Each has devices of its own, as two processes would.
-        let (one, other) = (devices(&pools, locks.clone()), devices(&pools, locks));
+        // Each has its own devices, as two processes would.
+        let (first, second) = (devices(&pools, locks.clone()), devices(&pools, locks));
         let (resident, ledger, interrupt) = (Resident { keeps: false }, Ledger::default(), Interrupt::default());
         let acquire = |devices: &Devices| Lease::acquire(HOLDER, devices, &resident, &ledger, &interrupt).map(|_| ());
-        let lease = Lease::acquire(HOLDER, &one, &resident, &ledger, &interrupt).expect("free");
-        assert_eq!(acquire(&other).expect_err("held").reason, crds::contract::FailureReason::DeviceBusy);
+        let lease = Lease::acquire(HOLDER, &first, &resident, &ledger, &interrupt).expect("free");
+        assert_eq!(acquire(&second).expect_err("held").reason, crds::contract::FailureReason::DeviceBusy);
         drop(lease);
-        acquire(&other).expect("free again");
-        acquire(&one).expect("and again");
+        acquire(&second).expect("free again");
+        acquire(&first).expect("and again");
     }
 
     #[test]
-    fn where_models_stay_the_device_stays_too() {
+    fn resident_models_keep_the_device_locked() {
         let pools = [Arc::new(Pool::default())];
         let (_folder, locks) = locks();
-        let (one, other) = (devices(&pools, locks.clone()), devices(&pools, locks));
+        let (first, second) = (devices(&pools, locks.clone()), devices(&pools, locks));
         let (resident, ledger, interrupt) = (Resident { keeps: true }, Ledger::default(), Interrupt::default());
         let acquire = |devices: &Devices| Lease::acquire(HOLDER, devices, &resident, &ledger, &interrupt).map(|_| ());
-        acquire(&one).expect("free");
-        acquire(&other).expect_err("its models are on the device");
-        acquire(&one).expect("it is its own");
-        drop(one);
-        acquire(&other).expect("the process is gone");
+        acquire(&first).expect("free");
+        acquire(&second).expect_err("its models are on the device");
+        acquire(&first).expect("it is its own");
+        drop(first);
+        acquire(&second).expect("the process is gone");
     }
 }

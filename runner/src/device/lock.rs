@@ -1,7 +1,7 @@
 //! One runner on a device at a time: a lock file per device, which the processes of a machine share.
 //!
-//! The operating system holds the lock for an open file and lets it go when the process ends, however it ends. The file
-//! stays; what stands in it is for people.
+//! The operating system ties the lock to the open file and releases it when the process ends, however it ends. The file
+//! stays; its content, the id of the holder, is for people.
 
 use std::{
     fs::{File, OpenOptions, Permissions, TryLockError},
@@ -19,11 +19,11 @@ use crate::process::{
     interrupt::Interrupt,
 };
 
-/// How long to wait between two tries.
+/// The time between two attempts.
 const PAUSE: Duration = Duration::from_millis(250);
-/// How often a process that waits says so.
+/// The time between two log lines of a waiting process.
 const REMINDER: Duration = Duration::from_secs(30);
-/// The folder below that of temporary files.
+/// The name of the default folder, below that of temporary files.
 const FOLDER: &str = "embedrun-locks";
 
 /// How devices are shared with other processes.
@@ -36,10 +36,10 @@ pub struct LockOptions {
 }
 
 impl LockOptions {
-    /// The longest wait where nobody says otherwise.
+    /// The default longest wait.
     pub const WAIT: Duration = Duration::from_mins(10);
 
-    /// The folder where nobody says otherwise.
+    /// The default folder.
     pub fn default_folder() -> PathBuf {
         std::env::temp_dir().join(FOLDER)
     }
@@ -51,32 +51,32 @@ impl Default for LockOptions {
     }
 }
 
-/// A device that this process has to itself, until this is dropped.
+/// The lock of a device; dropping it releases the device.
 #[derive(Debug)]
 pub struct DeviceLock {
-    // Closing it gives the device back.
+    // Closing the file releases the lock.
     _file: File,
 }
 
 impl LockOptions {
-    /// Takes the device with that UUID, when no other process has it.
+    /// Locks the device with the UUID; waits while another process holds it.
     ///
     /// # Errors
-    /// If it does not come free in time, the process is told to stop, or the folder cannot be used.
+    /// If the device is not released in time, the process is interrupted, or the folder cannot be used.
     pub fn acquire(&self, uuid: &str, interrupt: &Interrupt) -> Result<DeviceLock> {
         let path = self.folder.join(format!("{uuid}.lock"));
         let unusable = |error: io::Error| {
             let message = format!(
-                "the lock of device {uuid} cannot be used: {}; name a folder that all runners on this machine may \
-                 write in EMBEDRUN_LOCK_DIR (--lock-dir)",
+                "cannot lock device {uuid} with {}; set EMBEDRUN_LOCK_DIR (--lock-dir) to a folder that all runners on this \
+                 machine may write",
                 path.display()
             );
             StageError::new(FailureReason::InvalidConfiguration, message).caused_by(error)
         };
-        make_folder(&self.folder).map_err(unusable)?;
+        create_folder(&self.folder).map_err(unusable)?;
         let mut file = open(&path).map_err(unusable)?;
         let started = Instant::now();
-        let mut said: Option<Instant> = None;
+        let mut last_reminder: Option<Instant> = None;
         loop {
             match file.try_lock() {
                 Ok(()) => break,
@@ -88,23 +88,23 @@ impl LockOptions {
             if waited >= self.wait {
                 return Err(self.busy(uuid, &holder(&mut file)));
             }
-            if said.is_none_or(|said| said.elapsed() >= REMINDER) {
-                said = Some(Instant::now());
+            if last_reminder.is_none_or(|last| last.elapsed() >= REMINDER) {
+                last_reminder = Some(Instant::now());
                 let (holder, seconds) = (holder(&mut file), waited.as_secs());
-                tracing::info!(device = uuid, holder, seconds, "waiting for the device, which another runner has");
+                tracing::info!(device = uuid, holder, seconds, "waiting for the device, which another runner holds");
             }
             thread::sleep(PAUSE.min(self.wait.saturating_sub(waited)));
         }
-        // Only for people: a lock without it is as good.
-        if let Err(error) = sign(&mut file) {
-            tracing::debug!("{}: {error}", path.display());
+        // The content is informative only; the lock works without it.
+        if let Err(error) = write_holder(&mut file) {
+            tracing::debug!("cannot write the holder to {}: {error}", path.display());
         }
         Ok(DeviceLock { _file: file })
     }
 
     fn busy(&self, uuid: &str, holder: &str) -> StageError {
         let message = format!(
-            "device {uuid} did not come free within {} s: process {holder} has it; wait longer with EMBEDRUN_LOCK_WAIT \
+            "device {uuid} is busy: process {holder} has held it for more than {} s; wait longer with EMBEDRUN_LOCK_WAIT \
              (--lock-wait), or give this runner another device",
             self.wait.as_secs()
         );
@@ -112,19 +112,19 @@ impl LockOptions {
     }
 }
 
-/// A folder that everybody may put files into, and nobody take away those of others.
-fn make_folder(folder: &Path) -> io::Result<()> {
+/// Creates the folder: all users may create files in it, but not delete those of others (the sticky bit).
+fn create_folder(folder: &Path) -> io::Result<()> {
     if folder.is_dir() {
         return Ok(());
     }
     std::fs::DirBuilder::new().recursive(true).mode(0o777).create(folder)?;
-    // What the process masks is meant for files of its own. Somebody else's folder has the mode that they gave it.
+    // The process's umask may have removed permissions. A folder of another user keeps its mode.
     let _ = std::fs::set_permissions(folder, Permissions::from_mode(0o1777));
     Ok(())
 }
 
-/// The file, made when it is not there. One that is there is not created again, which systems refuse where it is
-/// another user's and the folder is everybody's.
+/// Opens the file, or creates it if it does not exist. An existing file is never opened for creation: Linux rejects that for
+/// another user's file in a sticky folder (`fs.protected_regular`).
 fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true);
@@ -144,14 +144,14 @@ fn open(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Writes who has the device.
-fn sign(file: &mut File) -> io::Result<()> {
+/// Writes the id of this process, the holder of the lock.
+fn write_holder(file: &mut File) -> io::Result<()> {
     file.set_len(0)?;
     file.rewind()?;
     writeln!(file, "{}", std::process::id())
 }
 
-/// The process that has the device, as far as it says so.
+/// The process that holds the device, as the file names it; `unknown` if it does not.
 fn holder(file: &mut File) -> String {
     let mut text = String::new();
     let read = file.rewind().and_then(|()| Read::by_ref(file).take(64).read_to_string(&mut text));
@@ -178,7 +178,7 @@ mod tests {
         LockOptions { folder: folder.join("locks"), wait: Duration::from_millis(millis) }
     }
 
-    /// What another process of the test below does: it takes the device and keeps it until it is killed.
+    /// The other process of the test below: it locks the device and holds it until it is killed.
     #[test]
     #[ignore = "only as a process of another test"]
     fn keep_the_device() {
@@ -188,7 +188,7 @@ mod tests {
         thread::sleep(Duration::from_mins(1));
     }
 
-    /// A process that has the device.
+    /// Starts a process that holds the device.
     fn other_process(folder: &Path) -> Child {
         let mut child = Command::new(std::env::current_exe().expect("this test"))
             .args(["--exact", "device::lock::tests::keep_the_device", "--ignored", "--nocapture"])
@@ -203,13 +203,13 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_another_process_has_is_waited_for_and_its_death_gives_it_back() {
+    fn a_device_of_another_process_is_waited_for_and_released_by_its_death() {
         let folder = tempfile::tempdir().expect("a folder");
         let mut child = other_process(folder.path());
         let error = options(folder.path(), 300).acquire(UUID, &Interrupt::default()).expect_err("it is held");
         assert_eq!((error.reason, error.reason.exit_code()), (FailureReason::DeviceBusy, ExitCode::Transient));
         let sentence = error.sentence();
-        assert!(sentence.contains(&format!("process {} has it", child.id())), "{sentence}");
+        assert!(sentence.contains(&format!("process {} has held it", child.id())), "{sentence}");
         assert!(sentence.contains("EMBEDRUN_LOCK_WAIT"), "{sentence}");
 
         let waiting = thread::spawn({
@@ -231,7 +231,7 @@ mod tests {
         let first = acquire(UUID).expect("free");
         let _other = acquire("GPU-2").expect("another device");
         let sentence = acquire(UUID).expect_err("held").sentence();
-        assert!(sentence.contains(&format!("process {} has it", std::process::id())), "{sentence}");
+        assert!(sentence.contains(&format!("process {} has held it", std::process::id())), "{sentence}");
         drop(first);
         acquire(UUID).expect("free again");
     }
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_cannot_be_used_is_named_with_what_to_do() {
+    fn an_unusable_folder_is_named_with_a_remedy() {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("locks"), "a file").expect("written");
         let error = options(folder.path(), 0).acquire(UUID, &Interrupt::default()).expect_err("no folder");
@@ -257,12 +257,12 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_told_to_stop_does_not_wait() {
+    fn an_interrupted_process_does_not_wait() {
         let folder = tempfile::tempdir().expect("a folder");
         let options = options(folder.path(), 60_000);
         let _held = options.acquire(UUID, &Interrupt::default()).expect("free");
         let interrupt = Interrupt::default();
         interrupt.flag().store(true, std::sync::atomic::Ordering::Relaxed);
-        assert_eq!(options.acquire(UUID, &interrupt).expect_err("told to stop").reason, FailureReason::Interrupted);
+        assert_eq!(options.acquire(UUID, &interrupt).expect_err("interrupted").reason, FailureReason::Interrupted);
     }
 }

@@ -1,4 +1,4 @@
-//! Fetches and checks of hub models as blocking calls that an interrupt ends.
+//! Blocking calls that fetch and check hub models; an interrupt ends them.
 
 use std::{
     path::PathBuf,

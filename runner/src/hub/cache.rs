@@ -1,8 +1,8 @@
-//! The cache of a repository, laid out as the hub's own libraries lay it out, so that all share it:
+//! The cache of a repository. It has the layout of the hub's own libraries, so that all programs share it:
 //! `blobs/<etag>` holds the content, `snapshots/<commit>/<path>` links to it, `refs/<revision>` names a commit.
 //!
-//! Beside them `.embedrun/<commit>.json` records the files that a model needs and their sizes, once all are there:
-//! other programs leave snapshots with only the files that they have used.
+//! In addition, `.embedrun/<commit>.json` records the files that a model needs and their sizes, once all are cached. Without
+//! it a snapshot may be partial: other programs cache only the files that they have used.
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +14,7 @@ use std::{
 
 use super::error::HubFailure;
 
-/// How often a file that another process fetches is looked at.
+/// The time between two attempts to lock a file that another process fetches.
 const LOCK_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The cache of a repository.
@@ -29,7 +29,7 @@ pub fn is_commit(revision: &str) -> bool {
 }
 
 impl RepoCache {
-    /// The cache of `repo` in the folder of all of them.
+    /// The cache of `repo` below the folder `cache` of all repositories.
     pub fn new(cache: &Path, repo: &str) -> Self {
         let name = format!("models--{}", repo.replace('/', "--"));
         Self { folder: cache.join(&name), locks: cache.join(".locks").join(name) }
@@ -40,25 +40,25 @@ impl RepoCache {
         self.folder.join("snapshots").join(commit)
     }
 
-    /// The content that the hub stores under an ETag.
+    /// The path of the content that the hub stores under an ETag.
     pub fn blob(&self, etag: &str) -> PathBuf {
         self.folder.join("blobs").join(etag)
     }
 
-    /// The commit that a revision named when it was last fetched.
-    pub fn referred(&self, revision: &str) -> Option<String> {
+    /// The commit that a revision resolved to when it was last fetched.
+    pub fn cached_ref(&self, revision: &str) -> Option<String> {
         let text = fs::read_to_string(self.folder.join("refs").join(revision)).ok()?;
         Some(text.trim().to_owned()).filter(|commit| is_commit(commit))
     }
 
-    /// Notes which commit a revision names. A cache that is only read has its use without the note.
-    pub fn refer(&self, revision: &str, commit: &str) {
-        if !is_commit(revision) && self.referred(revision).as_deref() != Some(commit) {
-            note(&self.folder.join("refs").join(revision), commit);
+    /// Records the commit that a revision resolves to. A failure is only logged: a read-only cache works without the record.
+    pub fn record_ref(&self, revision: &str, commit: &str) {
+        if !is_commit(revision) && self.cached_ref(revision).as_deref() != Some(commit) {
+            write_record(&self.folder.join("refs").join(revision), commit);
         }
     }
 
-    /// Whether every file that the model needs was fetched, and is there.
+    /// Whether every file that the model needs was fetched and still exists.
     pub fn is_complete(&self, commit: &str) -> bool {
         let Ok(text) = fs::read(self.record_file(commit)) else { return false };
         let Ok(files) = serde_json::from_slice::<BTreeMap<String, u64>>(&text) else { return false };
@@ -66,12 +66,12 @@ impl RepoCache {
         files.iter().all(|(path, size)| fs::metadata(snapshot.join(path)).is_ok_and(|file| file.len() == *size))
     }
 
-    /// Notes the files of a model and their sizes in bytes.
-    pub fn record(&self, commit: &str, files: &BTreeMap<String, u64>) {
-        note(&self.record_file(commit), &serde_json::to_string(files).expect("a map of numbers"));
+    /// Records the files of a model and their sizes in bytes.
+    pub fn record_files(&self, commit: &str, files: &BTreeMap<String, u64>) {
+        write_record(&self.record_file(commit), &serde_json::to_string(files).expect("a map of numbers"));
     }
 
-    /// Whether the snapshot of a commit, which any program may have filled, holds safetensors.
+    /// Whether the snapshot of a commit has safetensors, whichever program fetched them.
     pub fn has_weights(&self, commit: &str) -> bool {
         let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
         let is_weights =
@@ -79,32 +79,35 @@ impl RepoCache {
         entries(&self.snapshot(commit)).any(|path| is_weights(&path) || entries(&path).any(|path| is_weights(&path)))
     }
 
-    /// Makes a blob the content of a path of a commit.
+    /// Links a path of a commit to its blob.
+    ///
+    /// # Errors
+    /// If the cache cannot be written.
     pub fn link(&self, commit: &str, path: &str, etag: &str) -> Result<(), HubFailure> {
         let link = self.snapshot(commit).join(path);
-        // From the folder of the link, which may lie deeper, up to the repository.
+        // The relative path from the folder of the link up to that of the repository.
         let up = "../".repeat(2 + path.matches('/').count());
         let target = PathBuf::from(format!("{up}blobs/{etag}"));
-        if fs::read_link(&link).is_ok_and(|found| found == target) {
+        if fs::read_link(&link).is_ok_and(|existing| existing == target) {
             return Ok(());
         }
-        make_parent(&link)?;
+        create_parent(&link)?;
         let failed = |source| HubFailure::Cache { path: link.clone(), source };
         match fs::remove_file(&link) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
         }
         match std::os::unix::fs::symlink(&target, &link) {
-            // Another process was faster.
+            // Another process created the link meanwhile.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            made => made.map_err(failed),
+            result => result.map_err(failed),
         }
     }
 
     /// Waits until no other process writes the blob. The lock lasts as long as the file is open.
     pub async fn lock(&self, etag: &str) -> Result<File, HubFailure> {
         let path = self.locks.join(format!("{etag}.lock"));
-        make_parent(&path)?;
+        create_parent(&path)?;
         let failed = |source| HubFailure::Cache { path: path.clone(), source };
         let file = File::options().create(true).append(true).open(&path).map_err(failed)?;
         loop {
@@ -121,21 +124,21 @@ impl RepoCache {
     }
 }
 
-/// Makes the folder that a file goes into.
-pub fn make_parent(path: &Path) -> Result<(), HubFailure> {
+/// Creates the folder of a file.
+pub fn create_parent(path: &Path) -> Result<(), HubFailure> {
     let Some(parent) = path.parent() else { return Ok(()) };
     fs::create_dir_all(parent).map_err(|source| HubFailure::Cache { path: parent.to_owned(), source })
 }
 
-/// Writes a small file that the next run is faster with, at once or not at all.
-fn note(path: &Path, text: &str) {
-    let unfinished = path.with_added_extension(std::process::id().to_string());
+/// Writes a small file atomically. It only saves later runs some requests, so a failure is only logged.
+fn write_record(path: &Path, text: &str) {
+    let temporary = path.with_added_extension(std::process::id().to_string());
     let write = || {
         path.parent().map_or(Ok(()), fs::create_dir_all)?;
-        fs::write(&unfinished, text)?;
-        fs::rename(&unfinished, path)
+        fs::write(&temporary, text)?;
+        fs::rename(&temporary, path)
     };
     if let Err(error) = write() {
-        tracing::debug!("the cache of the hub is not noted in {}: {error}", path.display());
+        tracing::debug!("cannot write the record {} of the hub cache: {error}", path.display());
     }
 }

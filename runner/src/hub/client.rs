@@ -1,4 +1,4 @@
-//! The hub's routes: the files of a revision, what is known of a file, its bytes from an offset on.
+//! The hub's HTTP routes: the files of a revision, the ETag and size of a file, and its bytes from an offset.
 
 use std::{
     collections::BTreeSet,
@@ -16,15 +16,15 @@ use serde::Deserialize;
 use super::{
     Settings, Token,
     cache::is_commit,
-    error::{HubFailure, What},
-    retry::patiently,
+    error::{HubFailure, Resource},
+    retry::with_retries,
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest silence in the middle of an answer.
+/// The longest pause within a response.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
-/// The longest file that is read into memory.
-const MOST_IN_MEMORY: usize = 16 << 20;
+/// The largest response that is read into memory, in bytes.
+const MAX_IN_MEMORY: usize = 16 << 20;
 
 /// The files of a commit.
 #[derive(Debug)]
@@ -35,17 +35,17 @@ pub struct Listing {
     pub files: BTreeSet<String>,
 }
 
-/// What the hub says about a file.
+/// The metadata of a file, from the headers of the hub.
 #[derive(Debug)]
-pub struct Head {
-    /// What the content is stored under.
+pub struct FileMetadata {
+    /// The key under which the hub stores the content.
     pub etag: String,
-    /// In bytes.
+    /// The size in bytes.
     pub size: u64,
 }
 
-impl Head {
-    /// The sha256 of the content in hexadecimal, where the hub stores it under that: of all large files.
+impl FileMetadata {
+    /// The sha256 of the content in hexadecimal; `None` for small files, whose ETag is another checksum.
     pub fn sha256(&self) -> Option<&str> {
         let is_sha256 = self.etag.len() == 64 && self.etag.bytes().all(|byte| byte.is_ascii_hexdigit());
         is_sha256.then_some(self.etag.as_str())
@@ -54,10 +54,10 @@ impl Head {
 
 /// A repository of a hub.
 pub struct Client {
-    /// Follows every redirect; the token stays with the host that it was given for.
+    /// Follows every redirect; the token is sent to the hub's host only.
     content: reqwest::Client,
-    /// Stops where another host goes on, so that what the hub says about a file is seen.
-    head: reqwest::Client,
+    /// Does not follow redirects to another host, because only the hub's own response has the file's metadata.
+    metadata: reqwest::Client,
     token: Option<HeaderValue>,
     endpoint: Url,
     repo: String,
@@ -66,7 +66,7 @@ pub struct Client {
 impl Client {
     /// A client; it connects at the first request.
     pub fn new(settings: &Settings, repo: &str) -> Result<Self, HubFailure> {
-        // Whoever came first has chosen the same provider.
+        // An error means that the provider is already installed; all callers install the same one.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let build = |policy: Policy| {
             reqwest::Client::builder()
@@ -79,14 +79,14 @@ impl Client {
         };
         Ok(Self {
             content: build(Policy::default())?,
-            head: build(Policy::custom(within_the_host))?,
+            metadata: build(Policy::custom(within_the_host))?,
             token: settings.token.as_ref().map(Token::header),
             endpoint: settings.endpoint.clone(),
             repo: repo.to_owned(),
         })
     }
 
-    /// The commit that a revision names, and its files.
+    /// The commit that a revision resolves to, and its files.
     pub async fn list(&self, revision: &str) -> Result<Listing, HubFailure> {
         #[derive(Deserialize)]
         struct Info {
@@ -98,136 +98,140 @@ impl Client {
             rfilename: String,
         }
         let url = self.url(&["api", "models"], &["revision", revision]);
-        let text = patiently(async || self.read_all(url.clone(), What::Revision).await).await?;
-        let malformed = |why| HubFailure::Malformed { what: What::Revision, why };
+        let text = with_retries(async || self.read_all(url.clone(), Resource::Revision).await).await?;
+        let malformed = |why| HubFailure::Malformed { resource: Resource::Revision, why };
         let Info { sha: commit, siblings } =
-            serde_json::from_slice(&text).map_err(|_| malformed("no sha and siblings in JSON"))?;
+            serde_json::from_slice(&text).map_err(|_| malformed("not JSON with sha and siblings"))?;
         if !is_commit(&commit) {
-            return Err(malformed("sha is no commit"));
+            return Err(malformed("sha is not a commit"));
         }
-        // They become paths below the cache.
+        // The names become paths below the cache folder, so they must not leave it.
         let files = siblings.into_iter().map(|sibling| sibling.rfilename).filter(|path| is_below(path)).collect();
         Ok(Listing { commit, files })
     }
 
-    /// What the hub says about a file.
-    pub async fn head(&self, commit: &str, file: &str) -> Result<Head, HubFailure> {
+    /// The metadata of a file.
+    pub async fn metadata(&self, commit: &str, file: &str) -> Result<FileMetadata, HubFailure> {
         let url = self.file_url(commit, file);
-        patiently(async || {
-            let what = What::File(file.to_owned());
-            let response = self.send(&self.head, Method::HEAD, url.clone(), None, &what).await?;
+        with_retries(async || {
+            let resource = Resource::File(file.to_owned());
+            let response = self.send(&self.metadata, Method::HEAD, url.clone(), None, &resource).await?;
             let headers = response.headers();
-            let malformed = |why| HubFailure::Malformed { what: what.clone(), why };
+            let malformed = |why| HubFailure::Malformed { resource: resource.clone(), why };
             let etag = text(headers, "x-linked-etag").or_else(|| text(headers, ETAG.as_str()));
             let etag = etag.map(|etag| etag.trim_start_matches("W/").trim_matches('"').to_owned());
             let etag = etag.filter(|etag| is_file_name(etag)).ok_or_else(|| malformed("no ETag"))?;
             let size = text(headers, "x-linked-size").or_else(|| text(headers, CONTENT_LENGTH.as_str()));
             let size = size.and_then(|size| size.parse().ok()).ok_or_else(|| malformed("no size"))?;
-            Ok(Head { etag, size })
+            Ok(FileMetadata { etag, size })
         })
         .await
     }
 
-    /// A small file.
+    /// The content of a small file.
     pub async fn read(&self, commit: &str, file: &str) -> Result<Vec<u8>, HubFailure> {
         let url = self.file_url(commit, file);
-        patiently(async || self.read_all(url.clone(), What::File(file.to_owned())).await).await
+        with_retries(async || self.read_all(url.clone(), Resource::File(file.to_owned())).await).await
     }
 
-    /// The bytes of a file from an offset on, where the hub agrees, else from the beginning; the offset says which.
-    /// One try: whoever writes the bytes knows where to go on.
+    /// Requests the bytes of a file from `offset` on. Returns the offset at which the response starts: `offset`, or 0 if the
+    /// hub does not support ranges. There are no retries here, because only the caller knows how far it has got.
     pub async fn open(&self, commit: &str, file: &str, offset: u64) -> Result<(u64, Response), HubFailure> {
         let url = self.file_url(commit, file);
-        let what = What::File(file.to_owned());
+        let resource = Resource::File(file.to_owned());
         let range = (offset > 0).then(|| format!("bytes={offset}-"));
-        let response = self.send(&self.content, Method::GET, url, range, &what).await?;
+        let response = self.send(&self.content, Method::GET, url, range, &resource).await?;
         if response.status() != StatusCode::PARTIAL_CONTENT {
             return Ok((0, response));
         }
-        let given = text(response.headers(), CONTENT_RANGE.as_str()).unwrap_or_default();
-        if given.starts_with(&format!("bytes {offset}-")) {
+        let content_range = text(response.headers(), CONTENT_RANGE.as_str()).unwrap_or_default();
+        if content_range.starts_with(&format!("bytes {offset}-")) {
             Ok((offset, response))
         } else {
-            Err(HubFailure::Malformed { what, why: "another range than asked for" })
+            Err(HubFailure::Malformed { resource, why: "another range than requested" })
         }
     }
 
-    async fn read_all(&self, url: Url, what: What) -> Result<Vec<u8>, HubFailure> {
-        let mut response = self.send(&self.content, Method::GET, url, None, &what).await?;
+    async fn read_all(&self, url: Url, resource: Resource) -> Result<Vec<u8>, HubFailure> {
+        let mut response = self.send(&self.content, Method::GET, url, None, &resource).await?;
         let mut bytes = Vec::new();
         loop {
-            let unreachable =
-                |source: reqwest::Error| HubFailure::Unreachable { what: what.clone(), source: source.without_url() };
+            let unreachable = |source: reqwest::Error| HubFailure::Unreachable {
+                resource: resource.clone(),
+                source: source.without_url(),
+            };
             match response.chunk().await.map_err(unreachable)? {
                 Some(chunk) => bytes.extend_from_slice(&chunk),
                 None => return Ok(bytes),
             }
-            if bytes.len() > MOST_IN_MEMORY {
-                return Err(HubFailure::Malformed { what, why: "far too long" });
+            if bytes.len() > MAX_IN_MEMORY {
+                return Err(HubFailure::Malformed { resource, why: "more than 16 MiB" });
             }
         }
     }
 
-    /// Sends a request; an answer that is no success is a failure.
+    /// Sends a request. A status that is not a success is a failure.
     async fn send(
         &self,
         client: &reqwest::Client,
         method: Method,
         url: Url,
         range: Option<String>,
-        what: &What,
+        resource: &Resource,
     ) -> Result<Response, HubFailure> {
-        let with = |request: RequestBuilder, name, value: Option<HeaderValue>| match value {
+        let with_header = |request: RequestBuilder, name, value: Option<HeaderValue>| match value {
             Some(value) => request.header(name, value),
             None => request,
         };
         let head = method == Method::HEAD;
-        let request = with(client.request(method, url), AUTHORIZATION, self.token.clone());
-        let request = with(request, RANGE, range.and_then(|range| range.try_into().ok()));
+        let request = with_header(client.request(method, url), AUTHORIZATION, self.token.clone());
+        let request = with_header(request, RANGE, range.and_then(|range| range.try_into().ok()));
         let response = request.send().await.map_err(|source| {
-            // The URL of a storage behind the hub may be signed.
-            HubFailure::Unreachable { what: what.clone(), source: source.without_url() }
+            // The URL of the storage behind the hub may contain a signature, which is a secret.
+            HubFailure::Unreachable { resource: resource.clone(), source: source.without_url() }
         })?;
         let status = response.status();
         if status.is_success() || head && status.is_redirection() {
             return Ok(response);
         }
         if response.url().origin() != self.endpoint.origin() {
-            // What the storage behind the hub refuses, the hub may grant with a new URL.
-            return Err(HubFailure::Failing { what: what.clone(), status: status.as_u16() });
+            // The storage behind the hub rejects expired URLs; a retry gets a new one from the hub.
+            return Err(HubFailure::Failing { resource: resource.clone(), status: status.as_u16() });
         }
-        Err(self.failure(status, response.headers(), what.clone()))
+        Err(self.failure(status, response.headers(), resource.clone()))
     }
 
-    fn failure(&self, status: StatusCode, headers: &HeaderMap, what: What) -> HubFailure {
+    fn failure(&self, status: StatusCode, headers: &HeaderMap, resource: Resource) -> HubFailure {
         let code = text(headers, "x-error-code").unwrap_or_default();
         let gated = code == "GatedRepo";
         let status = status.as_u16();
-        match (status, what) {
-            (401 | 403, what) => {
+        match (status, resource) {
+            (401 | 403, resource) => {
                 let hint = match (gated, self.token.is_some()) {
                     (true, false) => {
                         "the repository is gated: accept its terms and set HF_TOKEN to a token of that account"
                     }
-                    (true, true) => "the repository is gated: the account of HF_TOKEN has to accept its terms",
+                    (true, true) => "the repository is gated: accept its terms with the account of HF_TOKEN",
                     (false, false) => {
                         "the repository is private or does not exist: check its name, or set HF_TOKEN to a token that may \
                          read it"
                     }
-                    (false, true) => "HF_TOKEN is not valid or may not read the repository, or it does not exist",
+                    (false, true) => {
+                        "HF_TOKEN is invalid or may not read the repository, or the repository does not exist: check both"
+                    }
                 };
-                HubFailure::Denied { what, status, hint }
+                HubFailure::Denied { resource, status, hint }
             }
-            (404, What::File(file)) => HubFailure::Lacks { file },
-            (404, What::Revision) if code == "RevisionNotFound" => HubFailure::NoRevision,
-            (404, What::Revision) => HubFailure::NoRepository,
-            (429, what) => {
-                let after =
+            (404, Resource::File(file)) => HubFailure::MissingFile { file },
+            (404, Resource::Revision) if code == "RevisionNotFound" => HubFailure::NoRevision,
+            (404, Resource::Revision) => HubFailure::NoRepository,
+            (429, resource) => {
+                let retry_after =
                     text(headers, RETRY_AFTER.as_str()).and_then(|text| text.parse().ok()).map(Duration::from_secs);
-                HubFailure::Busy { what, after }
+                HubFailure::RateLimited { resource, retry_after }
             }
-            (408 | 500.., what) => HubFailure::Failing { what, status },
-            (_, what) => HubFailure::Refused { what, status },
+            (408 | 500.., resource) => HubFailure::Failing { resource, status },
+            (_, resource) => HubFailure::UnexpectedStatus { resource, status },
         }
     }
 
@@ -237,7 +241,8 @@ impl Client {
         url
     }
 
-    /// The endpoint, `before`, the repository, `after`. A revision with `/` stays one segment.
+    /// The URL of the endpoint, the segments `before`, the repository, and the segments `after`. A revision with `/` stays one
+    /// segment.
     fn url(&self, before: &[&str], after: &[&str]) -> Url {
         let mut url = self.endpoint.clone();
         let segments = before.iter().copied().chain(self.repo.split('/')).chain(after.iter().copied());
@@ -246,11 +251,11 @@ impl Client {
     }
 }
 
-/// Follows a repository that was renamed, and no storage behind the hub.
+/// Follows redirects on the hub's own host, as for a renamed repository, but not to the storage behind the hub.
 fn within_the_host(attempt: Attempt<'_>) -> reqwest::redirect::Action {
-    const MOST: usize = 5;
+    const MAX_REDIRECTS: usize = 5;
     let from = attempt.previous().last().map(Url::origin);
-    if from == Some(attempt.url().origin()) && attempt.previous().len() <= MOST {
+    if from == Some(attempt.url().origin()) && attempt.previous().len() <= MAX_REDIRECTS {
         attempt.follow()
     } else {
         attempt.stop()

@@ -1,4 +1,4 @@
-//! One file of a commit: fetched where it is missing, resumed where it was cut, used only once it is verified.
+//! Downloads one file of a commit into the cache: resumes a partial file, and uses it only after it is verified.
 
 use std::{
     fs::{self, File},
@@ -9,44 +9,44 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use super::{
-    cache::{RepoCache, make_parent},
-    client::{Client, Head},
+    cache::{RepoCache, create_parent},
+    client::{Client, FileMetadata},
     error::HubFailure,
     retry::Retries,
 };
 
-/// Puts a file of a commit into the cache; the answer is its size in bytes.
+/// Puts a file of a commit into the cache, unless it is cached already. Returns its size in bytes.
 pub async fn file(client: &Client, cache: &RepoCache, commit: &str, name: &str) -> Result<u64, HubFailure> {
-    let head = client.head(commit, name).await?;
-    let blob = cache.blob(&head.etag);
-    // Another program may have put it there.
-    if mismatch(&blob, &head).is_some() {
-        let _lock = cache.lock(&head.etag).await?;
-        if mismatch(&blob, &head).is_some() {
-            let download = Download { client, commit, name, head: &head, part: part_of(&blob) };
+    let metadata = client.metadata(commit, name).await?;
+    let blob = cache.blob(&metadata.etag);
+    // Another program may have fetched it.
+    if mismatch(&blob, &metadata).is_some() {
+        let _lock = cache.lock(&metadata.etag).await?;
+        if mismatch(&blob, &metadata).is_some() {
+            let download = Download { client, commit, name, metadata: &metadata, partial: partial_file(&blob) };
             download.complete().await?;
-            fs::rename(&download.part, &blob).map_err(|source| HubFailure::Cache { path: blob.clone(), source })?;
+            fs::rename(&download.partial, &blob).map_err(|source| HubFailure::Cache { path: blob.clone(), source })?;
         }
     }
-    cache.link(commit, name, &head.etag)?;
-    Ok(head.size)
+    cache.link(commit, name, &metadata.etag)?;
+    Ok(metadata.size)
 }
 
-/// The part of a blob that has come already; the hub's libraries give it the same name.
-fn part_of(blob: &Path) -> PathBuf {
+/// The file of an incomplete blob; it has the same name in the hub's own libraries.
+fn partial_file(blob: &Path) -> PathBuf {
     blob.with_added_extension("incomplete")
 }
 
-/// What is wrong with a file, if anything.
-fn mismatch(path: &Path, head: &Head) -> Option<&'static str> {
+/// How a file differs from the hub's metadata; `None` if it matches.
+fn mismatch(path: &Path, expected: &FileMetadata) -> Option<&'static str> {
     match fs::metadata(path) {
-        Ok(found) if found.len() == head.size => {}
-        Ok(found) if found.len() > head.size => return Some("it is longer"),
-        _ => return Some("it is shorter"),
+        Ok(file) if file.len() == expected.size => {}
+        Ok(file) if file.len() > expected.size => return Some("size is larger"),
+        _ => return Some("size is smaller"),
     }
-    let expected = head.sha256()?;
-    let found = sha256(path).unwrap_or_default();
-    (found != expected).then_some("its sha256 is another")
+    let expected = expected.sha256()?;
+    let actual = sha256(path).unwrap_or_default();
+    (actual != expected).then_some("sha256 is other")
 }
 
 fn sha256(path: &Path) -> io::Result<String> {
@@ -55,77 +55,77 @@ fn sha256(path: &Path) -> io::Result<String> {
     Ok(hex::encode(hash.finalize()))
 }
 
-/// A file on its way.
+/// The download of one file.
 struct Download<'a> {
     client: &'a Client,
     commit: &'a str,
     name: &'a str,
-    head: &'a Head,
-    part: PathBuf,
+    metadata: &'a FileMetadata,
+    partial: PathBuf,
 }
 
 impl Download<'_> {
-    /// Fetches until the file is whole and right. Progress renews the patience, so that a long file comes over a
-    /// bad connection too.
+    /// Fetches until the file is complete and verified. Progress resets the retries, so that a large file also arrives over
+    /// an unreliable connection.
     async fn complete(&self) -> Result<(), HubFailure> {
-        tracing::info!(file = self.name, bytes = self.head.size, "fetching");
-        make_parent(&self.part)?;
+        tracing::info!(file = self.name, bytes = self.metadata.size, "fetching");
+        create_parent(&self.partial)?;
         let mut retries = Retries::new();
         let mut furthest = 0;
         loop {
-            let failure = match self.go_on().await {
-                Ok(()) => match mismatch(&self.part, self.head) {
+            let failure = match self.resume().await {
+                Ok(()) => match mismatch(&self.partial, self.metadata) {
                     None => return Ok(()),
-                    Some(wrong) => {
-                        fs::remove_file(&self.part).map_err(|source| self.unwritable(source))?;
-                        HubFailure::Corrupt { file: self.name.to_owned(), wrong }
+                    Some(mismatch) => {
+                        fs::remove_file(&self.partial).map_err(|source| self.unwritable(source))?;
+                        HubFailure::Corrupt { file: self.name.to_owned(), mismatch }
                     }
                 },
                 Err(failure) => failure,
             };
-            let have = fs::metadata(&self.part).map_or(0, |part| part.len());
-            if have > furthest {
-                (furthest, retries) = (have, Retries::new());
+            let received = fs::metadata(&self.partial).map_or(0, |file| file.len());
+            if received > furthest {
+                (furthest, retries) = (received, Retries::new());
             }
             retries.wait(failure).await?;
         }
     }
 
-    /// Fetches what is missing, from one answer.
-    async fn go_on(&self) -> Result<(), HubFailure> {
+    /// Fetches the missing bytes with one request.
+    async fn resume(&self) -> Result<(), HubFailure> {
         let unwritable = |source| self.unwritable(source);
-        let mut part = File::options().create(true).append(true).open(&self.part).map_err(unwritable)?;
-        let there = part.metadata().map_err(unwritable)?.len();
-        if there == self.head.size {
+        let mut file = File::options().create(true).append(true).open(&self.partial).map_err(unwritable)?;
+        let length = file.metadata().map_err(unwritable)?.len();
+        if length == self.metadata.size {
             return Ok(());
         }
-        let offset = if there < self.head.size { there } else { 0 };
-        let (mut have, mut response) = self.client.open(self.commit, self.name, offset).await?;
-        part.set_len(have).map_err(unwritable)?;
+        let offset = if length < self.metadata.size { length } else { 0 };
+        let (mut received, mut response) = self.client.open(self.commit, self.name, offset).await?;
+        file.set_len(received).map_err(unwritable)?;
         loop {
             match response.chunk().await {
                 Ok(Some(bytes)) => {
-                    part.write_all(&bytes).map_err(unwritable)?;
-                    have += bytes.len() as u64;
-                    // Whatever else comes, it is not this file.
-                    if have > self.head.size {
+                    file.write_all(&bytes).map_err(unwritable)?;
+                    received += bytes.len() as u64;
+                    // The caller finds and removes a file that is too large.
+                    if received > self.metadata.size {
                         return Ok(());
                     }
                 }
-                Ok(None) if have == self.head.size => {
-                    return part.sync_all().map_err(unwritable);
+                Ok(None) if received == self.metadata.size => {
+                    return file.sync_all().map_err(unwritable);
                 }
-                Ok(None) => return Err(self.cut(have, None)),
-                Err(source) => return Err(self.cut(have, Some(source.without_url()))),
+                Ok(None) => return Err(self.cut(received, None)),
+                Err(source) => return Err(self.cut(received, Some(source.without_url()))),
             }
         }
     }
 
-    fn cut(&self, have: u64, source: Option<reqwest::Error>) -> HubFailure {
-        HubFailure::Cut { file: self.name.to_owned(), have, size: self.head.size, source }
+    fn cut(&self, received: u64, source: Option<reqwest::Error>) -> HubFailure {
+        HubFailure::Cut { file: self.name.to_owned(), received, size: self.metadata.size, source }
     }
 
     fn unwritable(&self, source: io::Error) -> HubFailure {
-        HubFailure::Cache { path: self.part.clone(), source }
+        HubFailure::Cache { path: self.partial.clone(), source }
     }
 }

@@ -1,4 +1,4 @@
-//! Why a model of a hub cannot be had, and whether trying again may help.
+//! Errors of the hub: why a model cannot be fetched, and whether a retry may succeed.
 
 use std::{fmt, io, path::PathBuf, time::Duration};
 
@@ -6,11 +6,11 @@ use crds::contract::FailureReason;
 
 use crate::process::error::StageError;
 
-/// The longest that a process waits because the hub asks for it; who starts the process again waits longer.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// The longest wait within the process if the hub requests one. For longer waits the process fails, and its restart waits.
+const MAX_WAIT: Duration = Duration::from_secs(30);
 
-/// Why a model of a hub cannot be had. The message names the model, the repository with its revision, and the file
-/// that it is about.
+/// The reason why a model of a hub cannot be fetched. The message names the model, the repository with its revision, and the
+/// file at fault.
 #[derive(Debug, thiserror::Error)]
 #[error("model {model} ({uri}): {failure}")]
 pub struct HubError {
@@ -20,100 +20,102 @@ pub struct HubError {
     pub(super) failure: HubFailure,
 }
 
-/// What happened.
+/// The failure itself, without the names of model and repository.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HubFailure {
-    /// 401 or 403.
-    #[error("{what}: the hub answers {status}: {hint}")]
-    Denied { what: What, status: u16, hint: &'static str },
-    /// There is no such repository.
+    /// Status 401 or 403.
+    #[error("{resource}: the hub returned {status}: {hint}")]
+    Denied { resource: Resource, status: u16, hint: &'static str },
+    /// The repository does not exist.
     #[error("the hub has no such repository; check its name (and HF_TOKEN, if it is private)")]
     NoRepository,
-    /// The repository has no such revision.
-    #[error("the repository has no such revision; name a commit, a tag or a branch that it has")]
+    /// The repository lacks the revision.
+    #[error("the repository has no such revision; name an existing commit, tag or branch")]
     NoRevision,
     /// The commit lacks a file.
     #[error("the repository has no {file}; choose a revision or a model that has it")]
-    Lacks { file: String },
+    MissingFile { file: String },
     /// The only weights are a pickle.
-    #[error("{file} is a pickle, which can run code and is refused; choose a revision with safetensors")]
+    #[error("{file} is a pickle, which can run code and is rejected; choose a revision with safetensors")]
     Pickle { file: String },
-    /// A list of files cannot be read.
-    #[error("{file} is not valid")]
+    /// `modules.json` or the index of the weights is not the expected JSON.
+    #[error("{file} is not valid; choose another revision, or report it to the model's authors")]
     Invalid {
         file: String,
         #[source]
         source: serde_json::Error,
     },
-    /// 429.
-    #[error("{what}: the hub answers 429, too many requests{}; try again later, or set HF_TOKEN", asked(*.after))]
-    Busy { what: What, after: Option<Duration> },
-    /// 5xx, or 408.
-    #[error("{what}: the hub answers {status}; try again later")]
-    Failing { what: What, status: u16 },
-    /// A status that no hub answers.
-    #[error("{what}: the hub answers {status}; check HF_ENDPOINT and the name of the repository")]
-    Refused { what: What, status: u16 },
-    /// An answer that is not a hub's.
-    #[error("{what}: the answer is not that of a hub ({why}); check HF_ENDPOINT and proxies")]
-    Malformed { what: What, why: &'static str },
+    /// Status 429.
+    #[error("{resource}: the hub returned 429, too many requests{}; retry later, or set HF_TOKEN", wait_hint(*.retry_after))]
+    RateLimited { resource: Resource, retry_after: Option<Duration> },
+    /// Status 5xx or 408.
+    #[error("{resource}: the hub returned {status}; retry later")]
+    Failing { resource: Resource, status: u16 },
+    /// A status that a hub does not return for these routes.
+    #[error("{resource}: the hub returned {status}; check HF_ENDPOINT and the name of the repository")]
+    UnexpectedStatus { resource: Resource, status: u16 },
+    /// A response that is not a hub's.
+    #[error("{resource}: the response is not that of a hub ({why}); check HF_ENDPOINT and proxies")]
+    Malformed { resource: Resource, why: &'static str },
     /// No connection.
-    #[error("{what}: the hub cannot be reached; check the network, HF_ENDPOINT and proxies")]
+    #[error("{resource}: the hub cannot be reached; check the network, HF_ENDPOINT and proxies")]
     Unreachable {
-        what: What,
+        resource: Resource,
         #[source]
         source: reqwest::Error,
     },
     /// The connection ended early.
-    #[error("{file}: the connection was cut after {have} of {size} bytes; what is there is kept, try again")]
+    #[error("{file}: the connection was cut after {received} of {size} bytes; they are kept, retry to resume")]
     Cut {
         file: String,
-        have: u64,
+        received: u64,
         size: u64,
         #[source]
         source: Option<reqwest::Error>,
     },
-    /// The bytes are not those that the hub promised.
-    #[error("{file}: {wrong} than the hub promised; the file is not used, try again")]
-    Corrupt { file: String, wrong: &'static str },
-    /// The hub must not be asked, and the cache holds nothing.
+    /// The received bytes do not match the hub's metadata.
+    #[error("{file}: its {mismatch} than the hub announced; the file was discarded, retry")]
+    Corrupt { file: String, mismatch: &'static str },
+    /// Requests are disabled, and the cache lacks the revision.
     #[error(
-        "HF_HUB_OFFLINE is set and {} holds no such revision; fetch it once without HF_HUB_OFFLINE, or set HF_HOME to a \
-         cache that holds it",
+        "HF_HUB_OFFLINE is set and the cache {} lacks the revision; fetch it once without HF_HUB_OFFLINE, or set HF_HOME \
+         to a cache that has it",
         cache.display()
     )]
     Offline { cache: PathBuf },
     /// The cache cannot be written.
-    #[error("cannot write the cache {}; set HF_HOME to a folder that can be written", path.display())]
+    #[error("cannot write the hub cache {}; set HF_HOME to a writable folder", path.display())]
     Cache {
         path: PathBuf,
         #[source]
         source: io::Error,
     },
-    /// A variable cannot be used.
+    /// An environment variable has an invalid value.
     #[error("{variable} must be {expected}")]
     Setting { variable: &'static str, expected: &'static str },
-    /// There is no HTTP client without certificates.
-    #[error("no connection can be made; check the certificates of the system, or SSL_CERT_FILE")]
+    /// The HTTP client cannot be built, for example for lack of certificates.
+    #[error("cannot create the HTTP client; check the certificates of the system, or SSL_CERT_FILE")]
     Client {
         #[source]
         source: reqwest::Error,
     },
-    /// The process was told to stop.
-    #[error("told to stop before the model was fetched; what is there is kept")]
+    /// The process was interrupted.
+    #[error(
+        "interrupted before the model was fetched; the bytes in the cache are kept, run the same command to resume"
+    )]
     Interrupted,
 }
 
-/// What was asked for.
+/// The resource that a request is for.
 #[derive(Clone, Debug)]
-pub(super) enum What {
+pub(super) enum Resource {
     /// The commit and the files of a revision.
     Revision,
     /// A file.
     File(String),
 }
 
-impl fmt::Display for What {
+impl fmt::Display for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Revision => f.write_str("the revision"),
@@ -122,16 +124,16 @@ impl fmt::Display for What {
     }
 }
 
-fn asked(after: Option<Duration>) -> String {
-    after.map(|after| format!(", and asks for {} s of patience", after.as_secs())).unwrap_or_default()
+fn wait_hint(retry_after: Option<Duration>) -> String {
+    retry_after.map(|wait| format!(", and requests a wait of {} s", wait.as_secs())).unwrap_or_default()
 }
 
 impl HubFailure {
-    /// How long to wait before the next try, where one may help; `usual` where the hub does not say.
+    /// The wait before a retry: `usual`, unless the hub requests one. `None` if a retry cannot succeed.
     pub(super) fn wait(&self, usual: Duration) -> Option<Duration> {
         match self {
-            Self::Busy { after, .. } => {
-                after.map_or(Some(usual), |after| (after <= LONGEST_WAIT).then_some(after.max(usual)))
+            Self::RateLimited { retry_after, .. } => {
+                retry_after.map_or(Some(usual), |wait| (wait <= MAX_WAIT).then_some(wait.max(usual)))
             }
             Self::Failing { .. } | Self::Unreachable { .. } | Self::Cut { .. } | Self::Corrupt { .. } => Some(usual),
             _ => None,
@@ -142,15 +144,15 @@ impl HubFailure {
         match self {
             Self::Denied { .. } => FailureReason::ModelAccessDenied,
             Self::NoRepository | Self::NoRevision | Self::Offline { .. } => FailureReason::ModelNotFound,
-            Self::Lacks { .. } | Self::Pickle { .. } | Self::Invalid { .. } => FailureReason::InvalidModel,
-            Self::Busy { .. }
+            Self::MissingFile { .. } | Self::Pickle { .. } | Self::Invalid { .. } => FailureReason::InvalidModel,
+            Self::RateLimited { .. }
             | Self::Failing { .. }
             | Self::Malformed { .. }
             | Self::Unreachable { .. }
             | Self::Cut { .. }
             | Self::Corrupt { .. } => FailureReason::HubUnavailable,
             Self::Cache { source, .. } if is_full(source) => FailureReason::StorageFull,
-            Self::Refused { .. } | Self::Cache { .. } | Self::Setting { .. } | Self::Client { .. } => {
+            Self::UnexpectedStatus { .. } | Self::Cache { .. } | Self::Setting { .. } | Self::Client { .. } => {
                 FailureReason::InvalidConfiguration
             }
             Self::Interrupted => FailureReason::Interrupted,
@@ -164,7 +166,7 @@ impl From<HubError> for StageError {
     }
 }
 
-/// Whether the device or the user's share of it has no space left.
+/// Whether the file system is full or the user's quota is exceeded.
 fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

@@ -1,4 +1,4 @@
-//! From a revision to the files of a model in the cache.
+//! Resolves a revision to a commit and puts the files that a model needs into the cache.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -11,65 +11,69 @@ use super::{
     files::{self, Weights},
 };
 
-/// Fetches what the cache lacks of a model; the answer is its folder.
-pub(super) async fn fetch(wanted: &HubModel, settings: &Settings) -> Result<PathBuf, HubFailure> {
-    let cache = RepoCache::new(&settings.cache, &wanted.repo);
-    if let Some(commit) = cached(&cache, wanted, settings)? {
+/// Fetches the files of a model that the cache lacks. Returns the model's folder.
+pub(super) async fn fetch(model: &HubModel, settings: &Settings) -> Result<PathBuf, HubFailure> {
+    let cache = RepoCache::new(&settings.cache, &model.repo);
+    if let Some(commit) = cached(&cache, model, settings)? {
         return Ok(cache.snapshot(&commit));
     }
-    let client = Client::new(settings, &wanted.repo)?;
-    let listing = client.list(&wanted.revision).await?;
+    let client = Client::new(settings, &model.repo)?;
+    let listing = client.list(&model.revision).await?;
     let commit = &listing.commit;
     if !cache.is_complete(commit) {
-        tracing::info!(model = wanted.model, repo = wanted.repo, commit, "fetching from the hub");
+        tracing::info!(model = model.model, repo = model.repo, commit, "fetching from the hub");
         let mut sizes = BTreeMap::new();
-        for name in needed(&client, &listing).await? {
+        for name in needed_files(&client, &listing).await? {
             let size = download::file(&client, &cache, commit, &name).await?;
             sizes.insert(name, size);
         }
-        cache.record(commit, &sizes);
+        cache.record_files(commit, &sizes);
     }
-    cache.refer(&wanted.revision, commit);
+    cache.record_ref(&model.revision, commit);
     Ok(cache.snapshot(commit))
 }
 
-/// Finds out whether a model can be had; the answer is the commit.
-pub(super) async fn check(wanted: &HubModel, settings: &Settings) -> Result<String, HubFailure> {
-    let cache = RepoCache::new(&settings.cache, &wanted.repo);
-    if let Some(commit) = cached(&cache, wanted, settings)? {
+/// Checks that a model is available, without fetching its weights. Returns the commit.
+pub(super) async fn check(model: &HubModel, settings: &Settings) -> Result<String, HubFailure> {
+    let cache = RepoCache::new(&settings.cache, &model.repo);
+    if let Some(commit) = cached(&cache, model, settings)? {
         return Ok(commit);
     }
-    let client = Client::new(settings, &wanted.repo)?;
-    let listing = client.list(&wanted.revision).await?;
+    let client = Client::new(settings, &model.repo)?;
+    let listing = client.list(&model.revision).await?;
     if !cache.is_complete(&listing.commit) {
-        // Everybody may see the list of a gated repository, but not its files.
-        if let Some(weights) = needed(&client, &listing).await?.last() {
-            client.head(&listing.commit, weights).await?;
+        // The list of a gated repository is public, its files are not.
+        if let Some(weights) = needed_files(&client, &listing).await?.last() {
+            client.metadata(&listing.commit, weights).await?;
         }
     }
-    cache.refer(&wanted.revision, &listing.commit);
+    cache.record_ref(&model.revision, &listing.commit);
     Ok(listing.commit)
 }
 
-/// The commit in the cache, where the hub need not be asked, or must not be. A branch or a tag may have moved.
-fn cached(cache: &RepoCache, wanted: &HubModel, settings: &Settings) -> Result<Option<String>, HubFailure> {
-    let is_commit = cache::is_commit(&wanted.revision);
-    let commit = if is_commit { Some(wanted.revision.clone()) } else { cache.referred(&wanted.revision) };
+/// The commit of the model if it is complete in the cache; `None` if the hub must be asked. A branch or a tag is only resolved
+/// from the cache if the hub is disabled, because it may have moved.
+///
+/// # Errors
+/// If the hub is disabled and the cache lacks the model.
+fn cached(cache: &RepoCache, model: &HubModel, settings: &Settings) -> Result<Option<String>, HubFailure> {
+    let is_commit = cache::is_commit(&model.revision);
+    let commit = if is_commit { Some(model.revision.clone()) } else { cache.cached_ref(&model.revision) };
     if !settings.offline {
         return Ok(commit.filter(|commit| is_commit && cache.is_complete(commit)));
     }
-    // Other programs fill the cache too, and keep no record of what is complete.
+    // Other programs fill the cache too, without a record of the complete files.
     commit
         .filter(|commit| cache.is_complete(commit) || cache.has_weights(commit))
         .map(Some)
         .ok_or_else(|| HubFailure::Offline { cache: settings.cache.clone() })
 }
 
-/// The files that a model needs, the weights of each folder after everything else.
+/// The files that a model needs; the weights come last.
 ///
 /// # Errors
-/// If the repository lacks what every model has, or has weights as a pickle alone.
-async fn needed(client: &Client, listing: &Listing) -> Result<Vec<String>, HubFailure> {
+/// If the repository lacks a file that every model has, or has its weights only as a pickle.
+async fn needed_files(client: &Client, listing: &Listing) -> Result<Vec<String>, HubFailure> {
     let Listing { commit, files: listed } = listing;
     let invalid = |file: &str| {
         let file = file.to_owned();
@@ -88,7 +92,7 @@ async fn needed(client: &Client, listing: &Listing) -> Result<Vec<String>, HubFa
             Weights::Sharded(index) => {
                 let shards = files::shards(&index, &client.read(commit, &index).await?).map_err(invalid(&index))?;
                 if let Some(missing) = shards.difference(listed).next() {
-                    return Err(HubFailure::Lacks { file: missing.clone() });
+                    return Err(HubFailure::MissingFile { file: missing.clone() });
                 }
                 weights.push(index);
                 weights.extend(shards);
@@ -97,15 +101,15 @@ async fn needed(client: &Client, listing: &Listing) -> Result<Vec<String>, HubFa
             Weights::None => {}
         }
     }
-    // The weights of a module may do without a configuration, those of the root never do.
+    // A module's weights may come without a configuration, those in the root may not.
     let needs_config = weights.iter().any(|file| files::name(file) == file);
-    let lacks = [
+    let missing = [
         (files::WEIGHTS, weights.is_empty()),
         (files::CONFIG, needs_config && !listed.contains(files::CONFIG)),
         (files::TOKENIZER, !needed.iter().any(|file| files::name(file) == files::TOKENIZER)),
     ];
-    if let Some((file, _)) = lacks.into_iter().find(|(_, lacks)| *lacks) {
-        return Err(HubFailure::Lacks { file: file.to_owned() });
+    if let Some((file, _)) = missing.into_iter().find(|(_, is_missing)| *is_missing) {
+        return Err(HubFailure::MissingFile { file: file.to_owned() });
     }
     needed.extend(weights);
     Ok(needed)

@@ -1,10 +1,10 @@
-//! Which files of a repository a model needs: its settings and its safetensors, never a pickle and never code.
+//! Selects the files of a repository that a model needs: its settings and its safetensors, never a pickle and never code.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-/// The list of the modules of a sentence-transformers model, each in a folder of its own or in the root.
+/// The list of the modules of a sentence-transformers model, each in its own folder or in the root.
 pub const MODULES: &str = "modules.json";
 /// The configuration of an encoder or a module.
 pub const CONFIG: &str = "config.json";
@@ -12,10 +12,10 @@ pub const CONFIG: &str = "config.json";
 pub const TOKENIZER: &str = "tokenizer.json";
 /// The weights in one file.
 pub const WEIGHTS: &str = "model.safetensors";
-/// The list of the files of weights that are in several.
+/// The index of weights in several files.
 const INDEX: &str = "model.safetensors.index.json";
 
-/// What is read of the root and of a module's folder, where it is there.
+/// The settings files of the root and of a module's folder; all are optional here.
 const SETTINGS: [&str; 7] = [
     CONFIG,
     MODULES,
@@ -32,13 +32,13 @@ const PICKLES: [&str; 5] = [".bin", ".ckpt", ".pkl", ".pt", ".pth"];
 /// The weights of a folder.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Weights {
-    /// In one file.
+    /// One file.
     Whole(String),
-    /// In the files that this index lists.
+    /// Several files, listed by this index.
     Sharded(String),
-    /// Only in this pickle.
+    /// Only a pickle.
     Pickled(String),
-    /// The folder has none.
+    /// No weights.
     None,
 }
 
@@ -47,8 +47,8 @@ pub fn name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-/// The folders that hold the parts of a model, by its `modules.json`; the root is empty, and the only one where there
-/// is no such list.
+/// The folders of a model's modules, as its `modules.json` lists them. The root is the empty string, and the only folder of a
+/// model without `modules.json`.
 pub fn folders(modules: Option<&[u8]>) -> serde_json::Result<BTreeSet<String>> {
     #[derive(Deserialize)]
     struct Module {
@@ -61,7 +61,7 @@ pub fn folders(modules: Option<&[u8]>) -> serde_json::Result<BTreeSet<String>> {
     Ok(modules.into_iter().map(|module| module.path.trim_matches('/').to_owned()).collect())
 }
 
-/// The settings in `folders` and in the root, as far as they are listed.
+/// The settings files in `folders` and in the root that are `listed` in the repository.
 pub fn settings(folders: &BTreeSet<String>, listed: &BTreeSet<String>) -> Vec<String> {
     let root = folders.iter().all(|folder| !folder.is_empty()).then(String::new);
     let folders = root.iter().chain(folders);
@@ -84,7 +84,7 @@ pub fn weights(folder: &str, listed: &BTreeSet<String>) -> Weights {
     listed.iter().find(pickle).map_or(Weights::None, |pickle| Weights::Pickled(pickle.clone()))
 }
 
-/// The files that an index lists, beside itself.
+/// The weights files that an index lists; they are in the folder of the index.
 pub fn shards(index: &str, text: &[u8]) -> serde_json::Result<BTreeSet<String>> {
     #[derive(Deserialize)]
     struct Index {
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_are_taken_of_the_root_and_of_modules_and_nothing_else_is() {
+    fn settings_come_from_the_root_and_the_modules_only() {
         let listed = set(&[
             ".gitattributes",
             "1_Pooling/config.json",
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_are_safetensors_before_anything_else() {
+    fn safetensors_are_preferred_to_a_pickle() {
         let of = |folder: &str, listed: &[&str]| weights(folder, &set(listed));
         let (index, shard) = ("model.safetensors.index.json", "model-00001-of-00001.safetensors");
         assert_eq!(
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn shards_lie_beside_their_index() {
+    fn weights_files_are_in_the_folder_of_their_index() {
         let text = br#"{"metadata": {}, "weight_map": {"a": "model-1.safetensors", "b": "model-1.safetensors"}}"#;
         assert_eq!(shards("model.safetensors.index.json", text).expect("an index"), set(&["model-1.safetensors"]));
         assert_eq!(shards("0/model.safetensors.index.json", text).expect("an index"), set(&["0/model-1.safetensors"]));

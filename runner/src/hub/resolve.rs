@@ -1,4 +1,4 @@
-//! From the models of a run to folders and commits.
+//! Resolves the models of a run to folders and commits.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -10,29 +10,35 @@ use crds::{
 use super::model::HubModel;
 use crate::process::{error::Result, interrupt::Interrupt};
 
-/// The folder of a model: its own, or for a model of a hub the cache's, once everything that is missing is fetched.
+/// The folder of a model. For a model of a hub it is in the cache, after missing files were fetched.
+///
+/// # Errors
+/// If the model cannot be fetched.
 pub fn folder(model: &str, source: &Place, interrupt: &Interrupt) -> Result<PathBuf> {
     match HubModel::of(model, source) {
-        Some(wanted) => Ok(wanted.settings().and_then(|settings| wanted.fetch(&settings, interrupt))?),
+        Some(hub_model) => Ok(hub_model.settings().and_then(|settings| hub_model.fetch(&settings, interrupt))?),
         None => Ok(PathBuf::from(&source.path)),
     }
 }
 
-/// The commits that the revisions of hub models name now, by the name of the model. Finds out, with a few small
-/// requests and before any weights are fetched, that a model cannot be had.
+/// Resolves the revisions of all hub models to commits, by the name of the model. A few small requests also check that the
+/// models are available, before any weights are fetched.
+///
+/// # Errors
+/// If a model is unavailable that is not optional.
 pub fn commits(config: &RunnerConfig, interrupt: &Interrupt) -> Result<BTreeMap<String, String>> {
     let dense = config.dense.iter().map(|model| (&model.name, &model.source, model.optional));
     let sparse = config.sparse.iter().map(|model| (&model.name, &model.source, model.optional));
     let reranker = config.reranker.iter().map(|model| (&model.name, &model.source, model.optional));
     let mut commits = BTreeMap::new();
     for (name, source, optional) in dense.chain(sparse).chain(reranker) {
-        let Some(wanted) = HubModel::of(name, source) else { continue };
-        match wanted.settings().and_then(|settings| wanted.check(&settings, interrupt)) {
+        let Some(hub_model) = HubModel::of(name, source) else { continue };
+        match hub_model.settings().and_then(|settings| hub_model.check(&settings, interrupt)) {
             Ok(commit) => {
                 commits.insert(name.clone(), commit);
             }
-            // Whoever uses it records the fallback.
-            Err(error) if optional => tracing::warn!(model = name, "an optional model cannot be had: {error}"),
+            // The pass that would use the model records the fallback.
+            Err(error) if optional => tracing::warn!(model = name, "an optional model is unavailable: {error}"),
             Err(error) => return Err(error.into()),
         }
     }
@@ -50,9 +56,9 @@ pub fn pinned(source: &Place, commit: &str) -> Place {
     }
 }
 
-/// The place at the commit that a summary recorded, where both are of one repository.
-pub fn recorded(source: &Place, uri: &str) -> Place {
-    match (source.uri.parse(), uri.parse()) {
+/// The place at the commit that a summary recorded, if both are of the same repository; otherwise the place itself.
+pub fn recorded(source: &Place, recorded: &str) -> Place {
+    match (source.uri.parse(), recorded.parse()) {
         (Ok(ModelSource::Hub { repo, .. }), Ok(ModelSource::Hub { repo: same, revision })) if repo == same => {
             pinned(source, &revision)
         }

@@ -1,31 +1,34 @@
-//! Patience: a few tries with growing pauses, or with the pause that the hub asks for.
+//! Retries with growing pauses, or with the pause that the hub requests.
 
 use std::time::Duration;
 
 use super::error::HubFailure;
 
-/// Tries after the first one that may follow each other without progress.
+/// The number of retries without progress between them.
 const RETRIES: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
-/// What is left of the patience.
+/// The remaining retries.
 pub struct Retries {
     left: u32,
     pause: Duration,
 }
 
 impl Retries {
-    /// All of it.
+    /// All retries.
     pub fn new() -> Self {
         Self { left: RETRIES, pause: FIRST_PAUSE }
     }
 
-    /// Waits before the next try, or gives the failure back: trying again cannot help, or has been tried enough.
+    /// Waits before the next retry.
+    ///
+    /// # Errors
+    /// The `failure` itself if a retry cannot succeed, or none is left.
     pub async fn wait(&mut self, failure: HubFailure) -> Result<(), HubFailure> {
         let Some(pause) = failure.wait(self.pause).filter(|_| self.left > 0) else {
             return Err(failure);
         };
-        tracing::warn!(pause_seconds = pause.as_secs_f64(), "trying again: {failure}");
+        tracing::warn!(pause_seconds = pause.as_secs_f64(), "retrying: {failure}");
         tokio::time::sleep(pause).await;
         self.left -= 1;
         self.pause *= 2;
@@ -33,12 +36,12 @@ impl Retries {
     }
 }
 
-/// Tries until it succeeds or the patience ends.
-pub async fn patiently<T>(mut work: impl AsyncFnMut() -> Result<T, HubFailure>) -> Result<T, HubFailure> {
+/// Repeats the work until it succeeds or no retry is left.
+pub async fn with_retries<T>(mut work: impl AsyncFnMut() -> Result<T, HubFailure>) -> Result<T, HubFailure> {
     let mut retries = Retries::new();
     loop {
         match work().await {
-            Ok(done) => return Ok(done),
+            Ok(result) => return Ok(result),
             Err(failure) => retries.wait(failure).await?,
         }
     }

@@ -1,4 +1,4 @@
-//! Where the hub and its cache are, by the variables that all of the hub's libraries read.
+//! The location of the hub and its cache, from the environment variables that the hub's own libraries read.
 
 use std::{fmt, path::PathBuf};
 
@@ -8,23 +8,23 @@ use super::error::HubFailure;
 
 const ENDPOINT: &str = "https://huggingface.co";
 
-/// What turns a switch on, in capitals.
+/// The values that enable a switch, in capitals.
 const ON: [&str; 4] = ["1", "ON", "TRUE", "YES"];
 
-/// Where the hub and its cache are.
+/// The location of the hub and its cache.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The hub.
+    /// The hub's URL.
     pub endpoint: Url,
-    /// Who asks; nobody in particular without one.
+    /// The token of an account; requests are anonymous without one.
     pub token: Option<Token>,
     /// The folder of the cache.
     pub cache: PathBuf,
-    /// Whether the hub must not be asked.
+    /// Whether requests to the hub are disabled.
     pub offline: bool,
 }
 
-/// A token of the hub. It is a secret: nothing prints it.
+/// A token of the hub. It is a secret and is never printed.
 #[derive(Clone)]
 pub struct Token(HeaderValue);
 
@@ -52,10 +52,10 @@ impl Settings {
     /// `HF_ENDPOINT`; `HF_TOKEN`, or the file `HF_TOKEN_PATH`, or `token` in `HF_HOME`; `HF_HUB_CACHE`, or `hub` in
     /// `HF_HOME`; `HF_HUB_OFFLINE`. `HF_HOME` is `~/.cache/huggingface` when not set.
     pub(super) fn from_env() -> Result<Self, HubFailure> {
-        Self::of(|name| std::env::var(name).ok())
+        Self::of_variables(|name| std::env::var(name).ok())
     }
 
-    fn of(variable: impl Fn(&str) -> Option<String>) -> Result<Self, HubFailure> {
+    fn of_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, HubFailure> {
         let variable =
             |name: &str| variable(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
         let path = |name: &str| variable(name).map(PathBuf::from);
@@ -93,14 +93,14 @@ mod tests {
     use super::*;
 
     fn settings(variables: &[(&str, &str)]) -> Result<Settings, HubFailure> {
-        Settings::of(|name| {
-            let found = variables.iter().find(|(variable, _)| *variable == name);
-            found.map(|(_, value)| (*value).to_owned())
+        Settings::of_variables(|name| {
+            let entry = variables.iter().find(|(variable, _)| *variable == name);
+            entry.map(|(_, value)| (*value).to_owned())
         })
     }
 
     #[test]
-    fn the_cache_is_where_the_libraries_of_the_hub_have_it() {
+    fn the_cache_is_in_the_folder_of_the_hubs_libraries() {
         let cache = |variables: &[(&str, &str)]| settings(variables).expect("settings").cache;
         assert_eq!(cache(&[("HOME", "/home/a")]), Path::new("/home/a/.cache/huggingface/hub"));
         assert_eq!(cache(&[("HOME", "/home/a"), ("XDG_CACHE_HOME", "/c")]), Path::new("/c/huggingface/hub"));

@@ -16,7 +16,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// The content of the file.
+    /// The content `json` of the `file`.
     pub fn new(model: &str, file: &Path, json: serde_json::Value) -> Self {
         Self { model: model.to_owned(), file: file.to_owned(), json }
     }
@@ -48,7 +48,7 @@ impl Config {
         })
     }
 
-    /// The activation `name` of the `field`.
+    /// The activation `name`, which is the value of the `field`.
     ///
     /// # Errors
     /// If the activation is not supported.
@@ -75,12 +75,12 @@ impl Config {
         if supported.contains(&found) { Ok(()) } else { Err(self.unsupported(field, found, supported)) }
     }
 
-    /// The same configuration without the field `name`, if it has the field `other`.
+    /// The same configuration without the field `field`, if it has the `preferred` field.
     #[must_use]
-    pub fn without(&self, name: &str, other: &str) -> Self {
+    pub fn without(&self, field: &str, preferred: &str) -> Self {
         let mut config = self.clone();
-        if let Some(fields) = config.json.as_object_mut().filter(|fields| fields.contains_key(other)) {
-            fields.remove(name);
+        if let Some(fields) = config.json.as_object_mut().filter(|fields| fields.contains_key(preferred)) {
+            fields.remove(field);
         }
         config
     }

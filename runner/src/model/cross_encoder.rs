@@ -1,4 +1,4 @@
-//! A cross-encoder: pairs of query and document to one score each.
+//! A cross-encoder: computes one score per pair of query and document.
 
 use std::path::{Path, PathBuf};
 
@@ -6,11 +6,11 @@ use candle_core::{DType, Device, Tensor};
 use crds::v1alpha1::Dtype;
 
 use super::{
-    ModelError, Weights, architecture,
+    ModelError,
     config::Config,
-    dense_encoder::open_tokenizer,
     folder::{ModelFolder, ModuleKind, read_json},
     head::{classifier::Classifier, projection::activation_of_class},
+    loading::{LoadedTransformer, open_tokenizer},
     transformer::{Encoder, TokenBatch},
     weights::natural_dtype,
 };
@@ -19,19 +19,19 @@ use crate::{
     tokenizer::{Tokenizer, Tokens},
 };
 
-/// What Qwen3-CrossEncoder's model card puts before, within and behind a pair.
-const BEFORE: &str = "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the \
-                      Instruct provided. Note that the answer can only be \"yes\" or \"no\".<|im_end|>\n\
-                      <|im_start|>user\n";
-const BEHIND: &str = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n";
+/// The chat template of the Qwen3-Reranker model card: the texts before and after a pair, and the instruction within.
+const TEMPLATE_START: &str = "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the \
+                              Instruct provided. Note that the answer can only be \"yes\" or \"no\".<|im_end|>\n\
+                              <|im_start|>user\n";
+const TEMPLATE_END: &str = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n";
 const INSTRUCTION: &str = "Given a web search query, retrieve relevant passages that answer the query";
 
 /// The score of a pair.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Score {
-    /// What the head gives.
+    /// The output of the head.
     pub logit: f32,
-    /// The logit after the activation that the model's configuration asks for.
+    /// The logit after the activation of the model's configuration.
     pub score: f32,
 }
 
@@ -44,30 +44,28 @@ pub struct CrossEncoder {
     head: Classifier,
     activation: Activation,
     tokenizer: Tokenizer,
-    /// The tokens around a pair, where the model reads a conversation.
+    /// The tokens before and after a pair, if the model reads a conversation.
     template: Option<[Vec<u32>; 2]>,
 }
 
 impl CrossEncoder {
-    /// Loads the model in `dir`; `name` is what errors and records call it.
+    /// Loads the model in `dir`; errors and records call it `name`.
     ///
     /// # Errors
-    /// If anything in the folder is missing, not supported or does not fit together; nothing is guessed.
+    /// If a part of the folder is missing, unsupported, or inconsistent with the rest; nothing is guessed.
     pub fn load(name: &str, dir: &Path, max_tokens: Option<usize>, device: &Device) -> Result<Self, ModelError> {
         let folder = ModelFolder::open(name, dir)?;
-        folder.expect_chain(&[ModuleKind::Transformer], &[])?;
+        folder.modules.expect_chain(&[ModuleKind::Transformer], &[])?;
         let dtype = natural_dtype(device);
-        let config = folder.config()?;
-        let architecture = architecture::find(&config)?;
-        let weights = Weights::open(name, &folder.weights(&folder.encoder)?, dtype, device)?;
-        let encoder = (architecture.load)(&config, &weights)?;
-        let tokenizer = open_tokenizer(&folder, &encoder, max_tokens, architecture.special_tokens)?;
-        let template = config.model_type().starts_with("qwen");
+        let transformer = LoadedTransformer::load(&folder, dtype, device)?;
+        let tokenizer = open_tokenizer(&folder, &transformer.encoder, max_tokens, transformer.special_tokens)?;
+        let has_template = transformer.config.model_type().starts_with("qwen");
         let yes_and_no = tokenizer.id("yes").zip(tokenizer.id("no")).map(|(yes, no)| [yes, no]);
-        let head = Classifier::load(&config, &weights, &encoder, yes_and_no)?;
-        weights.reject_unused(architecture.prefixes, architecture.probe, architecture.ignored)?;
-        let of_template = |text| tokenizer.ids(text).map_err(|source| ModelError::tokenizer(name, source));
-        let template = template.then(|| Ok([of_template(BEFORE)?, of_template(BEHIND)?])).transpose()?;
+        let head = Classifier::load(&transformer.config, &transformer.weights, &transformer.encoder, yes_and_no)?;
+        transformer.reject_unused()?;
+        let LoadedTransformer { config, weights, encoder, .. } = transformer;
+        let ids = |text| tokenizer.ids(text).map_err(|source| ModelError::tokenizer(name, source));
+        let template = has_template.then(|| Ok([ids(TEMPLATE_START)?, ids(TEMPLATE_END)?])).transpose()?;
         Ok(Self {
             name: name.to_owned(),
             digest: weights.digest().to_owned(),
@@ -105,16 +103,16 @@ impl CrossEncoder {
         self.tokenizer.max_tokens()
     }
 
-    /// The tokens of a pair; of one that is too long, the longer text is cut first.
+    /// The tokens of a pair. If it is too long, the longer text is truncated first.
     ///
     /// # Errors
     /// If a text cannot be encoded.
     pub fn encode(&self, query: &str, document: &str) -> Result<Tokens, ModelError> {
         let tokens = match &self.template {
             None => self.tokenizer.encode_pair(query, document),
-            Some([before, behind]) => {
+            Some([start, end]) => {
                 let text = format!("<Instruct>: {INSTRUCTION}\n<Query>: {query}\n<Document>: {document}");
-                self.tokenizer.encode_between(before, &text, behind)
+                self.tokenizer.encode_between(start, &text, end)
             }
         };
         tokens.map_err(|source| ModelError::tokenizer(&self.name, source))
@@ -137,27 +135,26 @@ impl CrossEncoder {
 
     fn forward(&self, pairs: &[&Tokens]) -> candle_core::Result<(Vec<f32>, Vec<f32>)> {
         let batch = TokenBatch::new(pairs);
-        let kept = self.head.reads();
-        let hidden: Tensor = self.encoder.forward(&batch, kept)?;
+        let hidden: Tensor = self.encoder.forward(&batch, self.head.reads())?;
         let logits = self.head.forward(&hidden, &batch.sequences)?.to_dtype(DType::F32)?;
         let scores = activate(&logits, self.activation)?;
         Ok((logits.to_vec1()?, scores.to_vec1()?))
     }
 }
 
-/// The activation that the folder's files ask for; the logistic function where they ask for none, as
-/// `sentence_transformers.CrossEncoder` has it.
+/// The activation that the folder's files request; the logistic function by default, as in
+/// `sentence_transformers.CrossEncoder`.
 fn activation(folder: &ModelFolder, config: &Config) -> Result<Activation, ModelError> {
     let file: PathBuf = folder.dir.join("config_sentence_transformers.json");
     let saved: serde_json::Value =
         if file.exists() { read_json(&folder.name, &file)? } else { serde_json::Value::Null };
-    let asked = [
+    let requests = [
         (&config.get("sentence_transformers")["activation_fn"], "sentence_transformers.activation_fn"),
         (config.get("sbert_ce_default_activation_function"), "sbert_ce_default_activation_function"),
         (&saved["activation_fn"], "activation_fn"),
     ];
-    let asked = asked.into_iter().find_map(|(class, field)| Some((class.as_str()?, field)));
-    asked.map_or(Ok(Activation::Sigmoid), |(class, field)| {
-        activation_of_class(&folder.name, &folder.encoder.join("config.json"), field, class)
+    let requested = requests.into_iter().find_map(|(class, field)| Some((class.as_str()?, field)));
+    requested.map_or(Ok(Activation::Sigmoid), |(class, field)| {
+        activation_of_class(&folder.name, &folder.encoder_dir.join("config.json"), field, class)
     })
 }

@@ -1,4 +1,4 @@
-//! A dense encoder: texts to one vector each, through the modules of its folder.
+//! A dense encoder: computes one vector per text, through the modules of its folder.
 
 use std::{num::NonZeroUsize, path::Path};
 
@@ -6,10 +6,12 @@ use candle_core::{DType, Device, Tensor};
 use crds::v1alpha1::Dtype;
 
 use super::{
-    ModelError, Weights, architecture,
+    ModelError, Weights,
     folder::{ModelFolder, ModuleKind},
     head::projection::Projection,
+    loading::{LoadedTransformer, open_tokenizer},
     transformer::{Embeddings, Encoder, TokenBatch},
+    weights::Tensors,
 };
 use crate::{
     ops::{Pooling, TokenSelection, device, l2_normalize},
@@ -17,23 +19,23 @@ use crate::{
     vectors::Rows,
 };
 
-/// What overrides the model folder.
+/// Settings of a run that override those of the model folder.
 #[derive(Clone, Debug)]
 pub struct DenseOptions {
-    /// The pooling; that of the folder when not given.
+    /// The pooling; `None` uses that of the folder.
     pub pooling: Option<Pooling>,
-    /// The longest sequence in tokens, special tokens included; a lower limit of the folder still holds.
+    /// The longest sequence in tokens, special tokens included; a lower limit of the folder still applies.
     pub max_tokens: Option<usize>,
-    /// Whether vectors are scaled to length 1; as the folder has it when not given.
+    /// Whether vectors are scaled to length 1; `None` follows the folder.
     pub normalize: Option<bool>,
-    /// The width that vectors are cut to, then normalised again (Kusupati et al., 2022).
+    /// The width that vectors are truncated to before they are normalised again (Kusupati et al., 2022).
     pub dimensions: Option<usize>,
-    /// What stands before a document; that of the folder when not given, none when empty.
+    /// The prompt before a document; `None` uses that of the folder, an empty text none.
     pub document_prompt: Option<String>,
-    /// What stands before a query; that of the folder when not given, none when empty.
+    /// The prompt before a query; `None` uses that of the folder, an empty text none.
     pub query_prompt: Option<String>,
-    /// The type of the numbers. On a CPU the weights are rounded to floats of 16 bits and the arithmetic is that of f32;
-    /// 8-bit integers are of the CPU alone.
+    /// The type of the weights. For the 16-bit floats, a CPU rounds the weights and computes in f32; 8-bit integers are
+    /// supported on a CPU only.
     pub dtype: Dtype,
 }
 
@@ -51,19 +53,19 @@ impl Default for DenseOptions {
     }
 }
 
-/// What a text is to a model whose two sides have prompts of their own.
+/// The role of a text in retrieval; each role has its own prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// What is searched.
+    /// A text that is searched.
     Document,
-    /// What is asked.
+    /// A text that searches.
     Query,
 }
 
-/// What stands before a text of one side.
+/// The text that precedes the texts of one side.
 struct Prompt {
     text: Option<String>,
-    /// Tokens at the beginning that are not pooled.
+    /// The number of leading tokens that are not pooled.
     unpooled: usize,
 }
 
@@ -77,7 +79,8 @@ pub struct DenseEncoder {
     pooling: Pooling,
     projections: Vec<Projection>,
     normalize: bool,
-    cut: Option<usize>,
+    /// The width that vectors are truncated to, if it is lower than the model's.
+    truncated: Option<usize>,
     prompts: [Prompt; 2],
     tokenizer: Tokenizer,
     lower_case: bool,
@@ -85,40 +88,41 @@ pub struct DenseEncoder {
 }
 
 impl DenseEncoder {
-    /// Loads the model in `dir`; `name` is what errors and records call it.
+    /// Loads the model in `dir`; errors and records call it `name`.
     ///
     /// # Errors
-    /// If anything in the folder is missing, not supported or does not fit together; nothing is guessed.
+    /// If a part of the folder is missing, unsupported, or inconsistent with the rest; nothing is guessed.
     pub fn load(name: &str, dir: &Path, options: &DenseOptions, device: &Device) -> Result<Self, ModelError> {
         let folder = ModelFolder::open(name, dir)?;
-        folder.expect_chain(
+        folder.modules.expect_chain(
             &[ModuleKind::Transformer, ModuleKind::StaticEmbedding],
             &[ModuleKind::Pooling, ModuleKind::Dense, ModuleKind::Normalize],
         )?;
-        let is_static = folder.modules(ModuleKind::StaticEmbedding).next().is_some();
+        let is_static = folder.modules.has(ModuleKind::StaticEmbedding);
         let pooling = match options.pooling {
-            // A table of embeddings has no pooling of its own: its rows are averaged.
+            // The folder of a static embedding has no pooling module: the rows of its table are averaged.
             None if is_static => Pooling::Mean,
             Some(pooling) => pooling,
             None => folder.pooling()?,
         };
-        let (encoder, digest, special) = if is_static {
-            static_embedding(&folder, options.dtype, device)?
+        let (encoder, digest, special_tokens) = if is_static {
+            load_static_embedding(&folder, options.dtype, device)?
         } else {
-            transformer(&folder, options.dtype, device)?
+            load_transformer(&folder, options.dtype, device)?
         };
         let projections: Vec<Projection> = folder
-            .modules(ModuleKind::Dense)
+            .modules
+            .of_kind(ModuleKind::Dense)
             .map(|module| Projection::load(&folder, &module.dir, options.dtype, device))
             .collect::<Result<_, _>>()?;
         let mut width = encoder.hidden_size;
         for projection in &projections {
             width = projection.check_input(width)?;
         }
-        let tokenizer = open_tokenizer(&folder, &encoder, options.max_tokens, special)?;
+        let tokenizer = open_tokenizer(&folder, &encoder, options.max_tokens, special_tokens)?;
         let (pools_prompt, lower_case) = (folder.pools_prompt()?, folder.lower_case()?);
-        let prompt = |given: &Option<String>, of_folder: Option<&str>| -> Result<Prompt, ModelError> {
-            let text = given.as_deref().or(of_folder).filter(|prompt| !prompt.is_empty()).map(ToOwned::to_owned);
+        let prompt = |of_run: &Option<String>, of_folder: Option<&str>| -> Result<Prompt, ModelError> {
+            let text = of_run.as_deref().or(of_folder).filter(|prompt| !prompt.is_empty()).map(ToOwned::to_owned);
             let unpooled = match &text {
                 Some(text) if !pools_prompt => {
                     let cased = if lower_case { &text.to_lowercase() } else { text };
@@ -128,8 +132,8 @@ impl DenseEncoder {
             };
             Ok(Prompt { text, unpooled })
         };
-        if let Some(asked) = options.dimensions.filter(|asked| *asked == 0 || *asked > width) {
-            return Err(ModelError::Dimensions { model: name.to_owned(), asked, width });
+        if let Some(requested) = options.dimensions.filter(|requested| *requested == 0 || *requested > width) {
+            return Err(ModelError::Dimensions { model: name.to_owned(), requested, width });
         }
         Ok(Self {
             name: name.to_owned(),
@@ -138,8 +142,8 @@ impl DenseEncoder {
             dimensions: options.dimensions.unwrap_or(width),
             pooling,
             projections,
-            normalize: options.normalize.unwrap_or_else(|| folder.modules(ModuleKind::Normalize).next().is_some()),
-            cut: options.dimensions.filter(|asked| *asked < width),
+            normalize: options.normalize.unwrap_or_else(|| folder.modules.has(ModuleKind::Normalize)),
+            truncated: options.dimensions.filter(|requested| *requested < width),
             prompts: [
                 prompt(&options.document_prompt, folder.prompts.document())?,
                 prompt(&options.query_prompt, folder.prompts.query())?,
@@ -156,7 +160,7 @@ impl DenseEncoder {
         &self.name
     }
 
-    /// The sha256 of the weights file, in hexadecimal; of several files, that of their digests.
+    /// The sha256 of the weights file, in hexadecimal; for several files, the sha256 of their concatenated digests.
     pub fn digest(&self) -> &str {
         &self.digest
     }
@@ -176,7 +180,7 @@ impl DenseEncoder {
         self.pooling
     }
 
-    /// What stands before a text of that side.
+    /// The prompt before a text of the side.
     pub fn prompt(&self, side: Side) -> Option<&str> {
         self.prompts[side as usize].text.as_deref()
     }
@@ -201,7 +205,7 @@ impl DenseEncoder {
         &self.device
     }
 
-    /// The tokens of a text, behind the prompt of its side.
+    /// The tokens of a text after the prompt of its side.
     ///
     /// # Errors
     /// If the text cannot be encoded, or has no token.
@@ -213,7 +217,7 @@ impl DenseEncoder {
     /// The tokens of texts in their order, with up to `threads` threads.
     ///
     /// # Errors
-    /// As [`DenseEncoder::encode`]; the error names the text's row.
+    /// Same as [`DenseEncoder::encode`]; the error names the text's row.
     pub fn encode_batch<T: AsRef<str> + Sync>(
         &self,
         texts: &[T],
@@ -224,9 +228,10 @@ impl DenseEncoder {
         let tokens = if prompt.is_none() && !self.lower_case {
             self.tokenizer.encode_batch(texts, threads)
         } else {
-            let text = |text: &T| format!("{}{}", prompt.unwrap_or_default(), text.as_ref());
-            let texts =
-                texts.iter().map(|given| if self.lower_case { text(given).to_lowercase() } else { text(given) });
+            let texts = texts.iter().map(|text| {
+                let text = format!("{}{}", prompt.unwrap_or_default(), text.as_ref());
+                if self.lower_case { text.to_lowercase() } else { text }
+            });
             self.tokenizer.encode_batch(&texts.collect::<Vec<_>>(), threads)
         };
         let mut tokens = tokens.map_err(|source| ModelError::tokenizer(&self.name, source))?;
@@ -237,8 +242,8 @@ impl DenseEncoder {
         Ok(tokens)
     }
 
-    /// Computes one batch: row N out is row N in. The rows are packed without padding, so that a row's vector does not
-    /// depend, beyond rounding, on what else is in the batch.
+    /// Computes one batch: output row N belongs to input row N. The rows are packed without padding, so that a row's vector
+    /// does not depend, beyond rounding, on the other rows of the batch.
     ///
     /// # Errors
     /// If the device fails, or a vector has a value that is not finite; the error names its row.
@@ -248,8 +253,8 @@ impl DenseEncoder {
         }
         let values = self.forward(rows).map_err(|error| ModelError::device(&self.name, error))?;
         let vectors = Rows::new(self.dimensions, values);
-        let broken = vectors.iter().position(|vector| !vector.iter().all(|value| value.is_finite()));
-        match broken {
+        let not_finite = vectors.iter().position(|vector| !vector.iter().all(|value| value.is_finite()));
+        match not_finite {
             Some(row) => Err(ModelError::NotFinite { model: self.name.clone(), row }),
             None => Ok(vectors),
         }
@@ -259,10 +264,10 @@ impl DenseEncoder {
         let batch = TokenBatch::new(rows);
         let hidden = self.encoder.forward(&batch, self.pooling.reads())?;
         let skips = rows.iter().any(|row| row.unpooled > 0) && self.pooling.reads() == TokenSelection::All;
-        // Without projections all of it is one kernel of a device, and only vectors come back from there.
+        // Without projections, pooling and normalisation are one kernel on a device, and only vectors are downloaded.
         let skipped: Option<Vec<u32>> = skips.then(|| rows.iter().map(|row| row.unpooled as u32).collect());
         let (dimensions, normalised) = if self.projections.is_empty() {
-            (self.dimensions, self.normalize || self.cut.is_some())
+            (self.dimensions, self.normalize || self.truncated.is_some())
         } else {
             (self.encoder.hidden_size, false)
         };
@@ -282,7 +287,7 @@ impl DenseEncoder {
             vectors = projection.forward(&vectors)?;
         }
         let mut vectors = vectors.to_dtype(DType::F32)?;
-        if let Some(width) = self.cut {
+        if let Some(width) = self.truncated {
             vectors = l2_normalize(&vectors.narrow(1, 0, width)?.contiguous()?)?;
         } else if self.normalize {
             vectors = l2_normalize(&vectors)?;
@@ -291,32 +296,29 @@ impl DenseEncoder {
     }
 }
 
-/// An encoder of transformer layers, the digest of its weights, and whether its sequences need special tokens.
-fn transformer(
+/// Loads an encoder of transformer layers: the encoder, the digest of its weights, and whether sequences need special tokens.
+fn load_transformer(
     folder: &ModelFolder,
     dtype: Dtype,
     device: &Device,
 ) -> Result<(Encoder, String, SpecialTokens), ModelError> {
-    let config = folder.config()?;
-    let architecture = architecture::find(&config)?;
-    let weights = Weights::open(&folder.name, &folder.weights(&folder.encoder)?, dtype, device)?;
-    let encoder = (architecture.load)(&config, &weights)?;
-    weights.reject_unused(architecture.prefixes, architecture.probe, architecture.ignored)?;
-    Ok((encoder, weights.digest().to_owned(), architecture.special_tokens))
+    let transformer = LoadedTransformer::load(folder, dtype, device)?;
+    transformer.reject_unused()?;
+    Ok((transformer.encoder, transformer.weights.digest().to_owned(), transformer.special_tokens))
 }
 
-/// A table of embeddings as an encoder without layers.
-fn static_embedding(
+/// Loads an embedding table as an encoder without layers; the results are those of [`load_transformer`].
+fn load_static_embedding(
     folder: &ModelFolder,
     dtype: Dtype,
     device: &Device,
 ) -> Result<(Encoder, String, SpecialTokens), ModelError> {
     const TABLE: &str = "embedding.weight";
-    let weights = Weights::open(&folder.name, &folder.weights(&folder.encoder)?, dtype, device)?;
-    let tensors = weights.scope(&[""], TABLE);
+    let weights = Weights::open(&folder.name, &folder.weights_files(&folder.encoder_dir)?, dtype, device)?;
+    let tensors = Tensors::within(&weights, &[""], TABLE);
     let table: Tensor = tensors.matrix(TABLE)?;
     weights.reject_unused(&[""], TABLE, &[])?;
-    let (vocabulary, hidden_size) = tensors.made(table.dims2())?;
+    let (vocabulary, hidden_size) = tensors.with_context(table.dims2())?;
     let encoder = Encoder {
         embeddings: Embeddings::of_words(crate::ops::Table::new(table)),
         layers: Vec::new(),
@@ -326,23 +328,4 @@ fn static_embedding(
         longest: usize::MAX,
     };
     Ok((encoder, weights.digest().to_owned(), SpecialTokens::Never))
-}
-
-/// The tokenizer of a folder, checked against the encoder.
-pub(super) fn open_tokenizer(
-    folder: &ModelFolder,
-    encoder: &Encoder,
-    max_tokens: Option<usize>,
-    special: SpecialTokens,
-) -> Result<Tokenizer, ModelError> {
-    let file = folder.tokenizer()?;
-    let limits = [max_tokens, folder.max_tokens()?];
-    let max_tokens = limits.into_iter().flatten().fold(encoder.longest, usize::min);
-    let tokenizer =
-        Tokenizer::open(&file, max_tokens, special).map_err(|source| ModelError::tokenizer(&folder.name, source))?;
-    let (vocabulary, embedding) = (tokenizer.vocabulary(), encoder.vocabulary);
-    if vocabulary > embedding {
-        return Err(ModelError::Vocabulary { model: folder.name.clone(), file, tokenizer: vocabulary, embedding });
-    }
-    Ok(tokenizer)
 }

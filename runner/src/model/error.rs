@@ -1,4 +1,4 @@
-//! Why a model cannot be loaded, or a batch not be computed.
+//! Errors of models: a model cannot be loaded, or a batch cannot be computed.
 
 use std::{
     io,
@@ -15,49 +15,49 @@ use crate::{
     tokenizer::TokenizerError,
 };
 
-/// Why a model cannot be loaded, or a batch not be computed. Every message names the model, the file where there is
-/// one, and what can be done about it.
+/// The reason why a model cannot be loaded, or a batch cannot be computed. Every message names the model, the file if there
+/// is one, and a remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
-    /// There is no folder.
-    #[error("model {model}: there is no folder {}; check the source of the model and its mount", dir.display())]
+    /// The model folder does not exist.
+    #[error("model {model}: the folder {} does not exist; check the source of the model and its mount", dir.display())]
     FolderMissing {
         /// The model's name.
         model: String,
-        /// The folder that was looked for.
+        /// The missing folder.
         dir: PathBuf,
     },
-    /// A file that every model has is not there.
+    /// A file that every model has is missing.
     #[error("model {model}: {} is missing; download the model folder again", file.display())]
     FileMissing {
         /// The model's name.
         model: String,
-        /// The file that was looked for.
+        /// The missing file.
         file: PathBuf,
     },
-    /// A file is there and cannot be read.
+    /// A file exists but cannot be read.
     #[error("model {model}: {} cannot be read", file.display())]
     Read {
         /// The model's name.
         model: String,
         /// The file.
         file: PathBuf,
-        /// What the file system says.
+        /// The error of the file system.
         #[source]
         source: io::Error,
     },
-    /// A configuration file is not what it should be.
+    /// A configuration file is not JSON, or lacks a field or has one of the wrong type.
     #[error("model {model}: {} is not valid", file.display())]
     FileInvalid {
         /// The model's name.
         model: String,
         /// The file.
         file: PathBuf,
-        /// Where and why.
+        /// The position and the reason.
         #[source]
         source: serde_json::Error,
     },
-    /// The configuration asks for what this runner does not compute.
+    /// The configuration has a setting that the runner does not implement.
     #[error("model {model}: {} has {field} {found:?}; supported: {}", file.display(), supported.join(", "))]
     Unsupported {
         /// The model's name.
@@ -66,12 +66,12 @@ pub enum ModelError {
         file: PathBuf,
         /// The field of the file.
         field: &'static str,
-        /// What the field holds.
+        /// The value of the field.
         found: String,
-        /// What it may hold.
+        /// The supported values.
         supported: Vec<String>,
     },
-    /// The hidden size cannot be shared among the heads.
+    /// The hidden size is not divisible by the number of heads.
     #[error(
         "model {model}: {} has hidden_size {hidden_size}, which num_attention_heads {heads} does not divide",
         file.display()
@@ -86,7 +86,7 @@ pub enum ModelError {
         /// `num_attention_heads`.
         heads: usize,
     },
-    /// Neither the folder nor the run says how token vectors become one vector.
+    /// Neither the folder nor the run sets a pooling.
     #[error("model {model}: {} has no pooling configuration; set the pooling of the model, for example Mean or Cls", dir.display())]
     PoolingUnknown {
         /// The model's name.
@@ -107,7 +107,7 @@ pub enum ModelError {
         "model {model}: {} is a pickle, which can run code and is rejected; convert the weights to {WEIGHTS}",
         file.display()
     )]
-    PickleRefused {
+    Pickle {
         /// The model's name.
         model: String,
         /// The pickle.
@@ -120,13 +120,16 @@ pub enum ModelError {
         model: String,
         /// The weights.
         file: PathBuf,
-        /// Where and why.
+        /// The position and the reason.
         #[source]
         source: safetensors::SafeTensorError,
     },
-    /// Two files of one model hold the same tensor.
-    #[error("model {model}: {} holds tensor {tensor}, which another file holds too", file.display())]
-    TensorTwice {
+    /// Two weights files of a model hold the same tensor.
+    #[error(
+        "model {model}: duplicate tensor {tensor} in {}: another weights file has it too; download the model folder again",
+        file.display()
+    )]
+    DuplicateTensor {
         /// The model's name.
         model: String,
         /// The second file.
@@ -134,13 +137,13 @@ pub enum ModelError {
         /// The tensor.
         tensor: String,
     },
-    /// The weights hold more than the configuration says.
+    /// The weights hold a tensor that the configuration does not imply.
     #[error(
-        "model {model}: {} has tensor {tensor}, which a model of this config.json has not; \
-         they are not of one model, or of another kind of model",
+        "model {model}: {} has tensor {tensor}, which config.json does not imply; \
+         the two files are of different models, or this is another kind of model",
         file.display()
     )]
-    TensorUnexpected {
+    UnexpectedTensor {
         /// The model's name.
         model: String,
         /// The weights.
@@ -148,8 +151,12 @@ pub enum ModelError {
         /// The tensor.
         tensor: String,
     },
-    /// A weight is a NaN or infinite.
-    #[error("model {model}: tensor {tensor} in {} has the value {value} at {at}; the weights are broken", file.display())]
+    /// A weight is NaN or infinite.
+    #[error(
+        "model {model}: tensor {tensor} in {} has the value {value} at index {at}; \
+         the weights are corrupt, download them again",
+        file.display()
+    )]
     TensorNotFinite {
         /// The model's name.
         model: String,
@@ -159,12 +166,12 @@ pub enum ModelError {
         tensor: String,
         /// The value.
         value: f32,
-        /// Its place in the tensor, row-major.
+        /// Its index in the tensor, row-major.
         at: usize,
     },
-    /// A weight is too large for the type that the run asks for.
+    /// A weight is too large for the type that the run requests.
     #[error(
-        "model {model}: tensor {tensor} in {} has the value {value} at {at}, which {dtype:?} cannot hold; \
+        "model {model}: tensor {tensor} in {} has the value {value} at index {at}, which {dtype:?} cannot hold; \
          set the dtype of the model to F32",
         file.display()
     )]
@@ -177,28 +184,28 @@ pub enum ModelError {
         tensor: String,
         /// The value.
         value: f32,
-        /// Its place in the tensor, row-major.
+        /// Its index in the tensor, row-major.
         at: usize,
         /// The type.
         dtype: DType,
     },
-    /// The run asks for 8-bit integers on a device that does not compute in them.
-    #[error("model {model}: Int8 is a dtype for a CPU alone; set the dtype of the model to F32, F16 or BF16")]
+    /// The run requests 8-bit integers on a device that does not support them.
+    #[error("model {model}: dtype Int8 is supported on a CPU only; set the dtype of the model to F32, F16 or BF16")]
     Int8Device {
         /// The model's name.
         model: String,
     },
-    /// A tensor that the configuration implies is not in the weights.
+    /// The weights lack a tensor that the configuration implies.
     #[error(
-        "model {model}: {} has no tensor {tensor}; config.json and the weights are not of one model",
+        "model {model}: {} has no tensor {tensor}; config.json and the weights are of different models",
         file.display()
     )]
-    TensorMissing {
+    MissingTensor {
         /// The model's name.
         model: String,
         /// The weights.
         file: PathBuf,
-        /// The tensor, without a prefix.
+        /// The tensor's name.
         tensor: String,
     },
     /// A tensor does not have the shape that the configuration implies.
@@ -211,14 +218,14 @@ pub enum ModelError {
         model: String,
         /// The weights.
         file: PathBuf,
-        /// The tensor, as the weights name it.
+        /// The tensor's name in the file.
         tensor: String,
-        /// What the configuration implies.
+        /// The shape that the configuration implies.
         expected: Vec<usize>,
-        /// What the weights hold.
+        /// The shape in the weights.
         found: Vec<usize>,
     },
-    /// A tensor is not of floats.
+    /// The values of a tensor are not floats.
     #[error(
         "model {model}: tensor {tensor} in {} is {found}; quantised weights are not supported, only floats",
         file.display()
@@ -228,34 +235,34 @@ pub enum ModelError {
         model: String,
         /// The weights.
         file: PathBuf,
-        /// The tensor, as the weights name it.
+        /// The tensor's name in the file.
         tensor: String,
         /// Its element type.
         found: String,
     },
-    /// Vectors are to be cut to more than they have.
-    #[error("model {model}: dimensions is {asked}, but its vectors have {width}")]
+    /// The run requests more dimensions than the vectors have, or none.
+    #[error("model {model}: dimensions is {requested}, but its vectors have {width}; set dimensions to 1 to {width}")]
     Dimensions {
         /// The model's name.
         model: String,
-        /// What was asked for.
-        asked: usize,
-        /// What the vectors have.
+        /// The requested dimensions.
+        requested: usize,
+        /// The dimensions of the model's vectors.
         width: usize,
     },
-    /// The tokenizer cannot be used, or cannot encode a text.
+    /// The tokenizer is invalid, or cannot encode a text.
     #[error("model {model}: {source}")]
     Tokenizer {
         /// The model's name.
         model: String,
-        /// Why.
+        /// The error of the tokenizer.
         #[source]
         source: TokenizerError,
     },
-    /// The tokenizer has ids that the embedding has no row for.
+    /// The tokenizer has ids without a row in the word embedding.
     #[error(
         "model {model}: {} has ids up to {tokenizer} (exclusive), but the word embedding has {embedding} rows; \
-         tokenizer and weights are not of one model",
+         tokenizer and weights are of different models",
         file.display()
     )]
     Vocabulary {
@@ -268,31 +275,31 @@ pub enum ModelError {
         /// The rows of the word embedding.
         embedding: usize,
     },
-    /// A vector has a NaN or an infinite value.
+    /// A vector has a value that is NaN or infinite.
     #[error("model {model}: the vector of row {row} is not finite; check the weights and the text of this row")]
     NotFinite {
         /// The model's name.
         model: String,
-        /// The row among those given, from 0.
+        /// The row of the batch, from 0.
         row: usize,
     },
-    /// There is no memory left.
-    #[error("model {model}: out of memory{}", alone(*row))]
+    /// The device or the memory ceiling has no room for a batch.
+    #[error("model {model}: out of memory{}", remedy(*row))]
     OutOfMemory {
         /// The model's name.
         model: String,
-        /// The row among those given, from 0, where it alone is too much.
+        /// The row of the batch, from 0, if a batch of this row alone is too large.
         row: Option<usize>,
-        /// What the device says.
+        /// The error of the device.
         #[source]
         source: Box<candle_core::Error>,
     },
-    /// The device is gone, or what the process had on it.
-    #[error("model {model}: the device is lost; another attempt may get one that works")]
+    /// The device is unreachable, or has lost the state of the process.
+    #[error("model {model}: the device was lost; a retry may get a working one")]
     DeviceLost {
         /// The model's name.
         model: String,
-        /// What the device says.
+        /// The error of the device.
         #[source]
         source: Box<candle_core::Error>,
     },
@@ -301,7 +308,7 @@ pub enum ModelError {
     Compute {
         /// The model's name.
         model: String,
-        /// What the device says.
+        /// The error of the device.
         #[source]
         source: Box<candle_core::Error>,
     },
@@ -324,11 +331,11 @@ impl ModelError {
             | Self::Heads { .. }
             | Self::PoolingUnknown { .. }
             | Self::NoWeights { .. }
-            | Self::PickleRefused { .. }
+            | Self::Pickle { .. }
             | Self::WeightsCorrupt { .. }
-            | Self::TensorMissing { .. }
-            | Self::TensorTwice { .. }
-            | Self::TensorUnexpected { .. }
+            | Self::MissingTensor { .. }
+            | Self::DuplicateTensor { .. }
+            | Self::UnexpectedTensor { .. }
             | Self::TensorNotFinite { .. }
             | Self::TensorShape { .. }
             | Self::TensorType { .. }
@@ -342,7 +349,7 @@ impl ModelError {
         }
     }
 
-    /// An error of the device while it loads or computes.
+    /// An error of the device while a model is loaded or a batch computed.
     pub(crate) fn device(model: &str, source: candle_core::Error) -> Self {
         let (model, source) = (model.to_owned(), Box::new(fault::without_backtrace(source)));
         match fault::of(&source) {
@@ -352,20 +359,20 @@ impl ModelError {
         }
     }
 
-    /// A batch that would not fit under the memory ceiling.
+    /// A batch that exceeds the memory ceiling.
     pub fn over_ceiling(model: &str, message: String) -> Self {
         Self::OutOfMemory { model: model.to_owned(), row: None, source: Box::new(candle_core::Error::Msg(message)) }
     }
 
-    /// The same error of a batch that had one row.
+    /// The same error for a batch of one row.
     pub(crate) fn of_one_row(self) -> Self {
         match self {
             Self::OutOfMemory { model, row: None, source } => Self::OutOfMemory { model, row: Some(0), source },
-            other => other,
+            error => error,
         }
     }
 
-    /// A configuration that asks for what is not computed.
+    /// A configuration with a setting that the runner does not implement.
     pub(super) fn unsupported(model: &str, file: &Path, field: &'static str, found: &str, supported: &[&str]) -> Self {
         Self::Unsupported {
             model: model.to_owned(),
@@ -381,32 +388,33 @@ impl ModelError {
         Self::Tokenizer { model: model.to_owned(), source }
     }
 
-    /// The same error with the row that it names, if any, replaced.
-    pub(crate) fn at_row(self, place: impl FnOnce(usize) -> usize) -> Self {
+    /// The same error with its row, if it has one, replaced.
+    pub(crate) fn at_row(self, renumber: impl FnOnce(usize) -> usize) -> Self {
         match self {
-            Self::NotFinite { model, row } => Self::NotFinite { model, row: place(row) },
+            Self::NotFinite { model, row } => Self::NotFinite { model, row: renumber(row) },
             Self::OutOfMemory { model, row: Some(row), source } => {
-                Self::OutOfMemory { model, row: Some(place(row)), source }
+                Self::OutOfMemory { model, row: Some(renumber(row)), source }
             }
             Self::Tokenizer { model, source: TokenizerError::Encode { row, source } } => {
-                Self::Tokenizer { model, source: TokenizerError::Encode { row: place(row), source } }
+                Self::Tokenizer { model, source: TokenizerError::Encode { row: renumber(row), source } }
             }
             Self::Tokenizer { model, source: TokenizerError::NoTokens { row } } => {
-                Self::Tokenizer { model, source: TokenizerError::NoTokens { row: place(row) } }
+                Self::Tokenizer { model, source: TokenizerError::NoTokens { row: renumber(row) } }
             }
-            other => other,
+            error => error,
         }
     }
 }
 
 impl From<ModelError> for StageError {
     fn from(error: ModelError) -> Self {
-        // The display text of a model error is the whole sentence; only its sources are causes.
+        // The error's display text is the whole message; only its sources are causes.
         Self::new(error.reason(), error.to_string()).caused_by(error)
     }
 }
 
-fn alone(row: Option<usize>) -> &'static str {
+/// The rest of the message: which setting to change.
+fn remedy(row: Option<usize>) -> &'static str {
     match row {
         Some(_) => " even for this text alone; raise the memory ceiling, or lower maxTokens of the model",
         None => "; raise the memory ceiling, or use a device with more memory",
@@ -420,7 +428,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_device_is_out_of_memory_and_one_that_is_lost_is_transient() {
+    fn a_full_device_is_out_of_memory_and_a_lost_device_is_transient() {
         let cuda = |text: &str| candle_core::Error::Cuda(text.into());
         let full = ModelError::device("m", cuda("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")").bt());
         assert_eq!(full.reason().exit_code(), ExitCode::OutOfMemory);
@@ -431,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_alone_is_too_much_is_told_from_a_batch() {
+    fn a_row_that_is_too_large_alone_is_distinguished_from_a_batch() {
         let full = || ModelError::over_ceiling("m", "7 bytes".into());
         let message = full().at_row(|row| row + 100).to_string();
         assert!(message.starts_with("model m: out of memory; raise the memory ceiling"), "{message}");

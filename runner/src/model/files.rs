@@ -2,7 +2,7 @@
 
 /// The weights.
 pub(super) const WEIGHTS: &str = "model.safetensors";
-/// The list of the weights files, if there are several.
+/// The index of the weights files, if there are several.
 pub(super) const WEIGHTS_INDEX: &str = "model.safetensors.index.json";
 /// The configuration of an encoder or a module.
 pub(super) const CONFIG: &str = "config.json";

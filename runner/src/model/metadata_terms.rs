@@ -1,5 +1,5 @@
-//! Sparse vectors of the terms in a chunk's metadata, for chunks that the sparse model could not read: in the index space
-//! of the model, since the terms go through its tokenizer.
+//! Sparse vectors of the terms in a chunk's metadata, for chunks that the sparse model failed on. They share the index space
+//! of the model, because its tokenizer splits the terms.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -11,11 +11,11 @@ use crate::{
     vectors::SparseVector,
 };
 
-/// The fields of the metadata whose text says what a chunk is about.
+/// The fields of the metadata that describe the content of a chunk.
 const FIELDS: [&str; 9] =
     ["title", "heading", "headings", "section", "keywords", "tags", "topics", "categories", "summary"];
 
-/// The tokenizer of a sparse model, whose weights may be missing.
+/// Computes vectors with the tokenizer of a sparse model; its weights are not needed.
 pub struct MetadataTerms {
     name: String,
     tokenizer: Tokenizer,
@@ -26,7 +26,7 @@ impl MetadataTerms {
     /// Opens the tokenizer of the model in `dir`.
     ///
     /// # Errors
-    /// If there is none, or it cannot be read.
+    /// If the tokenizer is missing or invalid.
     pub fn open(name: &str, dir: &Path, options: SparseOptions) -> Result<Self, ModelError> {
         let file = ModelFolder::open(name, dir)?.tokenizer()?;
         let tokenizer = Tokenizer::open(&file, usize::MAX, SpecialTokens::Never)
@@ -39,8 +39,8 @@ impl MetadataTerms {
         self.tokenizer.vocabulary()
     }
 
-    /// The vector of a chunk's metadata, which is JSON: a term that stands n times weighs ln(1 + n). It is empty where no
-    /// known field has text.
+    /// The vector of a chunk's metadata, which is JSON: a term that occurs n times has the weight ln(1 + n). The vector is
+    /// empty if no known field has text.
     ///
     /// # Errors
     /// If a text cannot be encoded.
@@ -58,7 +58,7 @@ impl MetadataTerms {
     }
 }
 
-/// The strings of a value: its own, or those of a list.
+/// The texts of a value: a string, or the strings of a list.
 fn texts(value: &Value) -> Vec<&str> {
     match value {
         Value::String(text) => vec![text],

@@ -14,6 +14,7 @@ mod error;
 mod files;
 pub mod folder;
 mod head;
+mod loading;
 mod metadata_terms;
 #[cfg(test)]
 mod on_device;

@@ -1,4 +1,4 @@
-//! A sparse encoder (SPLADE): texts to weights of vocabulary entries.
+//! A sparse encoder (SPLADE): computes weights of vocabulary entries per text.
 
 use std::path::Path;
 
@@ -6,10 +6,10 @@ use candle_core::Device;
 use crds::v1alpha1::Dtype;
 
 use super::{
-    ModelError, Weights, architecture,
-    dense_encoder::open_tokenizer,
+    ModelError,
     folder::{ModelFolder, ModuleKind},
     head::masked_lm::MaskedLmHead,
+    loading::{LoadedTransformer, open_tokenizer},
     transformer::{Encoder, TokenBatch},
     weights::natural_dtype,
 };
@@ -19,16 +19,16 @@ use crate::{
     vectors::SparseVector,
 };
 
-/// What overrides the model folder, and what is kept of a vector.
+/// Settings of a run that override those of the model folder, and the entries of a vector that are kept.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SparseOptions {
-    /// The longest sequence in tokens; a lower limit of the folder still holds.
+    /// The longest sequence in tokens; a lower limit of the folder still applies.
     pub max_tokens: Option<usize>,
-    /// The entries with the largest weights that are kept; all when not given.
+    /// The number of entries that are kept, those with the largest weights; `None` keeps all.
     pub top_k: Option<usize>,
-    /// Entries whose weight is not above this are left out.
+    /// Entries whose weight is not above the threshold are dropped.
     pub threshold: f32,
-    /// Whether a pass goes on without the rows that cannot be made.
+    /// Whether a pass continues without the rows that fail.
     pub tolerant: bool,
 }
 
@@ -44,22 +44,22 @@ pub struct SpladeModel {
 }
 
 impl SpladeModel {
-    /// Loads the model in `dir`; `name` is what errors and records call it.
+    /// Loads the model in `dir`; errors and records call it `name`.
     ///
     /// # Errors
-    /// If anything in the folder is missing, not supported or does not fit together; nothing is guessed.
+    /// If a part of the folder is missing, unsupported, or inconsistent with the rest; nothing is guessed.
     pub fn load(name: &str, dir: &Path, options: SparseOptions, device: &Device) -> Result<Self, ModelError> {
         let folder = ModelFolder::open(name, dir)?;
-        folder.expect_chain(&[ModuleKind::MlmTransformer, ModuleKind::Transformer], &[ModuleKind::SpladePooling])?;
+        folder
+            .modules
+            .expect_chain(&[ModuleKind::MlmTransformer, ModuleKind::Transformer], &[ModuleKind::SpladePooling])?;
         folder.expect_splade_max()?;
         let dtype = natural_dtype(device);
-        let config = folder.config()?;
-        let architecture = architecture::find(&config)?;
-        let weights = Weights::open(name, &folder.weights(&folder.encoder)?, dtype, device)?;
-        let encoder = (architecture.load)(&config, &weights)?;
-        let head = MaskedLmHead::load(&config, &weights, &encoder)?;
-        weights.reject_unused(architecture.prefixes, architecture.probe, architecture.ignored)?;
-        let tokenizer = open_tokenizer(&folder, &encoder, options.max_tokens, architecture.special_tokens)?;
+        let transformer = LoadedTransformer::load(&folder, dtype, device)?;
+        let head = MaskedLmHead::load(&transformer.config, &transformer.weights, &transformer.encoder)?;
+        transformer.reject_unused()?;
+        let LoadedTransformer { weights, encoder, special_tokens, .. } = transformer;
+        let tokenizer = open_tokenizer(&folder, &encoder, options.max_tokens, special_tokens)?;
         Ok(Self {
             name: name.to_owned(),
             digest: weights.digest().to_owned(),
@@ -86,7 +86,7 @@ impl SpladeModel {
         &self.digest
     }
 
-    /// What was asked for.
+    /// The options that the model was loaded with.
     pub fn options(&self) -> SparseOptions {
         self.options
     }
@@ -114,7 +114,7 @@ impl SpladeModel {
         self.tokenizer.encode(text).map_err(|source| ModelError::tokenizer(&self.name, source))
     }
 
-    /// Computes one batch: vector N is that of row N.
+    /// Computes one batch: vector N belongs to row N.
     ///
     /// # Errors
     /// If the device fails, or a weight is not finite; the error names its row.
@@ -125,7 +125,7 @@ impl SpladeModel {
         let batch = TokenBatch::new(rows);
         let device = |source| ModelError::device(&self.name, source);
         let hidden = self.encoder.forward(&batch, TokenSelection::All).map_err(device)?;
-        // A maximum over tokens does not show what is no number, so it is looked for before.
+        // A maximum over tokens can hide a NaN, so the hidden states are checked first.
         let finite = finite_rows(&hidden).map_err(device)?;
         if let Some(row) = batch.sequences.ranges().position(|range| finite[range].contains(&false)) {
             return Err(ModelError::NotFinite { model: self.name.clone(), row });

@@ -1,7 +1,7 @@
 //! The transformer encoder that all architectures are made of: embeddings, layers, a last norm.
 //!
-//! An architecture's file reads a configuration and fills in these parts; what happens to the hidden states is here,
-//! once. Hidden states are `[tokens, hidden]` of all sequences of a batch, one after another.
+//! An architecture's file reads a configuration and fills in these parts; the computation on the hidden states is the same
+//! for all and is here. Hidden states are `[tokens, hidden]` of all sequences of a batch, one after another.
 
 use candle_core::{Result, Tensor};
 
@@ -17,12 +17,12 @@ pub struct TokenBatch {
     pub ids: Vec<u32>,
     /// The token types (segments) of all tokens.
     pub types: Vec<u32>,
-    /// Where the sequences begin.
+    /// The bounds of the sequences.
     pub sequences: Sequences,
 }
 
 impl TokenBatch {
-    /// Packs rows, each of which has a token.
+    /// Packs rows; each has at least one token.
     pub fn new(rows: &[&Tokens]) -> Self {
         let mut types = Vec::with_capacity(rows.iter().map(|row| row.ids.len()).sum());
         for row in rows {
@@ -39,7 +39,7 @@ impl TokenBatch {
 /// An encoder.
 #[derive(Debug)]
 pub struct Encoder {
-    /// Ids to the first hidden states.
+    /// Compute the first hidden states from the ids.
     pub embeddings: Embeddings,
     /// The layers.
     pub layers: Vec<Layer>,
@@ -49,23 +49,23 @@ pub struct Encoder {
     pub hidden_size: usize,
     /// Rows of the word embedding.
     pub vocabulary: usize,
-    /// The longest sequence that it takes, in tokens.
+    /// The longest supported sequence, in tokens.
     pub longest: usize,
 }
 
 impl Encoder {
-    /// Bytes that a token takes while it is computed, about: hidden states before and after a step, queries, keys,
-    /// values and the result of attention, in f32.
+    /// Estimated bytes per token during the computation: hidden states before and after a step, queries, keys, values and
+    /// the result of attention, in f32.
     pub fn bytes_per_token(&self) -> u64 {
         10 * size_of::<f32>() as u64 * self.hidden_size as u64
     }
 
-    /// The hidden states after the last layer, `[kept tokens, hidden]`.
-    pub fn forward(&self, batch: &TokenBatch, kept: TokenSelection) -> Result<Tensor> {
+    /// The hidden states of the `selected` tokens after the last layer, `[selected tokens, hidden]`.
+    pub fn forward(&self, batch: &TokenBatch, selected: TokenSelection) -> Result<Tensor> {
         let mut x = self.embeddings.forward(batch)?;
         let last = self.layers.len().saturating_sub(1);
         for (index, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(&x, &batch.sequences, if index == last { kept } else { TokenSelection::All })?;
+            x = layer.forward(&x, &batch.sequences, if index == last { selected } else { TokenSelection::All })?;
         }
         match &self.final_norm {
             Some(norm) => norm.forward(&x),
@@ -74,7 +74,7 @@ impl Encoder {
     }
 }
 
-/// Ids to the first hidden states.
+/// Compute the first hidden states from the ids.
 #[derive(Debug)]
 pub struct Embeddings {
     /// By token id.
@@ -83,7 +83,7 @@ pub struct Embeddings {
     pub positions: Option<Positions>,
     /// By token type.
     pub types: Option<Table>,
-    /// Multiplied with the words' rows.
+    /// Multiplied with the rows of `words`.
     pub scale: Option<f64>,
     /// Applied to the sum.
     pub norm: Option<Norm>,
@@ -96,8 +96,8 @@ pub struct Positions {
     pub table: Table,
     /// The index of the first position.
     pub offset: usize,
-    /// The id of a token that has the index before the first and takes no position: RoBERTa's padding, where a text
-    /// spells it out.
+    /// The id of a token that has the index before the first and consumes no position: RoBERTa's padding token, if it
+    /// occurs in a text.
     pub skipped: Option<u32>,
 }
 
@@ -141,15 +141,15 @@ impl Embeddings {
 /// One layer.
 #[derive(Debug)]
 pub struct Layer {
-    /// Between the tokens of a sequence.
+    /// Mixes the tokens of a sequence.
     pub attention: SelfAttention,
-    /// Within a token.
+    /// Transforms each token.
     pub feed_forward: FeedForward,
-    /// The norms, and where they stand.
+    /// The norms and their placement.
     pub norms: Norms,
 }
 
-/// Where the norms of a layer stand.
+/// The norms of a layer and their placement.
 #[derive(Debug)]
 pub enum Norms {
     /// After each sum: x ← norm(x + f(x)), as in the first transformer.
@@ -159,7 +159,7 @@ pub enum Norms {
         /// After the feed-forward network.
         feed_forward: Norm,
     },
-    /// After each sum, with the input added to the attention's normalised sum once more: JinaBERT for code.
+    /// After each sum, with the input added a second time to the attention's normalised sum: JinaBERT for code.
     PostTwice {
         /// After the attention.
         attention: Norm,
@@ -170,7 +170,7 @@ pub enum Norms {
     },
     /// Before each function: x ← x + f(norm(x)).
     Pre {
-        /// Before the attention; none where the embeddings have just been normalised.
+        /// Before the attention; `None` if the embeddings are already normalised.
         attention: Option<Norm>,
         /// Before the feed-forward network.
         feed_forward: Norm,
@@ -185,28 +185,29 @@ pub enum Norms {
 }
 
 impl Layer {
-    fn forward(&self, x: &Tensor, sequences: &Sequences, kept: TokenSelection) -> Result<Tensor> {
-        let residual = kept.rows(x, sequences)?;
+    fn forward(&self, x: &Tensor, sequences: &Sequences, selected: TokenSelection) -> Result<Tensor> {
+        let residual = selected.rows(x, sequences)?;
         match &self.norms {
             Norms::Post { attention, feed_forward } => {
-                let after = Epilogue::norm_of_sum(attention, &residual);
-                let x = self.attention.forward(x, sequences, kept, after)?;
+                let epilogue = Epilogue::norm_of_sum(attention, &residual);
+                let x = self.attention.forward(x, sequences, selected, epilogue)?;
                 self.feed_forward.forward(&x, Epilogue::norm_of_sum(feed_forward, &x))
             }
             Norms::PostTwice { attention, again, feed_forward } => {
-                let after = Epilogue::norm_of_sum(attention, &residual);
-                let attended = self.attention.forward(x, sequences, kept, after)?;
+                let epilogue = Epilogue::norm_of_sum(attention, &residual);
+                let attended = self.attention.forward(x, sequences, selected, epilogue)?;
                 let x = again.forward(&(residual + attended)?)?;
                 self.feed_forward.forward(&x, Epilogue::norm_of_sum(feed_forward, &x))
             }
             Norms::Pre { attention, feed_forward } => {
                 let normalised = attention.as_ref().map_or_else(|| Ok(x.clone()), |norm| norm.forward(x))?;
-                let x = self.attention.forward(&normalised, sequences, kept, Epilogue::sum(&residual))?;
+                let x = self.attention.forward(&normalised, sequences, selected, Epilogue::sum(&residual))?;
                 self.feed_forward.forward(&feed_forward.forward(&x)?, Epilogue::sum(&x))
             }
             Norms::Around { attention: [before_attention, after_attention], feed_forward: [before, after] } => {
                 let normalised = before_attention.forward(x)?;
-                let attended = self.attention.forward(&normalised, sequences, kept, Epilogue::norm(after_attention))?;
+                let attended =
+                    self.attention.forward(&normalised, sequences, selected, Epilogue::norm(after_attention))?;
                 let x = (residual + attended)?;
                 let fed = self.feed_forward.forward(&before.forward(&x)?, Epilogue::norm(after))?;
                 x + fed

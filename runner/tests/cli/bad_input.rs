@@ -280,7 +280,7 @@ fn a_manifest_is_checked_before_anything_is_touched() {
     world.ten_chunks();
     let manifest = fs::read_to_string(world.path("run.yaml")).expect("a manifest");
     let cases = [
-        ("  gpu: {count: 0}", "  gpus: {count: 0}", "run.yaml: the API has no field spec.gpus"),
+        ("  gpu: {count: 0}", "  gpus: {count: 0}", "run.yaml: unknown field spec.gpus"),
         ("{name: tiny,", "{name: metadata,", "spec.models.dense[0].name: this name is a column of the output"),
         ("  gpu:", "  queue: {name: batch}\n  gpu:", "run.yaml: not implemented yet: spec.queue"),
         ("count: 0", "count: none", "spec.gpu.count"),

@@ -276,7 +276,7 @@ fn what_a_card_does_not_compute_is_refused() {
     spec.dense = spec.dense.replace("{name: tiny,", "{name: tiny, dtype: Int8,");
     asks_for(&world, &spec, "{count: 1}");
     let failure = run(&world, &[]).failed(ExitCode::BadConfiguration as i32, FailureReason::InvalidConfiguration);
-    assert!(failure.message.contains("model tiny: Int8 is a dtype for a CPU alone"), "{}", failure.message);
+    assert!(failure.message.contains("model tiny: dtype Int8 is supported on a CPU only"), "{}", failure.message);
 }
 
 #[test]

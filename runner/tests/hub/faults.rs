@@ -119,7 +119,7 @@ fn faults_that_pass_are_waited_for() {
         let site = Site::new();
         site.hub.fail(at, wrong, 2);
         let ended = site.run().succeeded();
-        assert!(ended.stderr.contains("trying again"), "{}", ended.stderr);
+        assert!(ended.stderr.contains("retrying"), "{}", ended.stderr);
     }
 }
 
@@ -226,7 +226,7 @@ fn the_order_to_stop_ends_a_download_and_keeps_what_has_come() {
     let mut command = Command::new("sh");
     site.prepare(command.args(["-c", &script]));
     let failure = site.world.ended(command).failed(75, FailureReason::Interrupted);
-    says(&failure.message, &["told to stop"]);
+    says(&failure.message, &["interrupted"]);
     site.nothing_is_exported();
     site.hub.heal();
     site.hub.seen();

@@ -1,4 +1,4 @@
-//! Folders that are refused, each for its reason and with the file, the field or the tensor that is at fault.
+//! Model folders that are rejected: each message names the file, the field or the tensor at fault.
 
 use std::{collections::HashMap, fs, path::Path};
 
@@ -13,17 +13,17 @@ use serde_json::{Value, json};
 use crate::folder::{Folder, WEIGHTS, WORDS, assert_names};
 
 #[test]
-fn a_folder_that_is_not_there() {
+fn a_missing_folder() {
     let error = DenseEncoder::load("tiny", Path::new("/nowhere/at/all"), &DenseOptions::default(), &Device::Cpu)
         .map(|_| ())
-        .expect_err("there is no folder");
+        .expect_err("no folder");
     assert_eq!(error.reason(), FailureReason::ModelNotFound);
     assert_eq!(error.reason().exit_code(), ExitCode::BadConfiguration);
     assert_names(&error.to_string(), &["model tiny", "/nowhere/at/all"]);
 }
 
 #[test]
-fn a_folder_without_a_file_that_is_needed() {
+fn a_folder_without_a_required_file() {
     for file in ["config.json", "tokenizer.json", "1_Pooling/config.json"] {
         let folder = Folder::new();
         folder.remove(file);
@@ -42,7 +42,7 @@ fn a_configuration_that_is_not_valid() {
 }
 
 #[test]
-fn what_is_not_computed() {
+fn settings_that_are_not_implemented() {
     type Edit = fn(&mut Value);
     let cases: [(&str, Edit, &[&str]); 8] = [
         ("config.json", |json| json["hidden_act"] = json!("mish"), &["hidden_act", "\"mish\"", "gelu", "silu"]),
@@ -117,7 +117,7 @@ fn a_configuration_that_contradicts_the_weights_or_itself() {
 }
 
 #[test]
-fn modules_in_an_order_that_is_not_computed() {
+fn modules_in_an_unsupported_order() {
     let folder = Folder::of_case("bert-dense-tanh");
     let listed: Value = serde_json::from_slice(&fs::read(folder.path("modules.json")).expect("modules")).expect("JSON");
     folder.load();
@@ -149,15 +149,15 @@ fn a_projection_that_takes_another_width() {
 
 #[test]
 fn more_dimensions_than_the_vector_has_or_none() {
-    for asked in [17, 0] {
-        let options = DenseOptions { dimensions: Some(asked), ..DenseOptions::default() };
+    for requested in [17, 0] {
+        let options = DenseOptions { dimensions: Some(requested), ..DenseOptions::default() };
         let message = Folder::new().refusal_with(&options, FailureReason::InvalidConfiguration);
-        assert_names(&message, &[&format!("dimensions is {asked}"), "have 16"]);
+        assert_names(&message, &[&format!("dimensions is {requested}"), "have 16", "to 1 to 16"]);
     }
 }
 
 #[test]
-fn a_default_prompt_that_is_not_there() {
+fn an_unknown_default_prompt() {
     let folder = Folder::new();
     let prompts = json!({"prompts": {"sts": "s "}, "default_prompt_name": "clustering"});
     folder.write("config_sentence_transformers.json", prompts.to_string());
@@ -240,9 +240,9 @@ fn a_weight_that_is_not_finite_with_its_place() {
     {
         let folder = Folder::new();
         folder.set(tensor, [at], value);
-        assert_names(&folder.refusal(), &[WEIGHTS, tensor, &format!("the value {value} at {at}")]);
+        assert_names(&folder.refusal(), &[WEIGHTS, tensor, &format!("the value {value} at index {at}")]);
         folder.retype(tensor, DType::F16);
-        assert_names(&folder.refusal(), &[WEIGHTS, tensor, &format!("the value {value} at {at}")]);
+        assert_names(&folder.refusal(), &[WEIGHTS, tensor, &format!("the value {value} at index {at}")]);
     }
     let folder = Folder::new();
     folder.retype(bias, DType::F64);
@@ -250,7 +250,7 @@ fn a_weight_that_is_not_finite_with_its_place() {
         let large = (&tensors[bias] * 1e300).expect("finite in f64");
         tensors.insert(bias.to_owned(), large);
     });
-    assert_names(&folder.refusal(), &[WEIGHTS, bias, "inf at "]);
+    assert_names(&folder.refusal(), &[WEIGHTS, bias, "inf at index "]);
 }
 
 #[test]
@@ -263,7 +263,7 @@ fn a_weight_that_the_type_of_the_run_cannot_hold() {
     folder.load_with(&options).expect("BF16 has the range of F32");
     let options = DenseOptions { dtype: Dtype::F16, ..DenseOptions::default() };
     let message = folder.refusal_with(&options, FailureReason::InvalidConfiguration);
-    assert_names(&message, &[WEIGHTS, bias, "-70000 at 5", "F16"]);
+    assert_names(&message, &[WEIGHTS, bias, "-70000 at index 5", "F16"]);
 }
 
 #[test]
@@ -286,7 +286,10 @@ fn a_part_of_the_weights_that_is_missing_cut_off_or_not_to_be_read() {
         format!("../{}/outside.safetensors", outside.parent().and_then(Path::file_name).expect("a name").display());
     for climbing in [relative.as_str(), &outside.display().to_string(), "..", "1_Pooling/../part-1.safetensors", ""] {
         folder.edit(index, |json| json["weight_map"][WORDS] = json!(climbing));
-        assert_names(&folder.refusal(), &[index, "weight_map", &format!("{climbing:?}"), "beside"]);
+        assert_names(
+            &folder.refusal(),
+            &[index, "weight_map", &format!("{climbing:?}"), "the name of a file in the same folder"],
+        );
     }
 
     folder.write("part-9.bin", "a pickle");

@@ -65,7 +65,7 @@ impl UnopenedDevice {
     /// the allocator holds.
     pub fn memory(self, driver: Arc<dyn MemorySource>) -> Arc<dyn MemorySource> {
         let Some((device, before)) = self.device else { return driver };
-        let mut memory = NvmlMemory { device, driver, opened: MAX_OPENED, silent: AtomicBool::new(false) };
+        let mut memory = NvmlMemory { device, driver, opened: MAX_OPENED, failure_logged: AtomicBool::new(false) };
         let taken = memory.used().saturating_sub(before.used).saturating_sub(memory.held().unwrap_or(0));
         if taken > MIN_CONTEXT_BYTES {
             memory.opened = (taken + LIBRARY_BYTES).min(MAX_OPENED);
@@ -83,7 +83,7 @@ struct NvmlMemory {
     /// Memory that this process uses outside its allocator, in bytes.
     opened: u64,
     /// Whether the failure of the library was logged.
-    silent: AtomicBool,
+    failure_logged: AtomicBool,
 }
 
 impl MemorySource for NvmlMemory {
@@ -95,8 +95,8 @@ impl MemorySource for NvmlMemory {
         match self.device.memory_info() {
             Ok(memory) => memory.used,
             Err(error) => {
-                if !self.silent.swap(true, Ordering::Relaxed) {
-                    tracing::warn!("NVML does not answer any more, using the figures of the driver: {error}");
+                if !self.failure_logged.swap(true, Ordering::Relaxed) {
+                    tracing::warn!("NVML no longer reports the memory, using the figures of the driver: {error}");
                 }
                 self.driver.used()
             }

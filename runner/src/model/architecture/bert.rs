@@ -65,7 +65,7 @@ fn absolute() -> String {
 }
 
 fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
-    encoder(config, &weights.scope(ARCHITECTURE.prefixes, ARCHITECTURE.probe), None)
+    encoder(config, &Tensors::within(weights, ARCHITECTURE.prefixes, ARCHITECTURE.probe), None)
 }
 
 /// The encoder of BERT; with a `padding` id, positions begin behind it, as RoBERTa has them.
@@ -98,7 +98,7 @@ pub(super) fn attention(qkv: Linear, out: Linear, heads: Heads) -> SelfAttention
         out,
         heads,
         scale: 1.0 / (heads.width as f32).sqrt(),
-        reach: AttentionSpan::Full,
+        span: AttentionSpan::Full,
         head_norms: None,
         rotary: None,
         bias: None,

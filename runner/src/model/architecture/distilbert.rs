@@ -9,6 +9,7 @@ use crate::{
         ModelError, Weights,
         config::Config,
         transformer::{Embeddings, Encoder, Layer, Norms, Positions},
+        weights::Tensors,
     },
     ops::{FeedForward, Gate, Heads},
     tokenizer::SpecialTokens,
@@ -50,7 +51,7 @@ fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
     let (hidden, inner) = (distil.dim, distil.hidden_dim);
     let activation = config.activation("activation", &distil.activation)?;
     let heads = Heads::equal(distil.n_heads, config.head_width(hidden, distil.n_heads)?);
-    let tensors = weights.scope(ARCHITECTURE.prefixes, ARCHITECTURE.probe);
+    let tensors = Tensors::within(weights, ARCHITECTURE.prefixes, ARCHITECTURE.probe);
     let embeddings = tensors.module("embeddings");
     let positions = embeddings.table("position_embeddings", distil.max_position_embeddings, hidden)?;
     let layer = |index: usize| -> Result<Layer, ModelError> {

@@ -83,7 +83,7 @@ impl GemmaConfig {
         Ok(kind == FULL)
     }
 
-    fn reach(&self, is_full: bool) -> AttentionSpan {
+    fn span(&self, is_full: bool) -> AttentionSpan {
         match (self.use_bidirectional_attention, is_full) {
             (true, true) => AttentionSpan::Full,
             // The window counts both sides.
@@ -100,7 +100,7 @@ fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
     let activation = config.activation("hidden_activation", &gemma.hidden_activation)?;
     let heads =
         shared_heads(config, hidden, gemma.num_attention_heads, gemma.num_key_value_heads, Some(gemma.head_dim))?;
-    let tensors = weights.scope(ARCHITECTURE.prefixes, ARCHITECTURE.probe);
+    let tensors = Tensors::within(weights, ARCHITECTURE.prefixes, ARCHITECTURE.probe);
     let rotary = |kind, old, default| -> Result<_, ModelError> {
         Ok(rope::rotary(rope::theta(config, kind, old, Some(default))?, heads.width, gemma.max_position_embeddings))
     };
@@ -117,7 +117,7 @@ fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
                 out: projections.linear("o_proj", heads.query * heads.width, hidden, gemma.attention_bias)?,
                 heads,
                 scale: (1.0 / gemma.query_pre_attn_scalar.sqrt()) as f32,
-                reach: gemma.reach(is_full),
+                span: gemma.span(is_full),
                 head_norms: Some((norm("self_attn.q_norm", heads.width)?, norm("self_attn.k_norm", heads.width)?)),
                 rotary: Some(if is_full { full.clone() } else { sliding.clone() }),
                 bias: None,
@@ -159,5 +159,5 @@ fn read(config: &Config) -> Result<GemmaConfig, ModelError> {
 /// Gemma's RMS normalisation multiplies with 1 + weight.
 fn norm(tensors: &Tensors, width: usize, epsilon: f64) -> Result<Norm, ModelError> {
     let weight: Tensor = tensors.tensor("weight", &[width])?;
-    Ok(Norm::rms(tensors.made(weight + 1.0)?, epsilon))
+    Ok(Norm::rms(tensors.with_context(weight + 1.0)?, epsilon))
 }

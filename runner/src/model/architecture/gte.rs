@@ -11,6 +11,7 @@ use crate::{
         ModelError, Weights,
         config::Config,
         transformer::{Embeddings, Encoder, Layer, Norms},
+        weights::Tensors,
     },
     ops::{FeedForward, Gate, Heads, Rotary, SelfAttention},
     tokenizer::SpecialTokens,
@@ -92,7 +93,7 @@ fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
     let activation = config.activation("hidden_act", &new.hidden_act)?;
     let heads = Heads::equal(new.num_attention_heads, config.head_width(hidden, new.num_attention_heads)?);
     let rotary = Arc::new(Rotary::new(&new.frequencies(config, heads.width)?, new.max_position_embeddings));
-    let tensors = weights.scope(ARCHITECTURE.prefixes, ARCHITECTURE.probe);
+    let tensors = Tensors::within(weights, ARCHITECTURE.prefixes, ARCHITECTURE.probe);
     let layer = |index: usize| -> Result<Layer, ModelError> {
         let tensors = tensors.module(format_args!("encoder.layer.{index}"));
         let norm = |name: &str| tensors.layer_norm(name, hidden, true, epsilon);

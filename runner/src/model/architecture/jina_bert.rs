@@ -57,7 +57,7 @@ fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
         -slopes[head] * distance.unsigned_abs() as f32
     });
     let bias = Arc::new(bias);
-    let tensors = weights.scope(ARCHITECTURE.prefixes, ARCHITECTURE.probe);
+    let tensors = Tensors::within(weights, ARCHITECTURE.prefixes, ARCHITECTURE.probe);
     let layer = |index: usize| {
         let tensors = tensors.module(format_args!("encoder.layer.{index}"));
         layer(&jina, heads, activation, &bias, &tensors)

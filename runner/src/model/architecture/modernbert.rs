@@ -9,6 +9,7 @@ use crate::{
         ModelError, Weights,
         config::Config,
         transformer::{Embeddings, Encoder, Layer, Norms},
+        weights::Tensors,
     },
     ops::{AttentionSpan, FeedForward, Gate, Heads, SelfAttention},
     tokenizer::SpecialTokens,
@@ -82,7 +83,7 @@ fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
     let (hidden, inner, epsilon) = (modern.hidden_size, modern.intermediate_size, modern.norm_eps);
     let activation = config.activation("hidden_activation", &modern.hidden_activation)?;
     let heads = Heads::equal(modern.num_attention_heads, config.head_width(hidden, modern.num_attention_heads)?);
-    let tensors = weights.scope(ARCHITECTURE.prefixes, ARCHITECTURE.probe);
+    let tensors = Tensors::within(weights, ARCHITECTURE.prefixes, ARCHITECTURE.probe);
     let rotary = |kind, old, default| -> Result<_, ModelError> {
         Ok(rope::rotary(rope::theta(config, kind, old, Some(default))?, heads.width, modern.max_position_embeddings))
     };
@@ -94,7 +95,7 @@ fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
         let is_full = modern.is_full(config, index)?;
         Ok(Layer {
             attention: SelfAttention {
-                reach: if is_full { AttentionSpan::Full } else { AttentionSpan::Window(modern.local_attention / 2) },
+                span: if is_full { AttentionSpan::Full } else { AttentionSpan::Window(modern.local_attention / 2) },
                 rotary: Some(if is_full { full.clone() } else { sliding.clone() }),
                 ..attention(
                     tensors.linear("attn.Wqkv", hidden, 3 * hidden, modern.attention_bias)?,

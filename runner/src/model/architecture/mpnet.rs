@@ -11,6 +11,7 @@ use crate::{
         ModelError, Weights,
         config::Config,
         transformer::{Embeddings, Encoder, Layer, Norms, Positions},
+        weights::Tensors,
     },
     ops::{DistanceBias, FeedForward, Gate, Heads, SelfAttention},
     tokenizer::SpecialTokens,
@@ -72,11 +73,12 @@ fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
     let heads = Heads::equal(mpnet.num_attention_heads, config.head_width(hidden, mpnet.num_attention_heads)?);
     let offset = mpnet.pad_token_id + 1;
     let longest = mpnet.max_position_embeddings.saturating_sub(offset);
-    let tensors = weights.scope(ARCHITECTURE.prefixes, ARCHITECTURE.probe);
+    let tensors = Tensors::within(weights, ARCHITECTURE.prefixes, ARCHITECTURE.probe);
 
     let buckets = mpnet.relative_attention_num_buckets;
     let table = tensors.tensor("encoder.relative_attention_bias.weight", &[buckets, heads.query])?;
-    let table = tensors.made(table.to_dtype(candle_core::DType::F32).and_then(|table| table.to_vec2::<f32>()))?;
+    let table =
+        tensors.with_context(table.to_dtype(candle_core::DType::F32).and_then(|table| table.to_vec2::<f32>()))?;
     let bias = DistanceBias::new(heads.query, longest, |head, distance| table[bucket(distance, buckets)][head]);
     let bias = Arc::new(bias);
 

@@ -10,6 +10,7 @@ use crate::{
         ModelError, Weights,
         config::Config,
         transformer::{Embeddings, Encoder, Layer, Norms},
+        weights::Tensors,
     },
     ops::{Activation, FeedForward, Gate, Heads, SelfAttention},
     tokenizer::SpecialTokens,
@@ -92,7 +93,7 @@ fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
     let heads = Heads::equal(nomic.num_attention_heads, config.head_width(hidden, nomic.num_attention_heads)?);
     let theta = rope::theta(config, "", "rotary_emb_base", Some(10_000.0))?;
     let rotary = rope::rotary(theta, heads.width, nomic.max_position_embeddings);
-    let tensors = weights.scope(ARCHITECTURE.prefixes, ARCHITECTURE.probe);
+    let tensors = Tensors::within(weights, ARCHITECTURE.prefixes, ARCHITECTURE.probe);
     let layer = |index: usize| -> Result<Layer, ModelError> {
         let tensors = tensors.module(format_args!("encoder.layers.{index}"));
         let norm = |name: &str| tensors.layer_norm(name, hidden, true, epsilon);

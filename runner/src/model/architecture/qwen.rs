@@ -69,7 +69,7 @@ fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
     let activation = config.activation("hidden_act", &qwen.hidden_act)?;
     let heads = shared_heads(config, hidden, qwen.num_attention_heads, qwen.num_key_value_heads, qwen.head_dim)?;
     let third = qwen.model_type == "qwen3";
-    let tensors = weights.scope(ARCHITECTURE.prefixes, ARCHITECTURE.probe);
+    let tensors = Tensors::within(weights, ARCHITECTURE.prefixes, ARCHITECTURE.probe);
     let theta = rope::theta(config, "", "rope_theta", Some(10_000.0))?;
     let rotary = rope::rotary(theta, heads.width, qwen.max_position_embeddings);
     let layer = |index: usize| -> Result<Layer, ModelError> {
@@ -85,7 +85,7 @@ fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
                 out: projections.linear("o_proj", heads.query * heads.width, hidden, third && qwen.attention_bias)?,
                 heads,
                 scale: 1.0 / (heads.width as f32).sqrt(),
-                reach: if qwen.is_causal { AttentionSpan::Causal } else { AttentionSpan::Full },
+                span: if qwen.is_causal { AttentionSpan::Causal } else { AttentionSpan::Full },
                 head_norms,
                 rotary: Some(rotary.clone()),
                 bias: None,

@@ -3,7 +3,7 @@
 
 use super::{bert, definition::Architecture};
 use crate::{
-    model::{ModelError, Weights, config::Config, transformer::Encoder},
+    model::{ModelError, Weights, config::Config, transformer::Encoder, weights::Tensors},
     tokenizer::SpecialTokens,
 };
 
@@ -21,5 +21,5 @@ pub const ARCHITECTURE: Architecture = Architecture {
 
 fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
     let padding = config.get("pad_token_id").as_u64().unwrap_or(1) as u32;
-    bert::encoder(config, &weights.scope(ARCHITECTURE.prefixes, ARCHITECTURE.probe), Some(padding))
+    bert::encoder(config, &Tensors::within(weights, ARCHITECTURE.prefixes, ARCHITECTURE.probe), Some(padding))
 }

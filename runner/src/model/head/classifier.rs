@@ -1,4 +1,4 @@
-//! The heads of cross-encoders: hidden states of a pair to one logit.
+//! The heads of cross-encoders: compute one logit from the hidden states of a pair.
 
 use candle_core::{DType, Result, Tensor};
 
@@ -29,7 +29,7 @@ struct Transform {
 }
 
 impl Classifier {
-    /// Loads the head beside the `encoder`; `yes_and_no` are the ids of the two answers of a generative reranker.
+    /// Loads the head of the model of the `encoder`; `yes_and_no` are the ids of the two answers of a generative reranker.
     ///
     /// # Errors
     /// If the architecture has no such head, or it has more than one output.
@@ -42,24 +42,24 @@ impl Classifier {
         let hidden = encoder.hidden_size;
         match config.model_type() {
             "bert" => {
-                let pooler = weights.scope(&["", "bert."], "pooler.dense.weight");
-                let transform = linear(&pooler.module("pooler"), "dense", hidden, true, Activation::Tanh)?;
+                let pooler = Tensors::within(weights, &["", "bert."], "pooler.dense.weight");
+                let transform = transform(&pooler.module("pooler"), "dense", hidden, true, Activation::Tanh)?;
                 Self::with(
                     Pooling::Cls,
                     Some(transform),
-                    &weights.scope(&[""], "classifier.weight"),
+                    &Tensors::within(weights, &[""], "classifier.weight"),
                     "classifier",
                     hidden,
                 )
             }
             "roberta" | "xlm-roberta" | "camembert" => {
-                let tensors = weights.scope(&["classifier."], "dense.weight");
-                let transform = linear(&tensors, "dense", hidden, true, Activation::Tanh)?;
+                let tensors = Tensors::within(weights, &["classifier."], "dense.weight");
+                let transform = transform(&tensors, "dense", hidden, true, Activation::Tanh)?;
                 Self::with(Pooling::Cls, Some(transform), &tensors, "out_proj", hidden)
             }
             "distilbert" => {
-                let tensors = weights.scope(&[""], "pre_classifier.weight");
-                let transform = linear(&tensors, "pre_classifier", hidden, true, Activation::Relu)?;
+                let tensors = Tensors::within(weights, &[""], "pre_classifier.weight");
+                let transform = transform(&tensors, "pre_classifier", hidden, true, Activation::Relu)?;
                 Self::with(Pooling::Cls, Some(transform), &tensors, "classifier", hidden)
             }
             "modernbert" => Self::modernbert(config, weights, hidden),
@@ -67,7 +67,7 @@ impl Classifier {
             other => Err(config.contradiction(
                 "model_type",
                 other,
-                "for rerank bert, roberta, xlm-roberta, distilbert, modernbert, qwen3",
+                "bert, roberta, xlm-roberta, distilbert, modernbert, qwen3 as a reranker",
             )),
         }
     }
@@ -81,26 +81,27 @@ impl Classifier {
         let flag = |field| config.get(field).as_bool().unwrap_or(false);
         let activation = config.get("classifier_activation").as_str().unwrap_or("gelu");
         let activation = config.activation("classifier_activation", activation)?;
-        let tensors = weights.scope(&[""], "head.dense.weight");
+        let tensors = Tensors::within(weights, &[""], "head.dense.weight");
         let epsilon = config.get("norm_eps").as_f64().unwrap_or(1e-5);
         let transform = Transform {
             norm: Some(tensors.layer_norm("head.norm", hidden, flag("norm_bias"), epsilon)?),
-            ..linear(&tensors.module("head"), "dense", hidden, flag("classifier_bias"), activation)?
+            ..transform(&tensors.module("head"), "dense", hidden, flag("classifier_bias"), activation)?
         };
         Self::with(pooling, Some(transform), &tensors, "classifier", hidden)
     }
 
-    /// The logit of `yes` less that of `no` at the last token: one row of the language model's head less another. Its
-    /// logistic function is the probability of `yes` against `no` (Zhang et al., 2025, Qwen3-CrossEncoder).
+    /// The logit of `yes` minus that of `no` at the last token: the difference of two rows of the language model's head. Its
+    /// logistic function is the probability of `yes` against `no` (Zhang et al., 2025, Qwen3-Reranker).
     fn answers(
         config: &Config,
         weights: &Weights,
         encoder: &Encoder,
         yes_and_no: Option<[u32; 2]>,
     ) -> std::result::Result<Self, ModelError> {
-        let [yes, no] = yes_and_no
-            .ok_or_else(|| config.contradiction("tokenizer", "a vocabulary without yes and no", "one with both"))?;
-        let tensors = weights.scope(&[""], "lm_head.weight");
+        let [yes, no] = yes_and_no.ok_or_else(|| {
+            config.contradiction("tokenizer", "a vocabulary without 'yes' or 'no'", "a vocabulary with both")
+        })?;
+        let tensors = Tensors::within(weights, &[""], "lm_head.weight");
         let shape = [encoder.vocabulary, encoder.hidden_size];
         let rows = if tensors.has("lm_head.weight") {
             tensors.tensor("lm_head.weight", &shape)?
@@ -109,7 +110,7 @@ impl Classifier {
         };
         let row = |id: u32| rows.narrow(0, id as usize, 1)?.to_dtype(DType::F32);
         let difference = row(yes).and_then(|yes| (yes - row(no)?)?.to_dtype(rows.dtype()));
-        let output = tensors.made(difference.and_then(|difference| Linear::new(&difference, None)))?;
+        let output = tensors.with_context(difference.and_then(|difference| Linear::new(&difference, None)))?;
         Ok(Self { pooling: Pooling::LastToken, transform: None, output })
     }
 
@@ -123,7 +124,7 @@ impl Classifier {
         Ok(Self { pooling, transform, output: tensors.linear(output, hidden, 1, true)? })
     }
 
-    /// The tokens whose hidden states it reads.
+    /// The tokens whose hidden states the head reads.
     pub fn reads(&self) -> TokenSelection {
         self.pooling.reads()
     }
@@ -141,7 +142,8 @@ impl Classifier {
     }
 }
 
-fn linear(
+/// A transformation without a norm.
+fn transform(
     tensors: &Tensors,
     name: &str,
     hidden: usize,

@@ -1,5 +1,5 @@
-//! The head of a masked language model, of which SPLADE makes sparse vectors (Formal et al., 2021): hidden states to one
-//! weight per vocabulary entry and text.
+//! The head of a masked language model, whose logits are SPLADE's sparse vectors (Formal et al., 2021): computes one weight
+//! per vocabulary entry and text from the hidden states.
 
 use candle_core::{Result, Tensor};
 
@@ -23,20 +23,20 @@ pub struct MaskedLmHead {
 }
 
 /// The names of a head's tensors.
-struct Names {
+struct TensorNames {
     model_types: &'static [&'static str],
-    /// Before all of them.
+    /// The common prefix of all names.
     scope: &'static str,
     transform: &'static str,
     norm: &'static str,
     decoder: &'static str,
     bias: &'static str,
-    /// The field of the configuration with the activation; GELU where there is none.
+    /// The field of the configuration that names the activation; `None` means GELU.
     activation: Option<&'static str>,
 }
 
-const NAMES: [Names; 3] = [
-    Names {
+const NAMES: [TensorNames; 3] = [
+    TensorNames {
         model_types: &["bert"],
         scope: "cls.predictions.",
         transform: "transform.dense",
@@ -45,7 +45,7 @@ const NAMES: [Names; 3] = [
         bias: "bias",
         activation: Some("hidden_act"),
     },
-    Names {
+    TensorNames {
         model_types: &["distilbert"],
         scope: "",
         transform: "vocab_transform",
@@ -54,7 +54,7 @@ const NAMES: [Names; 3] = [
         bias: "vocab_projector.bias",
         activation: Some("activation"),
     },
-    Names {
+    TensorNames {
         model_types: &["roberta", "xlm-roberta"],
         scope: "lm_head.",
         transform: "dense",
@@ -66,14 +66,17 @@ const NAMES: [Names; 3] = [
 ];
 
 impl MaskedLmHead {
-    /// Loads the head beside the `encoder`. A decoder without a weight of its own is tied to the word embedding.
+    /// Loads the head of the model of the `encoder`. A decoder without its own weight is tied to the word embedding.
+    ///
+    /// # Errors
+    /// If the architecture has no such head, or a tensor is missing or invalid.
     pub fn load(config: &Config, weights: &Weights, encoder: &Encoder) -> std::result::Result<Self, ModelError> {
         let known = NAMES.iter().find(|names| names.model_types.contains(&config.model_type()));
         let names = known.ok_or_else(|| {
-            config.contradiction("model_type", config.model_type(), "for sparse vectors bert, distilbert, roberta")
+            config.contradiction("model_type", config.model_type(), "bert, distilbert, roberta as a sparse model")
         })?;
         let hidden = encoder.hidden_size;
-        let tensors: Tensors = weights.scope(&[names.scope], &format!("{}.weight", names.transform));
+        let tensors: Tensors = Tensors::within(weights, &[names.scope], &format!("{}.weight", names.transform));
         let epsilon = config.get("layer_norm_eps").as_f64().unwrap_or(1e-12);
         let activation = names.activation.and_then(|field| Some((field, config.get(field).as_str()?)));
         let decoder = if tensors.has(names.decoder) {
@@ -81,7 +84,7 @@ impl MaskedLmHead {
         } else {
             encoder.embeddings.words.rows().clone()
         };
-        // A decoder of its own may have a bias of its own, beside one that is left over.
+        // An untied decoder may have its own bias, beside an unused one.
         let bias = if tensors.has("decoder.bias") { "decoder.bias" } else { names.bias };
         let bias = tensors.tensor(bias, &[encoder.vocabulary])?;
         Ok(Self {
@@ -91,12 +94,12 @@ impl MaskedLmHead {
                 None => Activation::Gelu,
             },
             norm: tensors.layer_norm(names.norm, hidden, true, epsilon)?,
-            decoder: tensors.made(Vocabulary::new(&decoder, &bias))?,
+            decoder: tensors.with_context(Vocabulary::new(&decoder, &bias))?,
         })
     }
 
-    /// The entries with a weight above the `threshold` for every text: log(1 + relu(the largest logit among the tokens)).
-    /// Those beyond the `top_k` largest may be left out already.
+    /// The entries of every text whose weight log(1 + relu(largest logit among the tokens)) exceeds the `threshold`. Entries
+    /// below the `top_k` largest may be missing.
     pub fn forward(
         &self,
         hidden: &Tensor,

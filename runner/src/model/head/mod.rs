@@ -1,4 +1,4 @@
-//! What is done with hidden states beyond pooling them.
+//! The heads of models: projections of dense vectors, and the heads of sparse encoders and cross-encoders.
 
 pub mod classifier;
 pub mod masked_lm;

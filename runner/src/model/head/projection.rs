@@ -11,6 +11,7 @@ use crate::{
     model::{
         ModelError, Weights,
         folder::{ModelFolder, read_json},
+        weights::Tensors,
     },
     ops::{Activation, Linear},
 };
@@ -39,13 +40,13 @@ pub struct Projection {
 struct DenseConfig {
     in_features: usize,
     out_features: usize,
-    #[serde(default = "yes")]
+    #[serde(default = "default_bias")]
     bias: bool,
     #[serde(default = "tanh")]
     activation_function: String,
 }
 
-fn yes() -> bool {
+fn default_bias() -> bool {
     true
 }
 
@@ -73,23 +74,23 @@ impl Projection {
         let file = dir.join("config.json");
         let config: DenseConfig = read_json(&folder.name, &file)?;
         let activation = activation_of_class(&folder.name, &file, "activation_function", &config.activation_function)?;
-        let weights = Weights::open(&folder.name, &folder.weights(dir)?, dtype, device)?;
-        let tensors = weights.scope(&[""], "linear.weight");
+        let weights = Weights::open(&folder.name, &folder.weights_files(dir)?, dtype, device)?;
+        let tensors = Tensors::within(&weights, &[""], "linear.weight");
         let linear = tensors.linear("linear", config.in_features, config.out_features, config.bias)?;
         weights.reject_unused(&[""], "linear.weight", &[])?;
         Ok(Self { model: folder.name.clone(), file, linear, activation })
     }
 
-    /// The width of the output.
+    /// Checks that the projection takes vectors of `width` values, and returns the width of its output.
     ///
     /// # Errors
-    /// If the input that it takes is not `width` wide.
+    /// If it takes vectors of another width.
     pub fn check_input(&self, width: usize) -> Result<usize, ModelError> {
         if self.linear.inputs() == width {
             return Ok(self.linear.outputs());
         }
-        let found = self.linear.inputs().to_string();
-        Err(ModelError::unsupported(&self.model, &self.file, "in_features", &found, &[&width.to_string()]))
+        let inputs = self.linear.inputs().to_string();
+        Err(ModelError::unsupported(&self.model, &self.file, "in_features", &inputs, &[&width.to_string()]))
     }
 
     /// `[rows, inputs]` → `[rows, outputs]`.

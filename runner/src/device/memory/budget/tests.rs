@@ -39,10 +39,10 @@ fn without_a_ceiling_nothing_changes() {
 }
 
 #[test]
-fn what_does_not_fit_is_not_admitted_and_the_budget_halves() {
+fn a_batch_that_does_not_fit_is_not_admitted_and_the_budget_halves() {
     let budget = budget(300);
-    let refused = budget.admit(1000).expect_err("too large");
-    assert!(refused.contains("the memory ceiling is"), "{refused}");
+    let message = budget.admit(1000).expect_err("too large");
+    assert!(message.contains("the memory ceiling is"), "{message}");
     budget.split();
     assert_eq!((budget.tokens(), kinds(&budget)), (500, vec![MitigationKind::Split]));
     assert_eq!(budget.admit(200), Ok(()));
@@ -140,7 +140,7 @@ fn of_device(used: u64, limits: Limits) -> (AdaptiveBudget, Arc<Set>) {
 }
 
 #[test]
-fn what_was_measured_takes_the_place_of_the_estimate() {
+fn a_measured_cost_replaces_the_estimate() {
     let (budget, device) = of_device(100, Limits { largest: 100, bytes_per_token: 1, workers: 1 });
     budget.calibrate();
     device.peak.store(900, Ordering::Relaxed);
@@ -157,7 +157,7 @@ fn what_was_measured_takes_the_place_of_the_estimate() {
 }
 
 #[test]
-fn what_an_allocator_kept_of_an_earlier_pass_is_there_for_the_next_one() {
+fn memory_that_the_allocator_kept_of_an_earlier_pass_is_available_to_the_next() {
     let limits = Limits { largest: 100, bytes_per_token: 5, workers: 1 };
     let device = Arc::new(Set { used: 900.into(), idle: 600.into(), ..Set::default() });
     let source: Arc<dyn MemorySource> = device.clone();
@@ -172,27 +172,27 @@ fn what_an_allocator_kept_of_an_earlier_pass_is_there_for_the_next_one() {
 }
 
 #[test]
-fn a_device_is_trimmed_when_its_last_batch_is_done_and_nobody_begins_meanwhile() {
+fn a_device_is_trimmed_after_its_last_batch_and_no_batch_begins_meanwhile() {
     let (budget, device) = of_device(0, Limits { largest: 100, bytes_per_token: 1, workers: 2 });
     assert_eq!(budget.admit(10), Ok(()));
     let order = Mutex::new(Vec::new());
-    let say = |what: &'static str| order.lock().expect("no panic").push((what, device.trims.load(Ordering::Relaxed)));
+    let log = |event: &'static str| order.lock().expect("no panic").push((event, device.trims.load(Ordering::Relaxed)));
     thread::scope(|scope| {
         let splitting = scope.spawn(|| {
             budget.split_and_trim();
-            say("split");
+            log("split");
         });
         while budget.state().exclusive == 0 {
             thread::yield_now();
         }
         let next = scope.spawn(|| {
             assert_eq!(budget.admit(20), Ok(()));
-            say("admitted");
+            log("admitted");
             budget.release(20, true);
         });
         thread::sleep(Duration::from_millis(20));
         assert!(!splitting.is_finished() && !next.is_finished(), "a batch is in flight");
-        say("released");
+        log("released");
         budget.release(10, true);
     });
     let order = order.into_inner().expect("no panic");

@@ -1,0 +1,71 @@
+//! The weights files of a module: one `model.safetensors`, or those that its index lists.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+
+use super::json::read_json;
+use crate::model::{
+    ModelError,
+    files::{WEIGHTS, WEIGHTS_INDEX},
+};
+
+/// Extensions of files that are pickles, or hold one.
+const PICKLES: [&str; 5] = ["bin", "ckpt", "pkl", "pt", "pth"];
+
+/// The weights files in the folder `dir` of the `model`.
+///
+/// # Errors
+/// If there are none, or only a pickle.
+pub fn weights_files(model: &str, dir: &Path) -> Result<Vec<PathBuf>, ModelError> {
+    let weights = dir.join(WEIGHTS);
+    if weights.is_file() {
+        return Ok(vec![weights]);
+    }
+    let index = dir.join(WEIGHTS_INDEX);
+    if index.is_file() {
+        return files_of_index(model, dir, &index);
+    }
+    let read_error = |source| ModelError::Read { model: model.to_owned(), file: dir.to_owned(), source };
+    let files: Vec<PathBuf> = fs::read_dir(dir)
+        .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>())
+        .map_err(read_error)?;
+    match files.into_iter().filter(|file| is_pickle(file)).min() {
+        Some(file) => Err(ModelError::Pickle { model: model.to_owned(), file }),
+        None => Err(ModelError::NoWeights { model: model.to_owned(), dir: dir.to_owned() }),
+    }
+}
+
+fn files_of_index(model: &str, dir: &Path, index: &Path) -> Result<Vec<PathBuf>, ModelError> {
+    #[derive(Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let parsed: Index = read_json(model, index)?;
+    let names: BTreeSet<String> = parsed.weight_map.into_values().collect();
+    let files = names.iter().map(|name| {
+        let file = dir.join(name);
+        let is_plain = Path::new(name).file_name().is_some_and(|file_name| file_name == name.as_str());
+        match (is_plain, is_pickle(&file), file.is_file()) {
+            (true, false, true) => Ok(file),
+            (true, true, _) => Err(ModelError::Pickle { model: model.to_owned(), file }),
+            (true, false, false) => Err(ModelError::FileMissing { model: model.to_owned(), file }),
+            (false, ..) => Err(ModelError::unsupported(
+                model,
+                index,
+                "weight_map",
+                name,
+                &["the name of a file in the same folder"],
+            )),
+        }
+    });
+    files.collect()
+}
+
+fn is_pickle(file: &Path) -> bool {
+    file.extension().and_then(|extension| extension.to_str()).is_some_and(|extension| PICKLES.contains(&extension))
+}
