@@ -25,7 +25,7 @@ use crate::{
     source::{Chunk, Source, SourceRecord},
 };
 
-/// The most indices of an Indexed Job in Kubernetes.
+/// The largest number of indices of an Indexed Job in Kubernetes.
 const MAX_SHARDS: usize = 100_000;
 
 impl Plan {
@@ -53,7 +53,7 @@ impl Plan {
         }
         if plan.shards.len() > MAX_SHARDS {
             let message = format!(
-                "spec.execution.shardSize {shard_size} results in {} shards, more than the limit of {MAX_SHARDS}: raise it",
+                "spec.execution.shardSize {shard_size} results in {} shards, more than the limit of {MAX_SHARDS}: raise spec.execution.shardSize",
                 plan.shards.len()
             );
             return Err(StageError::new(FailureReason::InvalidConfiguration, message));
@@ -127,7 +127,8 @@ fn short_hash(id: &str) -> [u8; 16] {
     Sha256::digest(id.as_bytes())[..16].try_into().expect("a sha256 has 32 bytes")
 }
 
-/// The error of a duplicate id, with both locations. Only hashes are in memory, so the sources are read again for the first.
+/// The error of a duplicate id, with both locations. Only hashes are in memory, so the sources are read again to find the
+/// first location.
 fn duplicate_id(source: &Source, files: &[String], chunk: &Chunk, second: &str) -> StageError {
     let mut first = None;
     for file in files {

@@ -31,9 +31,9 @@ pub struct Plan {
     pub runner_version: String,
     /// The largest number of chunks in a shard.
     pub shard_size: u64,
-    /// The time that reading the sources took, in seconds.
+    /// The duration of reading the sources, in seconds.
     pub seconds: f64,
-    /// The commits of the models of a hub, by the name of the model: a branch may move while shards are embedded.
+    /// The commits of the hub models, by the name of the model: a branch may move while shards are embedded.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub commits: BTreeMap<String, String>,
     /// The sha256 of the file of queries, in hexadecimal.
@@ -60,7 +60,7 @@ pub struct PlannedCollection {
     /// Files with unknown extensions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ignored_files: Vec<String>,
-    /// Headings that the collection is probed with if no queries are given.
+    /// The probe queries of the collection if no queries are given.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub headings: Vec<String>,
 }
@@ -86,6 +86,9 @@ impl Plan {
     }
 
     /// Reads `plan.json`; `uri` is its name in messages.
+    ///
+    /// # Errors
+    /// If the bytes are not a plan, or are a plan of another version or revision.
     pub fn parse(bytes: &[u8], uri: &str, revision: &Revision) -> Result<Self> {
         let unusable = |message: String| StageError::new(FailureReason::InvalidConfiguration, message);
         let value: serde_json::Value =
@@ -93,7 +96,7 @@ impl Plan {
         if value["version"] != PLAN_VERSION {
             let message = format!(
                 "{uri} has version {}, this runner reads version {PLAN_VERSION}: finish the revision with the runner \
-                 version that began it, or change spec.rerunToken",
+                 version that started it, or change spec.rerunToken",
                 value["version"]
             );
             return Err(unusable(message));
@@ -116,7 +119,7 @@ impl Plan {
         self.collections.iter().find(|collection| collection.name == name)
     }
 
-    /// The source of a model; that of a hub model is pinned to the planned commit.
+    /// The source of a model; a hub model is pinned to the planned commit.
     pub fn pinned(&self, model: &str, source: &Place) -> Place {
         self.commits.get(model).map_or_else(|| source.clone(), |commit| hub::pinned(source, commit))
     }

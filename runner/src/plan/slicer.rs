@@ -1,11 +1,11 @@
-//! Cuts a stream of records into shards; no input or output.
+//! Cuts a stream of records into shards, without input or output.
 
 use sha2::{Digest, Sha256};
 
 use super::shard::{Position, Shard};
 use crate::source::Chunk;
 
-/// The sha256 over the ids and texts of a shard, in order; it tells that a source is still what was planned.
+/// The sha256 over the ids and texts of a shard, in order. It shows whether a source has changed since the plan.
 #[derive(Clone, Debug, Default)]
 pub struct SliceDigest(Sha256);
 
@@ -29,20 +29,23 @@ impl SliceDigest {
 pub struct Slicer<'a> {
     collection: &'a str,
     shard_size: u64,
-    done: Vec<Shard>,
+    closed: Vec<Shard>,
     open: Option<(Shard, SliceDigest)>,
     chunks: u64,
 }
 
 impl<'a> Slicer<'a> {
+    /// A slicer of a collection into shards of `shard_size` chunks.
     pub fn new(collection: &'a str, shard_size: u64) -> Self {
-        Self { collection, shard_size: shard_size.max(1), done: Vec::new(), open: None, chunks: 0 }
+        Self { collection, shard_size: shard_size.max(1), closed: Vec::new(), open: None, chunks: 0 }
     }
 
+    /// Adds a record without text.
     pub fn skip(&mut self, position: Position) {
         self.shard_at(position).0.skipped += 1;
     }
 
+    /// Adds a chunk.
     pub fn push(&mut self, position: Position, chunk: &Chunk) {
         if self.open.as_ref().is_some_and(|(shard, _)| shard.chunks == self.shard_size) {
             self.close();
@@ -53,9 +56,10 @@ impl<'a> Slicer<'a> {
         self.chunks += 1;
     }
 
+    /// The shards, in order.
     pub fn finish(mut self) -> Vec<Shard> {
         self.close();
-        self.done
+        self.closed
     }
 
     fn shard_at(&mut self, start: Position) -> &mut (Shard, SliceDigest) {
@@ -69,7 +73,7 @@ impl<'a> Slicer<'a> {
 
     fn close(&mut self) {
         if let Some((shard, digest)) = self.open.take() {
-            self.done.push(Shard { sha256: digest.finish(), ..shard });
+            self.closed.push(Shard { sha256: digest.finish(), ..shard });
         }
     }
 }
@@ -115,10 +119,10 @@ mod tests {
     }
 
     #[test]
-    fn the_digest_depends_on_the_size_of_no_other_shard() {
-        let whole = slice(&[true; 6], 3);
-        let other = slice(&[true; 9], 3);
-        assert_eq!(whole[1].sha256, other[1].sha256);
-        assert_ne!(whole[0].sha256, whole[1].sha256);
+    fn the_digest_of_a_shard_does_not_depend_on_later_shards() {
+        let two_shards = slice(&[true; 6], 3);
+        let three_shards = slice(&[true; 9], 3);
+        assert_eq!(two_shards[1].sha256, three_shards[1].sha256);
+        assert_ne!(two_shards[0].sha256, two_shards[1].sha256);
     }
 }

@@ -7,14 +7,14 @@ use sha2::{Digest, Sha256};
 pub struct Chunk {
     /// The user's id, or a stable id of collection, file and ordinal.
     pub id: String,
-    /// The text, untouched.
+    /// The text, unchanged.
     pub text: String,
     /// The metadata as JSON.
     pub metadata: String,
 }
 
-/// The id of a chunk without one: the same for the same place in the same collection, in the form of a UUID (version 8,
-/// RFC 9562), which vector databases accept.
+/// The id of a chunk that has none: the same for the same collection, file and ordinal, as a UUID (version 8, RFC 9562),
+/// which vector databases accept.
 pub(super) fn stable_id(collection: &str, file: &str, ordinal: u64) -> String {
     let digest = Sha256::digest(format!("{collection}\0{file}\0{ordinal}").as_bytes());
     let mut bytes: [u8; 16] = digest[..16].try_into().expect("a sha256 has 32 bytes");

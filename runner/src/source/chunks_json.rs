@@ -1,5 +1,4 @@
-//! Chunk files: a JSON list of records or strings, or an object that wraps such a list. The list is read element by
-//! element.
+//! Chunk files: a JSON list of records or strings, or an object with such a list. The list is read element by element.
 
 use std::{cell::RefCell, fmt, io::Read, ops::ControlFlow};
 
@@ -15,50 +14,55 @@ use super::{
 };
 use crate::process::error::StageError;
 
-const WRAPPERS: [&str; 4] = ["chunks", "data", "records", "items"];
+/// The fields of an object that may hold the list of records.
+const LIST_FIELDS: [&str; 4] = ["chunks", "data", "records", "items"];
 
+/// Visits the records of a chunk file.
 pub fn visit(reader: impl Read, visit: &mut Visit<'_>) -> Flow {
     let reader = without_bom(reader).map_err(|error| visit.unreadable(error))?;
     let mut json = serde_json::Deserializer::from_reader(reader);
-    let reading = RefCell::new(Reading { visit, ordinal: 0, ended: None });
+    let reading = RefCell::new(Reading { visit, ordinal: 0, stop: None });
     let parsed = Top(&reading).deserialize(&mut json).and_then(|()| json.end());
-    let Reading { visit, ordinal, ended } = reading.into_inner();
-    match (ended, parsed) {
-        (Some(Ended::Enough), _) => Ok(ControlFlow::Break(())),
-        (Some(Ended::Failed(error)), _) => Err(error),
-        (Some(Ended::Invalid(message)), Err(at)) => {
+    let Reading { visit, ordinal, stop } = reading.into_inner();
+    match (stop, parsed) {
+        (Some(Stop::Visitor), _) => Ok(ControlFlow::Break(())),
+        (Some(Stop::Failed(error)), _) => Err(error),
+        (Some(Stop::InvalidRecord(message)), Err(at)) => {
             Err(visit.invalid_record(format_args!(", record {} (line {}): {message}", ordinal + 1, at.line())))
         }
         (_, Err(error)) if error.is_io() => Err(visit.unreadable(error)),
-        (_, Err(error)) => Err(visit.invalid_file(format_args!(": {}", said(&error)))),
+        (_, Err(error)) => Err(visit.invalid_file(format_args!(": {}", message_of(&error)))),
         (_, Ok(())) => Ok(ControlFlow::Continue(())),
     }
 }
 
-fn said(error: &serde_json::Error) -> String {
-    if error.is_data() { error.to_string() } else { format!("no JSON: {error}") }
+fn message_of(error: &serde_json::Error) -> String {
+    if error.is_data() { error.to_string() } else { format!("not valid JSON: {error}") }
 }
 
-/// Why the parser was stopped from inside.
-enum Ended {
-    Enough,
+/// Why the reader stopped the parser.
+enum Stop {
+    /// The visitor stopped.
+    Visitor,
+    /// The visitor failed.
     Failed(StageError),
-    Invalid(String),
+    /// The value is not a valid record.
+    InvalidRecord(String),
 }
 
 struct Reading<'a, 'v> {
     visit: &'a mut Visit<'v>,
     ordinal: u64,
-    ended: Option<Ended>,
+    stop: Option<Stop>,
 }
 
 impl Reading<'_, '_> {
-    fn deliver(&mut self, value: Value) -> Result<(), Ended> {
-        let record = record::from_json(value, self.ordinal, None, self.visit.fields).map_err(Ended::Invalid)?;
+    fn deliver(&mut self, value: Value) -> Result<(), Stop> {
+        let record = record::from_json(value, self.ordinal, None, self.visit.fields).map_err(Stop::InvalidRecord)?;
         match (self.visit.deliver)(record) {
             Ok(ControlFlow::Continue(())) => Ok(()),
-            Ok(ControlFlow::Break(())) => Err(Ended::Enough),
-            Err(error) => Err(Ended::Failed(error)),
+            Ok(ControlFlow::Break(())) => Err(Stop::Visitor),
+            Err(error) => Err(Stop::Failed(error)),
         }
     }
 }
@@ -66,7 +70,7 @@ impl Reading<'_, '_> {
 /// The whole file.
 struct Top<'r, 'a, 'v>(&'r RefCell<Reading<'a, 'v>>);
 
-/// A list of records; anything else in its place is passed over.
+/// A list of records; any other value is skipped.
 struct List<'r, 'a, 'v>(&'r RefCell<Reading<'a, 'v>>);
 
 impl<'de> DeserializeSeed<'de> for Top<'_, '_, '_> {
@@ -81,7 +85,7 @@ impl<'de> Visitor<'de> for Top<'_, '_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a list of records, or an object that holds one as {}", WRAPPERS.join(", "))
+        write!(f, "a list of records, or an object with one in {}", LIST_FIELDS.join(", "))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<(), A::Error> {
@@ -89,27 +93,30 @@ impl<'de> Visitor<'de> for Top<'_, '_, '_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut found: Option<String> = None;
+        let mut list_field: Option<String> = None;
         while let Some(key) = map.next_key::<String>()? {
-            if !WRAPPERS.contains(&key.as_str()) {
+            if !LIST_FIELDS.contains(&key.as_str()) {
                 map.next_value::<IgnoredAny>()?;
             } else if map.next_value_seed(List(self.0))? {
-                if let Some(first) = found {
+                if let Some(first) = list_field {
                     return Err(A::Error::custom(format!(
-                        "both {first:?} and {key:?} are lists: which holds the records?"
+                        "both {first:?} and {key:?} are lists: keep the one with the records"
                     )));
                 }
-                found = Some(key);
+                list_field = Some(key);
             }
         }
-        found.map(|_| ()).ok_or_else(|| {
-            A::Error::custom(format!("an object in which none of {} is a list of records", WRAPPERS.join(", ")))
+        list_field.map(|_| ()).ok_or_else(|| {
+            A::Error::custom(format!(
+                "an object without a list of records: none of its fields {} is a list",
+                LIST_FIELDS.join(", ")
+            ))
         })
     }
 }
 
 impl<'de> DeserializeSeed<'de> for List<'_, '_, '_> {
-    /// Whether it was a list.
+    /// Whether the value was a list.
     type Value = bool;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
@@ -139,8 +146,8 @@ impl<'de> Visitor<'de> for List<'_, '_, '_> {
                     return Ok(true);
                 };
                 let mut reading = self.0.borrow_mut();
-                if let Err(ended) = reading.deliver(value) {
-                    reading.ended = Some(ended);
+                if let Err(stop) = reading.deliver(value) {
+                    reading.stop = Some(stop);
                     return Err(A::Error::custom("stopped"));
                 }
             }

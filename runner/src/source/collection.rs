@@ -32,7 +32,7 @@ impl Source {
     /// Opens the source of a collection: a folder or a single file.
     pub fn open(collection: &CollectionConfig) -> Result<Self> {
         let (store, single) = store::open_source(&collection.source).map_err(|error| {
-            let message = format!("the source of collection {:?} cannot be read", collection.name);
+            let message = format!("cannot read the source of collection {:?}", collection.name);
             StageError::new(error.reason, message).caused_by(error)
         })?;
         Ok(Self { store, collection: collection.clone(), single })
@@ -46,7 +46,7 @@ impl Source {
         }
     }
 
-    /// The URI of a file, as the user knows it.
+    /// The URI of a file, as in the spec.
     pub fn uri_of(&self, file: &str) -> String {
         self.store.uri_of(file)
     }
@@ -57,6 +57,9 @@ impl Source {
     }
 
     /// Visits the records of `file` in order, from record `from` on, until the visitor stops.
+    ///
+    /// # Errors
+    /// If the file is missing, unreadable or invalid, or the visitor fails; the error names the file and the line or record.
     pub fn visit<'a>(&'a self, file: &'a str, from: u64, visitor: &mut dyn FnMut(SourceRecord<'a>) -> Flow) -> Flow {
         let Some(reader) = self.store.read(file)? else {
             let message = format!("{} is missing", self.uri_of(file));

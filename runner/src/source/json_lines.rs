@@ -10,6 +10,7 @@ use super::{
     visit::{Flow, Visit, without_bom},
 };
 
+/// Visits the records of a JSON Lines file.
 pub fn visit(reader: impl Read, visit: &mut Visit<'_>) -> Flow {
     let mut reader = without_bom(reader).map_err(|error| visit.unreadable(error))?;
     let (mut line, mut ordinal) = (0, 0);
@@ -23,16 +24,17 @@ pub fn visit(reader: impl Read, visit: &mut Visit<'_>) -> Flow {
         if bytes.trim_ascii().is_empty() {
             continue;
         }
-        let this = ordinal;
+        let current = ordinal;
         ordinal += 1;
-        if this < visit.from {
+        if current < visit.from {
             continue;
         }
         let text = std::str::from_utf8(&bytes)
             .map_err(|_| visit.invalid_file(format_args!(", line {line}: not UTF-8 text")))?;
-        let value = serde_json::from_str(text)
-            .map_err(|error| visit.invalid_file(format_args!(", line {line}: no JSON: {}", on_one_line(&error))))?;
-        let record = record::from_json(value, this, Some(line), visit.fields)
+        let value = serde_json::from_str(text).map_err(|error| {
+            visit.invalid_file(format_args!(", line {line}: not valid JSON: {}", message_of(&error)))
+        })?;
+        let record = record::from_json(value, current, Some(line), visit.fields)
             .map_err(|message| visit.invalid_record(format_args!(", line {line}: {message}")))?;
         if (visit.deliver)(record)?.is_break() {
             return Ok(ControlFlow::Break(()));
@@ -40,9 +42,9 @@ pub fn visit(reader: impl Read, visit: &mut Visit<'_>) -> Flow {
     }
 }
 
-/// The parser counts the lines of what it was given, which is one line of the file.
-fn on_one_line(error: &serde_json::Error) -> String {
+/// The message of the parser without its line number: it counts within its input, which is one line of the file.
+fn message_of(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    let said = text.split(" at line ").next().unwrap_or(&text);
-    format!("{said} at column {}", error.column())
+    let message = text.split(" at line ").next().unwrap_or(&text);
+    format!("{message} at column {}", error.column())
 }

@@ -1,7 +1,7 @@
-//! Markdown (CommonMark): a chunk per heading, and one for the text before the first.
+//! Markdown (CommonMark): a chunk per heading, and one for the text before the first heading.
 //!
 //! The text of a chunk is the heading's line and everything up to the next heading of any level. A heading inside a
-//! code block, a quotation or a list opens no chunk.
+//! code block, a quotation or a list does not begin a chunk.
 
 use std::{io::Read, ops::ControlFlow, ops::Range};
 
@@ -13,6 +13,7 @@ use super::{
     visit::{Flow, Visit},
 };
 
+/// Visits the sections of a Markdown file.
 pub fn visit(reader: impl Read, visit: &mut Visit<'_>) -> Flow {
     let text = visit.read_text(reader)?;
     let mut line = 1;
@@ -66,7 +67,7 @@ fn sections(text: &str) -> Vec<Section> {
     sections
 }
 
-/// The section in `range`, none where that is blank.
+/// The section in `range`; `None` if it is blank.
 fn section(text: &str, range: Range<usize>, headings: Vec<String>) -> Option<Section> {
     let whole = &text[range.clone()];
     let blank = |line: &&str| line.trim().is_empty();
@@ -81,9 +82,9 @@ struct Heading {
     text: String,
 }
 
-/// The headings that stand in no other block.
+/// The headings that are not inside another block.
 fn headings(text: &str) -> Vec<Heading> {
-    let mut found: Vec<Heading> = Vec::new();
+    let mut headings: Vec<Heading> = Vec::new();
     let mut depth = 0_usize;
     let mut inside = false;
     let options = Options::ENABLE_YAML_STYLE_METADATA_BLOCKS | Options::ENABLE_TABLES;
@@ -91,23 +92,23 @@ fn headings(text: &str) -> Vec<Heading> {
         match event {
             Event::Start(Tag::Heading { level, .. }) if depth == 0 => {
                 inside = true;
-                found.push(Heading { start: range.start, level, text: String::new() });
+                headings.push(Heading { start: range.start, level, text: String::new() });
             }
             Event::End(TagEnd::Heading(_)) if inside && depth == 0 => inside = false,
             Event::Start(_) => depth += 1,
             Event::End(_) => depth = depth.saturating_sub(1),
             Event::Text(part) | Event::Code(part) if inside => {
-                if let Some(heading) = found.last_mut() {
+                if let Some(heading) = headings.last_mut() {
                     heading.text.push_str(&part);
                 }
             }
             Event::SoftBreak | Event::HardBreak if inside => {
-                if let Some(heading) = found.last_mut() {
+                if let Some(heading) = headings.last_mut() {
                     heading.text.push(' ');
                 }
             }
             _ => {}
         }
     }
-    found
+    headings
 }

@@ -1,7 +1,7 @@
 //! The sources: the files of a collection in a stable order, read as a stream of chunks.
 //!
 //! Memory does not grow with a file: records are read one at a time and handed to a visitor. Only Markdown and text files,
-//! which are small, are held whole. There is a file per format.
+//! which are small, are read whole. There is a module per format.
 
 mod chunk;
 mod chunks_json;

@@ -1,19 +1,19 @@
-//! A record of a JSON source: which of its fields hold id, text and metadata.
+//! A record of a source, and its id, text and metadata in JSON.
 
 use crds::v1alpha1::FieldMapping;
 use serde_json::Value;
 
-/// How many field names a message lists.
-const LISTED_FIELDS: usize = 12;
+/// The largest number of field names in a message.
+const MAX_LISTED_FIELDS: usize = 12;
 
-/// A record, in whatever format it stood.
+/// A record of any format.
 #[derive(Debug)]
 pub struct Record {
     /// Its number in the file, from 0, records without text included.
     pub ordinal: u64,
-    /// Its line, where the format has lines.
+    /// Its line; `None` for formats without lines.
     pub line: Option<u64>,
-    /// The user's id.
+    /// The user's id; `None` if the record has none.
     pub id: Option<String>,
     /// The text.
     pub text: String,
@@ -21,25 +21,27 @@ pub struct Record {
     pub metadata: String,
 }
 
-/// The record in a JSON value: an object with the mapped fields, or a string that is the text itself. The error says
-/// what is wrong with it.
+/// The record of a JSON value: an object with the mapped fields, or a string that is the text itself.
+///
+/// # Errors
+/// If a field is missing or has the wrong type; the error names the field.
 pub fn from_json(value: Value, ordinal: u64, line: Option<u64>, fields: &FieldMapping) -> Result<Record, String> {
     let mut object = match value {
         Value::String(text) => return Ok(Record { ordinal, line, id: None, text, metadata: "{}".into() }),
         Value::Object(object) => object,
-        other => return Err(format!("a record is an object or a string, this is {}", kind(&other))),
+        value => return Err(format!("a record must be an object or a string, it is {}", kind(&value))),
     };
     let text = match object.remove(&fields.text) {
         Some(Value::String(text)) => text,
-        Some(other) => {
-            return Err(format!("field {:?} (the text) must be a string, it is {}", fields.text, kind(&other)));
+        Some(value) => {
+            return Err(format!("field {:?} (the text) must be a string, it is {}", fields.text, kind(&value)));
         }
         None => {
-            let names: Vec<&str> = object.keys().take(LISTED_FIELDS).map(String::as_str).collect();
-            let more = if object.len() > LISTED_FIELDS { ", …" } else { "" };
-            let has = if names.is_empty() { "none".into() } else { format!("{}{more}", names.join(", ")) };
+            let names: Vec<&str> = object.keys().take(MAX_LISTED_FIELDS).map(String::as_str).collect();
+            let more = if object.len() > MAX_LISTED_FIELDS { ", …" } else { "" };
+            let listed = if names.is_empty() { "none".into() } else { format!("{}{more}", names.join(", ")) };
             return Err(format!(
-                "no field {:?} (the text); its fields: {has}; set fields.text of the collection if the text has another name",
+                "no field {:?} (the text); its fields: {listed}; set fields.text of the collection if the text has another name",
                 fields.text
             ));
         }
@@ -49,8 +51,8 @@ pub fn from_json(value: Value, ordinal: u64, line: Option<u64>, fields: &FieldMa
         Some(Value::String(id)) if !id.is_empty() => Some(id),
         Some(Value::Number(id)) => Some(id.to_string()),
         Some(Value::String(_)) => return Err(format!("field {:?} (the id) is empty", fields.id)),
-        Some(other) => {
-            return Err(format!("field {:?} (the id) must be a string or a number, it is {}", fields.id, kind(&other)));
+        Some(value) => {
+            return Err(format!("field {:?} (the id) must be a string or a number, it is {}", fields.id, kind(&value)));
         }
     };
     let metadata = match object.remove(&fields.metadata) {

@@ -1,4 +1,4 @@
-//! The sources over real files: what is read, in which order, and what a user is told.
+//! The sources over real files: records, their order, and error messages.
 
 use std::{fs, ops::ControlFlow};
 
@@ -15,7 +15,7 @@ use crate::process::error::Result;
 
 struct Files(TempDir);
 
-/// Id, text and metadata of a chunk; none for a record without text.
+/// Id, text and metadata of a chunk; `None` for a record without text.
 type Read = Option<(String, String, serde_json::Value)>;
 
 impl Files {
@@ -44,7 +44,7 @@ impl Files {
     }
 
     fn error(&self) -> (FailureReason, String) {
-        let error = self.read().expect_err("refused");
+        let error = self.read().expect_err("rejected");
         (error.reason, error.sentence())
     }
 }
@@ -78,13 +78,13 @@ fn a_list_of_records_keeps_ids_texts_and_metadata() {
 }
 
 #[test]
-fn strings_and_every_wrapper_are_lists_too() {
+fn lists_of_strings_and_lists_in_objects_are_read() {
     let strings = Files::new(&[("a.json", "\u{feff}[\"one\", \"two\"]\n")]).read().expect("read");
     assert_eq!(texts(strings), ["one", "two"]);
-    for wrapper in ["chunks", "data", "records", "items"] {
-        let text = format!(r#"{{"version": 2, "data": 3, "{wrapper}": [{{"text": "one"}}], "items": {{"a": 1}}}}"#);
-        let text = text.replace(&format!(r#""data": 3, "{wrapper}""#), &format!(r#""chunks": null, "{wrapper}""#));
-        assert_eq!(texts(Files::new(&[("a.json", &text)]).read().expect(wrapper)), ["one"], "{text}");
+    for field in ["chunks", "data", "records", "items"] {
+        let text = format!(r#"{{"version": 2, "data": 3, "{field}": [{{"text": "one"}}], "items": {{"a": 1}}}}"#);
+        let text = text.replace(&format!(r#""data": 3, "{field}""#), &format!(r#""chunks": null, "{field}""#));
+        assert_eq!(texts(Files::new(&[("a.json", &text)]).read().expect(field)), ["one"], "{text}");
     }
 }
 
@@ -133,7 +133,7 @@ fn a_text_file_is_one_chunk_and_an_empty_one_none() {
 }
 
 #[test]
-fn files_come_sorted_by_path_without_hidden_ones_and_each_once() {
+fn files_are_sorted_by_path_without_hidden_files_and_each_once() {
     let files = Files::new(&[
         ("b.txt", "b"),
         ("a/z.txt", "a/z"),
@@ -166,13 +166,13 @@ fn a_source_may_be_a_single_file() {
 }
 
 #[test]
-fn an_explicit_format_reads_every_name() {
+fn an_explicit_format_reads_files_of_any_name() {
     let files = Files::new(&[("part-000", "{\"text\": \"one\"}\n")]);
     assert_eq!(texts(read(&files.open("", Format::JsonLines).expect("open"), 0).expect("read")), ["one"]);
 }
 
 #[test]
-fn an_id_of_its_own_place_does_not_change() {
+fn the_id_of_a_record_without_one_does_not_change() {
     // Pinned: a reload of a vector database must replace points, not double them.
     assert_eq!(stable_id("docs", "a/b.md", 3), "50863cd0-4e19-8866-9d75-42e177511d1a");
     let files = Files::new(&[("a.json", r#"["x", {"text": "y", "id": null}]"#)]);
@@ -181,32 +181,32 @@ fn an_id_of_its_own_place_does_not_change() {
 }
 
 #[test]
-fn bad_files_are_named_with_the_place_in_them() {
+fn an_invalid_file_is_named_with_the_location_of_the_error() {
     let cases = [
         (
             "a.json",
             "[{\"text\": \"one\"},\n {\"text\": ]",
             FailureReason::InvalidFile,
-            "a.json: no JSON: expected value at line 2 column 11",
+            "a.json: not valid JSON: expected value at line 2 column 11",
         ),
         (
             "a.json",
             "[\"one\"] tail",
             FailureReason::InvalidFile,
-            "a.json: no JSON: trailing characters at line 1 column 9",
+            "a.json: not valid JSON: trailing characters at line 1 column 9",
         ),
-        ("a.json", "[\"one\"", FailureReason::InvalidFile, "a.json: no JSON: EOF"),
+        ("a.json", "[\"one\"", FailureReason::InvalidFile, "a.json: not valid JSON: EOF"),
         (
             "a.json",
             "\"text\"",
             FailureReason::InvalidFile,
-            "expected a list of records, or an object that holds one as chunks",
+            "expected a list of records, or an object with one in chunks",
         ),
         (
             "a.json",
             "{\"texts\": []}",
             FailureReason::InvalidFile,
-            "an object in which none of chunks, data, records, items is a list of records",
+            "an object without a list of records: none of its fields chunks, data, records, items is a list",
         ),
         (
             "a.json",
@@ -231,13 +231,13 @@ fn bad_files_are_named_with_the_place_in_them() {
             "a.json",
             "[[1]]",
             FailureReason::InvalidRecord,
-            "record 1 (line 1): a record is an object or a string, this is a list",
+            "record 1 (line 1): a record must be an object or a string, it is a list",
         ),
         (
             "a.jsonl",
             "{\"text\": \"one\"}\n\n{\"text\": }",
             FailureReason::InvalidFile,
-            "a.jsonl, line 3: no JSON: expected value at column 10",
+            "a.jsonl, line 3: not valid JSON: expected value at column 10",
         ),
         (
             "a.jsonl",
@@ -259,15 +259,15 @@ fn bad_files_are_named_with_the_place_in_them() {
         ),
     ];
     for (name, text, reason, expected) in cases {
-        let (found, sentence) = Files::new(&[(name, text)]).error();
-        assert_eq!(found, reason, "{text}: {sentence}");
+        let (actual, sentence) = Files::new(&[(name, text)]).error();
+        assert_eq!(actual, reason, "{text}: {sentence}");
         assert!(sentence.starts_with("pvc://chunks/x/a.json"), "{sentence}");
         assert!(sentence.contains(expected), "{text}: {sentence}");
     }
 }
 
 #[test]
-fn bytes_that_are_no_utf8_are_named_with_the_line() {
+fn bytes_that_are_not_utf8_are_named_with_the_line() {
     for name in ["a.jsonl", "a.md", "a.txt"] {
         let files = Files::new(&[]);
         fs::write(files.0.path().join(name), b"{\"text\": \"one\"}\n{\"text\": \"\xe9\"}").expect(name);
@@ -283,16 +283,16 @@ fn bytes_that_are_no_utf8_are_named_with_the_line() {
 }
 
 #[test]
-fn a_source_that_is_not_there_is_named_for_the_user_and_for_the_process() {
+fn a_missing_source_is_named_by_uri_and_by_path() {
     let error = Files::new(&[]).open("missing", Format::Auto).expect_err("missing");
     assert_eq!(error.reason, FailureReason::SourceNotFound);
     let sentence = error.sentence();
-    assert!(sentence.contains("the source of collection \"docs\" cannot be read: pvc://chunks/x (/"), "{sentence}");
+    assert!(sentence.contains("cannot read the source of collection \"docs\": pvc://chunks/x (/"), "{sentence}");
 }
 
 proptest! {
     #[test]
-    fn reading_from_a_record_gives_the_tail_in_every_format(
+    fn reading_from_a_record_returns_the_rest_in_every_format(
         records in proptest::collection::vec("[a-z#\" ]{0,6}", 0..12),
         from in 0_u64..14,
     ) {

@@ -9,6 +9,7 @@ use super::{
     visit::{Flow, Visit},
 };
 
+/// Visits the only record of a text file.
 pub fn visit(reader: impl Read, visit: &mut Visit<'_>) -> Flow {
     if visit.from > 0 {
         return Ok(std::ops::ControlFlow::Continue(()));

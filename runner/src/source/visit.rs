@@ -1,4 +1,4 @@
-//! What visitors of records get and return, and what the readers of all formats share.
+//! The interface of visitors of records, and helpers that the readers of all formats share.
 
 use std::{
     fmt,
@@ -14,7 +14,7 @@ use crate::{
     store::Store,
 };
 
-/// A record as a visitor of a source gets it.
+/// A record that is passed to a visitor.
 #[derive(Debug)]
 pub struct SourceRecord<'a> {
     /// Its location.
@@ -44,23 +44,24 @@ impl fmt::Display for RecordLocation<'_> {
     }
 }
 
-/// What a visitor of records returns: continue, or stop because it has enough.
+/// The result of a visitor: continue, stop, or fail.
 pub type Flow = Result<ControlFlow<()>>;
 
 /// One pass over the records of one file.
 pub(super) struct Visit<'a> {
-    /// The user's name of the file.
+    /// The URI of the file, for messages.
     pub(super) uri: &'a str,
     /// Its path from the root of the source.
     pub(super) path: &'a str,
     pub(super) fields: &'a crds::v1alpha1::FieldMapping,
+    /// The first record to visit.
     pub(super) from: u64,
     pub(super) deliver: &'a mut dyn FnMut(Record) -> Flow,
 }
 
 impl Visit<'_> {
     pub(super) fn unreadable(&self, cause: impl Into<Cause>) -> StageError {
-        StageError::new(FailureReason::SourceNotFound, format!("{} cannot be read", self.uri)).caused_by(cause)
+        StageError::new(FailureReason::SourceNotFound, format!("cannot read {}", self.uri)).caused_by(cause)
     }
 
     pub(super) fn invalid_file(&self, message: impl fmt::Display) -> StageError {
@@ -71,7 +72,7 @@ impl Visit<'_> {
         StageError::new(FailureReason::InvalidRecord, format!("{}{message}", self.uri))
     }
 
-    /// A small file as text, without a byte order mark.
+    /// Reads a small file as text, without a byte order mark.
     pub(super) fn read_text(&self, mut reader: impl Read) -> Result<String> {
         let mut bytes = Vec::new();
         reader.read_to_end(&mut bytes).map_err(|error| self.unreadable(error))?;

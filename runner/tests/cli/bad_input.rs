@@ -27,7 +27,10 @@ fn file_uri(world: &World, name: &str) -> String {
 fn a_chunk_file_that_is_no_json_is_named_with_line_and_column() {
     let (world, ended) = run_with("c.json", "[{\"text\": \"one\"},\n oops]");
     let failure = ended.failed(3, FailureReason::InvalidFile);
-    assert_eq!(failure.message, format!("{}: no JSON: expected value at line 2 column 2", file_uri(&world, "c.json")));
+    assert_eq!(
+        failure.message,
+        format!("{}: not valid JSON: expected value at line 2 column 2", file_uri(&world, "c.json"))
+    );
     assert_eq!(failure.stage, Stage::Plan);
 }
 
@@ -293,6 +296,6 @@ fn a_manifest_is_checked_before_anything_is_touched() {
     }
     world.manifest_text(&format!("{manifest}---\n{manifest}"));
     let message = world.run(&[]).failed(2, FailureReason::InvalidConfiguration).message;
-    assert!(message.contains("holds 2 documents"), "{message}");
+    assert!(message.contains("has 2 documents"), "{message}");
     assert!(!world.path("out").exists());
 }
