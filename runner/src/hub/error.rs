@@ -6,9 +6,6 @@ use crds::contract::FailureReason;
 
 use crate::process::error::StageError;
 
-/// The longest wait within the process if the hub requests one. For longer waits the process fails, and its restart waits.
-const MAX_WAIT: Duration = Duration::from_secs(30);
-
 /// The reason why a model of a hub cannot be fetched. The message names the model, the repository with its revision, and the
 /// file at fault.
 #[derive(Debug, thiserror::Error)]
@@ -129,17 +126,6 @@ fn wait_hint(retry_after: Option<Duration>) -> String {
 }
 
 impl HubFailure {
-    /// The wait before a retry: `usual`, unless the hub requests one. `None` if a retry cannot succeed.
-    pub(super) fn wait(&self, usual: Duration) -> Option<Duration> {
-        match self {
-            Self::RateLimited { retry_after, .. } => {
-                retry_after.map_or(Some(usual), |wait| (wait <= MAX_WAIT).then_some(wait.max(usual)))
-            }
-            Self::Failing { .. } | Self::Unreachable { .. } | Self::Cut { .. } | Self::Corrupt { .. } => Some(usual),
-            _ => None,
-        }
-    }
-
     fn reason(&self) -> FailureReason {
         match self {
             Self::Denied { .. } => FailureReason::ModelAccessDenied,

@@ -2,7 +2,8 @@
 
 use crate::vectors::Rows;
 
-/// The number of tokens that one batch may hold.
+/// The number of tokens that one batch may hold. The defaults are in
+/// [`PassOptions::for_devices`](super::PassOptions::for_devices).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenBudget(pub usize);
 

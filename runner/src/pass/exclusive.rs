@@ -1,17 +1,15 @@
 //! An exclusive pass: it holds the devices alone from before its model is loaded until the model is dropped, and
 //! records its leases, throughput and mitigations.
 
-use std::{num::NonZeroUsize, sync::Arc, thread, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use crds::summary::{MitigationEvent, Sample};
 use jiff::Timestamp;
 
-use super::{
-    PassContext, PassError, PassOptions, PassProgress, PassRecord, Replica, RowModel, batching::TokenBudget, engine,
-};
+use super::{PassContext, PassError, PassOptions, PassProgress, PassRecord, Replica, RowModel, engine};
 use crate::{
     device::{
-        Devices, Holder, Lease,
+        Holder, Lease,
         memory::{LearnedBudget, Mitigation},
     },
     process::{
@@ -22,36 +20,6 @@ use crate::{
 
 /// The largest number of throughput samples of a pass; above it, pairs are merged.
 const MAX_SAMPLES: usize = 64;
-
-/// The defaults of a pass on a kind of device.
-struct DeviceDefaults {
-    /// Items that are tokenized and sorted by length together.
-    window: usize,
-    /// Tokens of a batch.
-    batch_tokens: usize,
-    /// Batches in flight per device.
-    workers: NonZeroUsize,
-    /// Tokenizer threads.
-    tokenizer_threads: NonZeroUsize,
-    /// Whether memory is measured before the first text.
-    probe: bool,
-}
-
-impl DeviceDefaults {
-    fn of(devices: &Devices) -> Self {
-        let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        if devices.accelerated() {
-            // One batch is prepared while the device computes another; the cores tokenize. The budget starts at what a
-            // large device holds, and the probe lowers it.
-            let workers = NonZeroUsize::MIN.saturating_add(1);
-            Self { window: 4096, batch_tokens: 32_768, workers, tokenizer_threads: cores, probe: true }
-        } else {
-            // The workers use every core; one thread tokenizes a hundred times faster than they embed.
-            let tokenizer_threads = NonZeroUsize::MIN;
-            Self { window: 512, batch_tokens: 1024, workers: cores, tokenizer_threads, probe: false }
-        }
-    }
-}
 
 /// A pass that has begun. Its record is complete once it is dropped, after its models.
 pub struct ExclusivePass<'a> {
@@ -92,16 +60,7 @@ impl<'a> ExclusivePass<'a> {
         I: Send + Sync,
     {
         let devices = self.lease.devices();
-        let defaults = DeviceDefaults::of(devices);
-        let toggles = self.context.toggles;
-        let options = PassOptions {
-            window: NonZeroUsize::new(defaults.window).unwrap_or(NonZeroUsize::MIN),
-            batch: TokenBudget(toggles.batch_tokens.map_or(defaults.batch_tokens, NonZeroUsize::get)),
-            tokenizer_threads: defaults.tokenizer_threads,
-            workers: toggles.workers.unwrap_or(defaults.workers),
-            probe: defaults.probe,
-            cancelled: self.context.interrupt.flag(),
-        };
+        let options = PassOptions::for_devices(devices, self.context.toggles, self.context.interrupt.flag());
         let replicas: Vec<Replica<'_, M>> = models
             .iter()
             .zip(devices.iter())

@@ -2,7 +2,8 @@
 //!
 //! In a shard: the [`queries`] of a run, and the [`candidates`] that the [`exact`] search finds for them, stored in a
 //! [`candidate_file`]. In a collection: one list per query ([`rank_fusion`], [`lists`]), the chunks of the candidates
-//! ([`chunk_lookup`]), the [`rankings`], and with [`judgements`] the [`quality`] metrics and the [`gate`].
+//! ([`chunk_lookup`]), the [`rankings`], and with judgements the
+//! [`quality`] of every list (in each [`metric`]) and the [`gate`] on it.
 //!
 //! [`search`] is apart from runs: it answers a person's question from a published revision.
 
@@ -11,8 +12,8 @@ pub mod candidates;
 pub mod chunk_lookup;
 pub mod exact;
 pub mod gate;
-pub mod judgements;
 pub mod lists;
+pub mod metric;
 pub mod quality;
 pub mod queries;
 pub mod rank_fusion;

@@ -1,135 +1,82 @@
-//! Metrics of retrieval quality: nDCG@k, recall@k and MRR of a ranking, and their means over queries.
+//! Judges the lists of a collection: the quality of every list, if queries have judgements.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::collections::{BTreeMap, BTreeSet};
 
-/// A metric of a ranking.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Metric {
-    /// Normalised discounted cumulative gain of the first k chunks (Järvelin and Kekäläinen, 2002), with gain 2^grade −
-    /// 1.
-    Ndcg(usize),
-    /// The share of the relevant chunks that are among the first k chunks.
-    Recall(usize),
-    /// The reciprocal rank of the first relevant chunk; 0 if no relevant chunk is ranked.
-    Mrr,
+use crds::{
+    contract::RerankConfig,
+    summary::{ListQuality, Quality},
+};
+
+use super::{
+    candidates::CandidateLists,
+    chunk_lookup::ChunkLookup,
+    lists::QueryLists,
+    metric::{MeanMetrics, Metric},
+    queries::Query,
+    top_k::Candidate,
+};
+
+/// The quality of the lists of a collection.
+pub struct Judgement {
+    /// The quality of every list, in the order of the stages.
+    pub quality: Quality,
+    /// The ids of relevant chunks that the collection does not have.
+    pub unknown_ids: BTreeSet<String>,
 }
 
-impl Metric {
-    /// The value for a ranking, 0 to 1. `ranking` has the grade of every ranked chunk in their order, 0 for a chunk
-    /// that is not relevant; `relevant` has the grades of all relevant chunks.
-    pub fn of(self, ranking: &[f64], relevant: &[f64]) -> f64 {
-        match self {
-            Self::Ndcg(k) => {
-                let gain = |grades: &[f64]| -> f64 {
-                    let discounted = |(rank, grade): (u32, &f64)| (grade.exp2() - 1.0) / f64::from(rank + 1).log2();
-                    (1u32..).zip(grades.iter().take(k)).map(discounted).sum()
-                };
-                let mut ideal = relevant.to_vec();
-                ideal.sort_by(|left, right| right.total_cmp(left));
-                let best = gain(&ideal);
-                if best > 0.0 { gain(ranking) / best } else { 0.0 }
-            }
-            Self::Recall(k) => {
-                let hits = ranking.iter().take(k).filter(|grade| **grade > 0.0).count();
-                if relevant.is_empty() { 0.0 } else { hits as f64 / relevant.len() as f64 }
-            }
-            Self::Mrr => ranking.iter().position(|grade| *grade > 0.0).map_or(0.0, |index| 1.0 / (index + 1) as f64),
-        }
+/// Measures every list over the queries with a relevant chunk in the collection. `None` without judgements.
+pub fn judge(
+    config: &RerankConfig,
+    queries: &[Query],
+    retrieved: &[CandidateLists],
+    lists: &QueryLists,
+    lookup: &ChunkLookup,
+) -> Option<Judgement> {
+    let unknown_ids: BTreeSet<String> = queries
+        .iter()
+        .flat_map(|query| query.relevant.keys())
+        .filter(|id| !lookup.relevant.contains_key(*id))
+        .cloned()
+        .collect();
+    let judged: Vec<(usize, BTreeMap<u64, f64>)> = queries
+        .iter()
+        .enumerate()
+        .map(|(index, query)| (index, lookup.grades(query)))
+        .filter(|(_, grades)| !grades.is_empty())
+        .collect();
+    if judged.is_empty() && unknown_ids.is_empty() {
+        return None;
     }
-}
-
-impl fmt::Display for Metric {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ndcg(k) => write!(f, "ndcg@{k}"),
-            Self::Recall(k) => write!(f, "recall@{k}"),
-            Self::Mrr => f.write_str("mrr"),
-        }
-    }
-}
-
-impl FromStr for Metric {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let at = |k: &str| k.parse().ok().filter(|k| *k > 0);
-        let metric = match text.split_once('@') {
-            Some(("ndcg", k)) => at(k).map(Self::Ndcg),
-            Some(("recall", k)) => at(k).map(Self::Recall),
-            None if text == "mrr" => Some(Self::Mrr),
-            _ => None,
-        };
-        metric.ok_or_else(|| format!("unknown metric {text:?}; use ndcg@k, recall@k or mrr"))
-    }
-}
-
-/// The mean of every metric over queries.
-#[derive(Clone, Debug, Default)]
-pub struct MeanMetrics {
-    sums: BTreeMap<String, f64>,
-    queries: u64,
-}
-
-impl MeanMetrics {
-    /// Adds a query; same arguments as [`Metric::of`].
-    pub fn add(&mut self, metrics: &[Metric], ranking: &[f64], relevant: &[f64]) {
-        self.queries += 1;
-        for metric in metrics {
-            *self.sums.entry(metric.to_string()).or_default() += metric.of(ranking, relevant);
-        }
-    }
-
-    /// The means by metric; empty without queries.
-    pub fn means(&self) -> BTreeMap<String, f64> {
-        self.sums.iter().map(|(metric, sum)| (metric.clone(), sum / self.queries.max(1) as f64)).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn close(value: f64, expected: f64) -> bool {
-        (value - expected).abs() < 1e-9
-    }
-
-    #[test]
-    fn a_perfect_ranking_is_one_and_a_ranking_without_hits_is_zero() {
-        for metric in [Metric::Ndcg(10), Metric::Recall(10), Metric::Mrr] {
-            assert!(close(metric.of(&[1.0, 1.0, 0.0], &[1.0, 1.0]), 1.0), "{metric}");
-            assert!(close(metric.of(&[0.0, 0.0], &[1.0]), 0.0), "{metric}");
-            assert!(close(metric.of(&[], &[1.0]), 0.0), "{metric}");
-        }
-    }
-
-    #[test]
-    fn values_are_those_of_the_definitions() {
-        // One relevant chunk at rank 3: 1/log2(4).
-        assert!(close(Metric::Ndcg(10).of(&[0.0, 0.0, 1.0], &[1.0]), 0.5));
-        assert!(close(Metric::Ndcg(2).of(&[0.0, 0.0, 1.0], &[1.0]), 0.0));
-        // Grades 3 and 1 the wrong way round: (1 + 7/log2(3)) / (7 + 1/log2(3)).
-        let wrong = (1.0 + 7.0 / 3f64.log2()) / (7.0 + 1.0 / 3f64.log2());
-        assert!(close(Metric::Ndcg(10).of(&[1.0, 3.0], &[3.0, 1.0]), wrong));
-        assert!(close(Metric::Recall(2).of(&[0.0, 1.0, 1.0], &[1.0, 1.0]), 0.5));
-        assert!(close(Metric::Mrr.of(&[0.0, 2.0], &[2.0]), 0.5));
-    }
-
-    #[test]
-    fn a_metric_is_parsed_from_the_name_that_it_is_displayed_as() {
-        for name in ["ndcg@10", "recall@100", "mrr"] {
-            assert_eq!(name.parse::<Metric>().map(|metric| metric.to_string()), Ok(name.to_owned()));
-        }
-        for name in ["ndcg", "recall@0", "precision@3", "mrr@10"] {
-            assert!(name.parse::<Metric>().is_err(), "{name}");
-        }
-    }
-
-    #[test]
-    fn means_are_over_all_queries() {
+    let metrics = metrics(config);
+    let quality = |stage: &str, model: Option<&String>, lists: &[Vec<Candidate>]| {
         let mut means = MeanMetrics::default();
-        assert!(means.means().is_empty());
-        means.add(&[Metric::Mrr], &[1.0], &[1.0]);
-        means.add(&[Metric::Mrr], &[0.0, 1.0], &[1.0]);
-        assert!(close(means.means()["mrr"], 0.75));
+        for (query, grades) in &judged {
+            let list = lists.get(*query).map(Vec::as_slice).unwrap_or_default();
+            let ranking: Vec<f64> =
+                list.iter().map(|candidate| grades.get(&candidate.ordinal).copied().unwrap_or(0.0)).collect();
+            means.add(&metrics, &ranking, &grades.values().copied().collect::<Vec<_>>());
+        }
+        ListQuality { stage: stage.into(), model: model.cloned(), metrics: means.means() }
+    };
+    let of_retriever = |CandidateLists { retriever, lists }: &CandidateLists| {
+        quality(&retriever.stage, retriever.model.as_ref(), lists)
+    };
+    let mut measured: Vec<ListQuality> = retrieved.iter().map(of_retriever).collect();
+    measured.push(quality("candidates", None, &lists.candidates));
+    if let Some(reranked) = &lists.reranked {
+        measured.push(quality("reranked", None, reranked));
     }
+    let quality =
+        Quality { judged_queries: judged.len() as u64, unknown_relevant: unknown_ids.len() as u64, lists: measured };
+    Some(Judgement { quality, unknown_ids })
+}
+
+/// The metrics of every list, each once: the defaults, and the metric of the gate.
+fn metrics(config: &RerankConfig) -> Vec<Metric> {
+    let mut metrics =
+        vec![Metric::Ndcg(10), Metric::Recall(10), Metric::Recall(config.candidates as usize), Metric::Mrr];
+    metrics.extend(config.gate.as_ref().and_then(|gate| gate.metric.parse::<Metric>().ok()));
+    let mut seen = BTreeSet::new();
+    metrics.retain(|metric| seen.insert(*metric));
+    metrics
 }

@@ -15,7 +15,7 @@ use crate::{
         progress::Progress,
         telemetry::{self, timed},
     },
-    retrieval::{quality::Metric, queries::QueryFile},
+    retrieval::{metric::Metric, queries::QueryFile},
     store::{PutNew, Store},
 };
 
