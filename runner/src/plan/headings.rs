@@ -1,40 +1,40 @@
-//! A few headings of a collection, spread evenly over it, to probe it with where no queries are given.
+//! A few headings of a collection, spread evenly over it: the probe queries of a run without queries.
 
 use serde_json::Value;
 
 /// The most headings of a collection.
-const MOST: usize = 16;
+const MAX_HEADINGS: usize = 16;
 /// The fields of the metadata that hold a heading, or a list whose last entry is the nearest one.
 const FIELDS: [&str; 4] = ["heading", "headings", "title", "section"];
 
-/// Headings that were seen. Memory does not grow with the collection: when there are too many, every other one goes, and
-/// from then on only as many are looked at.
+/// A sample of headings. Memory does not grow with the collection: if there are too many, every other heading is dropped and
+/// the stride between the sampled chunks doubles.
 #[derive(Debug)]
 pub struct Headings {
-    kept: Vec<String>,
-    /// One of so many chunks is looked at.
+    sample: Vec<String>,
+    /// One of `stride` chunks is sampled.
     stride: u64,
     seen: u64,
 }
 
 impl Default for Headings {
     fn default() -> Self {
-        Self { kept: Vec::new(), stride: 1, seen: 0 }
+        Self { sample: Vec::new(), stride: 1, seen: 0 }
     }
 }
 
 impl Headings {
-    /// Looks at the metadata of a chunk, which is JSON.
+    /// Samples the heading in the metadata of a chunk, which is JSON.
     pub fn sample(&mut self, metadata: &str) {
         self.seen += 1;
         if !(self.seen - 1).is_multiple_of(self.stride) {
             return;
         }
-        let Some(heading) = heading(metadata).filter(|heading| !self.kept.contains(heading)) else { return };
-        self.kept.push(heading);
-        if self.kept.len() == 2 * MOST {
+        let Some(heading) = heading(metadata).filter(|heading| !self.sample.contains(heading)) else { return };
+        self.sample.push(heading);
+        if self.sample.len() == 2 * MAX_HEADINGS {
             let mut even = false;
-            self.kept.retain(|_| {
+            self.sample.retain(|_| {
                 even = !even;
                 even
             });
@@ -42,10 +42,10 @@ impl Headings {
         }
     }
 
-    /// At most [`MOST`] of them.
+    /// At most [`MAX_HEADINGS`] headings of the sample.
     pub fn finish(self) -> Vec<String> {
-        let every = self.kept.len().div_ceil(MOST).max(1);
-        self.kept.into_iter().step_by(every).collect()
+        let every = self.sample.len().div_ceil(MAX_HEADINGS).max(1);
+        self.sample.into_iter().step_by(every).collect()
     }
 }
 
@@ -78,17 +78,17 @@ mod tests {
         for count in [0, 1, 15, 16, 17, 31, 32, 33, 1000] {
             let mut headings = Headings::default();
             (0..count).for_each(|number| headings.sample(&format!("{{\"title\": \"{number:04}\"}}")));
-            let found = headings.finish();
-            assert!(found.len() <= MOST && found.len() >= count.min(MOST / 2), "{count}: {found:?}");
-            assert!(found.is_sorted());
+            let sample = headings.finish();
+            assert!(sample.len() <= MAX_HEADINGS && sample.len() >= count.min(MAX_HEADINGS / 2), "{count}: {sample:?}");
+            assert!(sample.is_sorted());
             if count == 1000 {
-                assert!(found.last().is_some_and(|last| last.as_str() > "0800"), "{found:?}");
+                assert!(sample.last().is_some_and(|last| last.as_str() > "0800"), "{sample:?}");
             }
         }
     }
 
     #[test]
-    fn a_heading_is_asked_once() {
+    fn a_repeated_heading_is_sampled_once() {
         let mut headings = Headings::default();
         (0..100).for_each(|_| headings.sample("{\"title\": \"same\"}"));
         assert_eq!(headings.finish(), ["same"]);

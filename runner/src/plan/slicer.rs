@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use super::shard::{Position, Shard};
 use crate::source::Chunk;
 
-/// The sha256 over the ids and texts of a shard, in order; it tells that a source is still what was planned.
+/// The sha256 over the ids and texts of a shard, in order; it detects that a source has changed since it was planned.
 #[derive(Clone, Debug, Default)]
 pub struct SliceDigest(Sha256);
 
@@ -115,10 +115,10 @@ mod tests {
     }
 
     #[test]
-    fn the_digest_depends_on_the_size_of_no_other_shard() {
+    fn the_digest_does_not_depend_on_other_shards() {
         let whole = slice(&[true; 6], 3);
-        let other = slice(&[true; 9], 3);
-        assert_eq!(whole[1].sha256, other[1].sha256);
+        let longer = slice(&[true; 9], 3);
+        assert_eq!(whole[1].sha256, longer[1].sha256);
         assert_ne!(whole[0].sha256, whole[1].sha256);
     }
 }

@@ -30,19 +30,23 @@ pub fn visit(reader: impl Read, visit: &mut Visit<'_>) -> Flow {
             Err(visit.invalid_record(format_args!(", record {} (line {}): {message}", ordinal + 1, at.line())))
         }
         (_, Err(error)) if error.is_io() => Err(visit.unreadable(error)),
-        (_, Err(error)) => Err(visit.invalid_file(format_args!(": {}", said(&error)))),
+        (_, Err(error)) => Err(visit.invalid_file(format_args!(": {}", parse_message(&error)))),
         (_, Ok(())) => Ok(ControlFlow::Continue(())),
     }
 }
 
-fn said(error: &serde_json::Error) -> String {
-    if error.is_data() { error.to_string() } else { format!("no JSON: {error}") }
+/// The parser's message: whether the file is not JSON, or JSON of another form.
+fn parse_message(error: &serde_json::Error) -> String {
+    if error.is_data() { error.to_string() } else { format!("not JSON: {error}") }
 }
 
-/// Why the parser was stopped from inside.
+/// Why a visit ended before the end of the file.
 enum Ended {
+    /// The visitor has enough.
     Enough,
+    /// The visitor failed.
     Failed(StageError),
+    /// A record is invalid.
     Invalid(String),
 }
 
@@ -66,7 +70,7 @@ impl Reading<'_, '_> {
 /// The whole file.
 struct Top<'r, 'a, 'v>(&'r RefCell<Reading<'a, 'v>>);
 
-/// A list of records; anything else in its place is passed over.
+/// A list of records; a value of another type is skipped.
 struct List<'r, 'a, 'v>(&'r RefCell<Reading<'a, 'v>>);
 
 impl<'de> DeserializeSeed<'de> for Top<'_, '_, '_> {
@@ -89,27 +93,27 @@ impl<'de> Visitor<'de> for Top<'_, '_, '_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut found: Option<String> = None;
+        let mut list: Option<String> = None;
         while let Some(key) = map.next_key::<String>()? {
             if !WRAPPERS.contains(&key.as_str()) {
                 map.next_value::<IgnoredAny>()?;
             } else if map.next_value_seed(List(self.0))? {
-                if let Some(first) = found {
+                if let Some(first) = list {
                     return Err(A::Error::custom(format!(
-                        "both {first:?} and {key:?} are lists: which holds the records?"
+                        "both {first:?} and {key:?} are lists, so the records are ambiguous: keep one"
                     )));
                 }
-                found = Some(key);
+                list = Some(key);
             }
         }
-        found.map(|_| ()).ok_or_else(|| {
-            A::Error::custom(format!("an object in which none of {} is a list of records", WRAPPERS.join(", ")))
+        list.map(|_| ()).ok_or_else(|| {
+            A::Error::custom(format!("the object has no list of records: expected one of {}", WRAPPERS.join(", ")))
         })
     }
 }
 
 impl<'de> DeserializeSeed<'de> for List<'_, '_, '_> {
-    /// Whether it was a list.
+    /// Whether the value was a list.
     type Value = bool;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {

@@ -23,16 +23,16 @@ pub fn visit(reader: impl Read, visit: &mut Visit<'_>) -> Flow {
         if bytes.trim_ascii().is_empty() {
             continue;
         }
-        let this = ordinal;
+        let current = ordinal;
         ordinal += 1;
-        if this < visit.from {
+        if current < visit.from {
             continue;
         }
         let text = std::str::from_utf8(&bytes)
             .map_err(|_| visit.invalid_file(format_args!(", line {line}: not UTF-8 text")))?;
         let value = serde_json::from_str(text)
-            .map_err(|error| visit.invalid_file(format_args!(", line {line}: no JSON: {}", on_one_line(&error))))?;
-        let record = record::from_json(value, this, Some(line), visit.fields)
+            .map_err(|error| visit.invalid_file(format_args!(", line {line}: not JSON: {}", on_one_line(&error))))?;
+        let record = record::from_json(value, current, Some(line), visit.fields)
             .map_err(|message| visit.invalid_record(format_args!(", line {line}: {message}")))?;
         if (visit.deliver)(record)?.is_break() {
             return Ok(ControlFlow::Break(()));
@@ -40,9 +40,9 @@ pub fn visit(reader: impl Read, visit: &mut Visit<'_>) -> Flow {
     }
 }
 
-/// The parser counts the lines of what it was given, which is one line of the file.
+/// The parser's message without its line number, which is always 1 because it parses single lines.
 fn on_one_line(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    let said = text.split(" at line ").next().unwrap_or(&text);
-    format!("{said} at column {}", error.column())
+    let message = text.split(" at line ").next().unwrap_or(&text);
+    format!("{message} at column {}", error.column())
 }

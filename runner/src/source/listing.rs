@@ -1,4 +1,4 @@
-//! Which files a collection is made of: sorted by path, hidden ones left out.
+//! Lists the files of a collection, sorted by path, without hidden files.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -6,7 +6,7 @@ use crds::v1alpha1::Format;
 
 use crate::{process::error::Result, store::Store};
 
-/// The names that `Auto` knows, for messages.
+/// The extensions that `Auto` knows, for messages.
 pub const EXTENSIONS: &str = ".json, .jsonl, .ndjson, .md, .markdown or .txt";
 
 /// The files of a source.
@@ -14,7 +14,7 @@ pub const EXTENSIONS: &str = ".json, .jsonl, .ndjson, .md, .markdown or .txt";
 pub struct Listing {
     /// The files to read, sorted by path.
     pub files: Vec<String>,
-    /// The files that `Auto` has no format for.
+    /// The files with unknown extensions, which `Auto` skips.
     pub ignored: Vec<String>,
 }
 
@@ -31,23 +31,23 @@ pub fn list(store: &Store, format: Format) -> Result<Listing> {
                 None => listing.ignored.push(file),
             }
         }
-        // A folder that a link leads back to is read once.
-        let fresh = |folder: &String| store.identity(folder).is_none_or(|identity| seen.insert(identity));
-        folders.extend(level.folders.into_iter().filter(|folder| !is_hidden(folder)).filter(fresh));
+        // A link may lead back to a folder that was read already.
+        let is_new = |folder: &String| store.identity(folder).is_none_or(|identity| seen.insert(identity));
+        folders.extend(level.folders.into_iter().filter(|folder| !is_hidden(folder)).filter(is_new));
     }
     listing.files.sort_unstable();
     listing.ignored.sort_unstable();
     Ok(listing)
 }
 
-/// Hidden files, the `..data` folders behind the links of a ConfigMap's mount, and what ext4 puts into the root of
+/// Whether the file is hidden, or below the `..data` folder of a mounted ConfigMap, or in `lost+found`, which ext4 creates in
 /// every volume.
 fn is_hidden(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     name.starts_with('.') || name == "lost+found"
 }
 
-/// How a file is read; none where its name says nothing to `Auto`.
+/// The format of a file; `None` if `Auto` does not know its extension.
 pub fn format_of(file: &str, format: Format) -> Option<Format> {
     if format != Format::Auto {
         return Some(format);

@@ -44,9 +44,9 @@ pub fn visit(reader: impl Read, visit: &mut Visit<'_>) -> Flow {
 
 #[derive(Debug, PartialEq, Eq)]
 struct Section {
-    /// The bytes of its text, without the blank lines around it.
+    /// The byte range of its text, without the blank lines around it.
     range: Range<usize>,
-    /// The headings above it, its own last.
+    /// The headings of the enclosing sections, its own last.
     headings: Vec<String>,
 }
 
@@ -66,7 +66,7 @@ fn sections(text: &str) -> Vec<Section> {
     sections
 }
 
-/// The section in `range`, none where that is blank.
+/// The section in `range`; `None` if it is blank.
 fn section(text: &str, range: Range<usize>, headings: Vec<String>) -> Option<Section> {
     let whole = &text[range.clone()];
     let blank = |line: &&str| line.trim().is_empty();
@@ -81,9 +81,9 @@ struct Heading {
     text: String,
 }
 
-/// The headings that stand in no other block.
+/// The headings that are not inside another block.
 fn headings(text: &str) -> Vec<Heading> {
-    let mut found: Vec<Heading> = Vec::new();
+    let mut headings: Vec<Heading> = Vec::new();
     let mut depth = 0_usize;
     let mut inside = false;
     let options = Options::ENABLE_YAML_STYLE_METADATA_BLOCKS | Options::ENABLE_TABLES;
@@ -91,23 +91,23 @@ fn headings(text: &str) -> Vec<Heading> {
         match event {
             Event::Start(Tag::Heading { level, .. }) if depth == 0 => {
                 inside = true;
-                found.push(Heading { start: range.start, level, text: String::new() });
+                headings.push(Heading { start: range.start, level, text: String::new() });
             }
             Event::End(TagEnd::Heading(_)) if inside && depth == 0 => inside = false,
             Event::Start(_) => depth += 1,
             Event::End(_) => depth = depth.saturating_sub(1),
             Event::Text(part) | Event::Code(part) if inside => {
-                if let Some(heading) = found.last_mut() {
+                if let Some(heading) = headings.last_mut() {
                     heading.text.push_str(&part);
                 }
             }
             Event::SoftBreak | Event::HardBreak if inside => {
-                if let Some(heading) = found.last_mut() {
+                if let Some(heading) = headings.last_mut() {
                     heading.text.push(' ');
                 }
             }
             _ => {}
         }
     }
-    found
+    headings
 }

@@ -1,17 +1,17 @@
-//! A record of a JSON source: which of its fields hold id, text and metadata.
+//! A record of a source, and the mapping of JSON fields to its id, text and metadata.
 
 use crds::v1alpha1::FieldMapping;
 use serde_json::Value;
 
-/// How many field names a message lists.
+/// The most field names in a message.
 const LISTED_FIELDS: usize = 12;
 
-/// A record, in whatever format it stood.
+/// A record of any format.
 #[derive(Debug)]
 pub struct Record {
     /// Its number in the file, from 0, records without text included.
     pub ordinal: u64,
-    /// Its line, where the format has lines.
+    /// Its line, if the format has lines.
     pub line: Option<u64>,
     /// The user's id.
     pub id: Option<String>,
@@ -21,25 +21,27 @@ pub struct Record {
     pub metadata: String,
 }
 
-/// The record in a JSON value: an object with the mapped fields, or a string that is the text itself. The error says
-/// what is wrong with it.
+/// The record in a JSON value: an object with the mapped fields, or a string, which is the text itself.
+///
+/// # Errors
+/// A message that names the field at fault.
 pub fn from_json(value: Value, ordinal: u64, line: Option<u64>, fields: &FieldMapping) -> Result<Record, String> {
     let mut object = match value {
         Value::String(text) => return Ok(Record { ordinal, line, id: None, text, metadata: "{}".into() }),
         Value::Object(object) => object,
-        other => return Err(format!("a record is an object or a string, this is {}", kind(&other))),
+        value => return Err(format!("a record must be an object or a string, it is {}", kind(&value))),
     };
     let text = match object.remove(&fields.text) {
         Some(Value::String(text)) => text,
-        Some(other) => {
-            return Err(format!("field {:?} (the text) must be a string, it is {}", fields.text, kind(&other)));
+        Some(value) => {
+            return Err(format!("field {:?} (the text) must be a string, it is {}", fields.text, kind(&value)));
         }
         None => {
             let names: Vec<&str> = object.keys().take(LISTED_FIELDS).map(String::as_str).collect();
             let more = if object.len() > LISTED_FIELDS { ", …" } else { "" };
-            let has = if names.is_empty() { "none".into() } else { format!("{}{more}", names.join(", ")) };
+            let listed = if names.is_empty() { "none".into() } else { format!("{}{more}", names.join(", ")) };
             return Err(format!(
-                "no field {:?} (the text); its fields: {has}; set fields.text of the collection if the text has another name",
+                "no field {:?} (the text); its fields: {listed}; set fields.text of the collection if the text has another name",
                 fields.text
             ));
         }
@@ -49,8 +51,8 @@ pub fn from_json(value: Value, ordinal: u64, line: Option<u64>, fields: &FieldMa
         Some(Value::String(id)) if !id.is_empty() => Some(id),
         Some(Value::Number(id)) => Some(id.to_string()),
         Some(Value::String(_)) => return Err(format!("field {:?} (the id) is empty", fields.id)),
-        Some(other) => {
-            return Err(format!("field {:?} (the id) must be a string or a number, it is {}", fields.id, kind(&other)));
+        Some(value) => {
+            return Err(format!("field {:?} (the id) must be a string or a number, it is {}", fields.id, kind(&value)));
         }
     };
     let metadata = match object.remove(&fields.metadata) {

@@ -1,4 +1,4 @@
-//! The sources over real files: what is read, in which order, and what a user is told.
+//! Reads real files through the sources: the records, their order and the messages.
 
 use std::{fs, ops::ControlFlow};
 
@@ -15,7 +15,7 @@ use crate::process::error::Result;
 
 struct Files(TempDir);
 
-/// Id, text and metadata of a chunk; none for a record without text.
+/// Id, text and metadata of a chunk; `None` for a record without text.
 type Read = Option<(String, String, serde_json::Value)>;
 
 impl Files {
@@ -44,7 +44,7 @@ impl Files {
     }
 
     fn error(&self) -> (FailureReason, String) {
-        let error = self.read().expect_err("refused");
+        let error = self.read().expect_err("rejected");
         (error.reason, error.sentence())
     }
 }
@@ -172,7 +172,7 @@ fn an_explicit_format_reads_every_name() {
 }
 
 #[test]
-fn an_id_of_its_own_place_does_not_change() {
+fn a_stable_id_does_not_change() {
     // Pinned: a reload of a vector database must replace points, not double them.
     assert_eq!(stable_id("docs", "a/b.md", 3), "50863cd0-4e19-8866-9d75-42e177511d1a");
     let files = Files::new(&[("a.json", r#"["x", {"text": "y", "id": null}]"#)]);
@@ -187,15 +187,15 @@ fn bad_files_are_named_with_the_place_in_them() {
             "a.json",
             "[{\"text\": \"one\"},\n {\"text\": ]",
             FailureReason::InvalidFile,
-            "a.json: no JSON: expected value at line 2 column 11",
+            "a.json: not JSON: expected value at line 2 column 11",
         ),
         (
             "a.json",
             "[\"one\"] tail",
             FailureReason::InvalidFile,
-            "a.json: no JSON: trailing characters at line 1 column 9",
+            "a.json: not JSON: trailing characters at line 1 column 9",
         ),
-        ("a.json", "[\"one\"", FailureReason::InvalidFile, "a.json: no JSON: EOF"),
+        ("a.json", "[\"one\"", FailureReason::InvalidFile, "a.json: not JSON: EOF"),
         (
             "a.json",
             "\"text\"",
@@ -206,7 +206,7 @@ fn bad_files_are_named_with_the_place_in_them() {
             "a.json",
             "{\"texts\": []}",
             FailureReason::InvalidFile,
-            "an object in which none of chunks, data, records, items is a list of records",
+            "the object has no list of records: expected one of chunks, data, records, items",
         ),
         (
             "a.json",
@@ -231,13 +231,13 @@ fn bad_files_are_named_with_the_place_in_them() {
             "a.json",
             "[[1]]",
             FailureReason::InvalidRecord,
-            "record 1 (line 1): a record is an object or a string, this is a list",
+            "record 1 (line 1): a record must be an object or a string, it is a list",
         ),
         (
             "a.jsonl",
             "{\"text\": \"one\"}\n\n{\"text\": }",
             FailureReason::InvalidFile,
-            "a.jsonl, line 3: no JSON: expected value at column 10",
+            "a.jsonl, line 3: not JSON: expected value at column 10",
         ),
         (
             "a.jsonl",
@@ -259,15 +259,15 @@ fn bad_files_are_named_with_the_place_in_them() {
         ),
     ];
     for (name, text, reason, expected) in cases {
-        let (found, sentence) = Files::new(&[(name, text)]).error();
-        assert_eq!(found, reason, "{text}: {sentence}");
+        let (actual, sentence) = Files::new(&[(name, text)]).error();
+        assert_eq!(actual, reason, "{text}: {sentence}");
         assert!(sentence.starts_with("pvc://chunks/x/a.json"), "{sentence}");
         assert!(sentence.contains(expected), "{text}: {sentence}");
     }
 }
 
 #[test]
-fn bytes_that_are_no_utf8_are_named_with_the_line() {
+fn bytes_that_are_not_utf8_are_named_with_the_line() {
     for name in ["a.jsonl", "a.md", "a.txt"] {
         let files = Files::new(&[]);
         fs::write(files.0.path().join(name), b"{\"text\": \"one\"}\n{\"text\": \"\xe9\"}").expect(name);
@@ -283,7 +283,7 @@ fn bytes_that_are_no_utf8_are_named_with_the_line() {
 }
 
 #[test]
-fn a_source_that_is_not_there_is_named_for_the_user_and_for_the_process() {
+fn a_missing_source_is_named_by_its_uri_and_its_path() {
     let error = Files::new(&[]).open("missing", Format::Auto).expect_err("missing");
     assert_eq!(error.reason, FailureReason::SourceNotFound);
     let sentence = error.sentence();

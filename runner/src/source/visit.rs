@@ -1,4 +1,4 @@
-//! What visitors of records get and return, and what the readers of all formats share.
+//! The interface between the readers of all formats and the visitors of their records.
 
 use std::{
     fmt,
