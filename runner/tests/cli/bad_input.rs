@@ -27,7 +27,7 @@ fn file_uri(world: &World, name: &str) -> String {
 fn a_chunk_file_that_is_no_json_is_named_with_line_and_column() {
     let (world, ended) = run_with("c.json", "[{\"text\": \"one\"},\n oops]");
     let failure = ended.failed(3, FailureReason::InvalidFile);
-    assert_eq!(failure.message, format!("{}: no JSON: expected value at line 2 column 2", file_uri(&world, "c.json")));
+    assert_eq!(failure.message, format!("{}: not JSON: expected value at line 2 column 2", file_uri(&world, "c.json")));
     assert_eq!(failure.stage, Stage::Plan);
 }
 
