@@ -25,7 +25,7 @@ pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
     Tensor::from_vec(values, x.shape(), x.device())
 }
 
-/// The activation of x + `bias` (one value per column), in place, by the kernel of a device. Nobody else may hold `x`.
+/// The activation of x + `bias` (one value per column), in place, by the kernel of a device. `x` must have no other owner.
 pub(super) fn on_device(
     machine: &mut dyn Machine,
     x: Tensor,
@@ -57,7 +57,7 @@ pub(super) fn gated_on_device(
     machine.take(out)
 }
 
-/// [`activate`] of candle's operations.
+/// [`activate`] by candle's operations.
 pub(super) fn portable(x: &Tensor, activation: Activation) -> Result<Tensor> {
     match activation {
         Activation::Gelu => x.gelu_erf(),

@@ -18,7 +18,7 @@ use super::{
 pub struct Table(Tensor);
 
 impl Table {
-    /// Of `[entries, width]`.
+    /// A table of the `rows` `[entries, width]`.
     pub fn new(rows: Tensor) -> Self {
         Self(rows)
     }
@@ -38,18 +38,18 @@ impl Table {
         &self.0
     }
 
-    /// The sum, for each token, of its rows in up to three tables, times a `scale`, normalised: `[tokens, width]`. Each
-    /// table comes with an index per token.
+    /// For each token, the sum of its rows in up to three tables, times `scale`, normalised: `[tokens, width]`. Each table
+    /// comes with an index per token.
     ///
     /// # Errors
-    /// If an index is not in its table.
+    /// If an index is out of range, or the device fails.
     pub fn embed(parts: &[(&Self, &[u32])], scale: Option<f64>, norm: Option<&Norm>) -> Result<Tensor> {
         let Some((first, indices)) = parts.first() else { bail!("a token has at least one embedding") };
         let (tokens, width, device) = (indices.len(), first.width()?, first.0.device());
         for (table, indices) in parts {
             let entries = table.entries()?;
             if let Some(index) = indices.iter().find(|index| **index as usize >= entries) {
-                bail!("the embedding has {entries} rows, and none for index {index}");
+                bail!("index {index} is out of range of an embedding with {entries} rows");
             }
         }
         if let Some(mut machine) = device::machine_of(device) {
@@ -84,7 +84,7 @@ impl Table {
     ) -> Result<Tensor> {
         let first = parts[0].0.rows();
         let (tokens, width) = (parts[0].1.len(), first.dim(1)?);
-        // Held until the launch is queued.
+        // Alive until the launch is queued.
         let uploaded = parts.iter().map(|(_, indices)| device::upload(indices, first.device()));
         let uploaded = uploaded.collect::<Result<Vec<_>>>()?;
         let mut tables = Vec::with_capacity(parts.len());
@@ -138,10 +138,10 @@ mod tests {
     }
 
     #[test]
-    fn an_index_without_a_row_is_refused() -> Result<()> {
+    fn an_index_out_of_range_is_rejected() -> Result<()> {
         let words = Table::new(random(1, &[9, 5])?);
         let error = Table::embed(&[(&words, &[0, 9])], None, None).expect_err("there is no row 9");
-        assert!(error.to_string().contains("9 rows, and none for index 9"), "{error}");
+        assert!(error.to_string().contains("index 9 is out of range of an embedding with 9 rows"), "{error}");
         Ok(())
     }
 }

@@ -1,14 +1,14 @@
-//! What follows a function of a layer: the sum with the residual, then the norm.
+//! The epilogue of a function of a layer: the sum with the residual, then the norm.
 
 use candle_core::{Result, Tensor};
 use kernels::matmul::BLOCK_ROWS;
 
 use super::{Norm, storage};
 
-/// What is done to the rows that a function gives, while they are at hand.
+/// The steps that finish the rows of a function, while they are in the cache.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Epilogue<'a> {
-    /// Added; as many rows and columns.
+    /// The summand, of the same shape.
     pub residual: Option<&'a Tensor>,
     /// Applied to the sum.
     pub norm: Option<&'a Norm>,
@@ -31,7 +31,7 @@ impl<'a> Epilogue<'a> {
     }
 
     /// Fills `out`, rows of `columns` values, a block of rows at a time, and normalises each block while it is in the
-    /// cache. `fill` gets the first row of a block, their number, the block's residual, which it adds, and its place.
+    /// cache. `fill` gets the first row of a block, the number of its rows, its residual, which `fill` adds, and its part of `out`.
     pub(super) fn in_blocks(
         self,
         out: &mut [f32],
@@ -51,7 +51,7 @@ impl<'a> Epilogue<'a> {
         Ok(())
     }
 
-    /// The same with candle's operations, of a function's `y`.
+    /// Applies the epilogue to `y` with candle's operations.
     pub(super) fn portable(self, mut y: Tensor) -> Result<Tensor> {
         if let Some(residual) = self.residual {
             y = (y + residual)?;

@@ -35,13 +35,13 @@ pub struct FeedForward {
 }
 
 impl FeedForward {
-    /// `[rows, hidden]` → the same shape, finished as `after` says.
-    pub fn forward(&self, x: &Tensor, after: Epilogue<'_>) -> Result<Tensor> {
+    /// `[rows, hidden]` → the same shape, finished by the `epilogue`.
+    pub fn forward(&self, x: &Tensor, epilogue: Epilogue<'_>) -> Result<Tensor> {
         if let Some(mut machine) = device::machine(x) {
-            return self.on_device(&mut *machine, x, after);
+            return self.on_device(&mut *machine, x, epilogue);
         }
         if !(storage::on_cpu(x) && self.up.is_packed()) {
-            return self.portable(x, after);
+            return self.portable(x, epilogue);
         }
         let (rows, hidden) = x.dims2()?;
         let outputs = self.down.outputs();
@@ -50,7 +50,7 @@ impl FeedForward {
         let mut out = vec![0.0; rows * outputs];
         // Block by block, so that the inner values, the widest of a model, never leave the cache.
         let mut inner = vec![0.0; BLOCK_ROWS.min(rows) * self.up.outputs()];
-        after.in_blocks(&mut out, outputs, |first, count, residual, out| {
+        epilogue.in_blocks(&mut out, outputs, |first, count, residual, out| {
             let inner = &mut inner[..count * self.up.outputs()];
             self.inner(&values[first * hidden..], count, inner)?;
             self.down.product(&inner[..count * self.down.inputs()], count, residual, None, out)
@@ -75,7 +75,7 @@ impl FeedForward {
     }
 
     /// [`FeedForward::forward`] by the kernels of a device.
-    fn on_device(&self, machine: &mut dyn Machine, x: &Tensor, after: Epilogue<'_>) -> Result<Tensor> {
+    fn on_device(&self, machine: &mut dyn Machine, x: &Tensor, epilogue: Epilogue<'_>) -> Result<Tensor> {
         let (up, bias) = self.up.product_and_bias(machine, x)?;
         let gated = |machine: &mut dyn Machine, activated| {
             activation::gated_on_device(machine, &up, bias, self.activation, activated)
@@ -85,11 +85,11 @@ impl FeedForward {
             Gate::First => gated(machine, Activated::First)?,
             Gate::Second => gated(machine, Activated::Second)?,
         };
-        self.down.forward_finished(&inner, after)
+        self.down.forward_finished(&inner, epilogue)
     }
 
-    /// [`FeedForward::forward`] of candle's operations.
-    fn portable(&self, x: &Tensor, after: Epilogue<'_>) -> Result<Tensor> {
+    /// [`FeedForward::forward`] by candle's operations.
+    fn portable(&self, x: &Tensor, epilogue: Epilogue<'_>) -> Result<Tensor> {
         let inner = self.up.forward(x)?;
         let half = |at: usize| {
             let width = self.up.outputs() / 2;
@@ -100,7 +100,7 @@ impl FeedForward {
             Gate::First => (activation::portable(&half(0)?, self.activation)? * half(1)?)?,
             Gate::Second => (half(0)? * activation::portable(&half(1)?, self.activation)?)?,
         };
-        self.down.forward_finished(&inner, after)
+        self.down.forward_finished(&inner, epilogue)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Whether computed values are numbers.
+//! Checks that computed values are finite.
 
 use candle_core::{DType, Result, Tensor};
 use kernels::cuda;
@@ -13,7 +13,7 @@ pub fn finite_rows(x: &Tensor) -> Result<Vec<bool>> {
         machine.launch(cuda::pooling::finite(device::element(x.dtype())?, [rows, width], input, flags))?;
         device::download(&machine.take(flags)?)?
     } else {
-        // The sum of a row is a number if its values are, and small enough to add up.
+        // A sum is finite only if all values are; hidden states are too small for a sum to overflow.
         x.to_dtype(DType::F32)?.sum(1)?.abs()?.lt(f32::MAX)?.to_dtype(DType::U32)?.to_vec1()?
     };
     Ok(flags.into_iter().map(|flag| flag != 0).collect())

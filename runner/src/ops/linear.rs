@@ -43,7 +43,7 @@ enum Form {
 }
 
 impl Linear {
-    /// Of a `weight` of `[outputs, inputs]` and a `bias` of `[outputs]`.
+    /// A layer of the `weight` `[outputs, inputs]` and the `bias` `[outputs]`.
     pub fn new(weight: &Tensor, bias: Option<&Tensor>) -> Result<Self> {
         if device::has_kernels(weight.device()) {
             return Self::for_device(weight, bias);
@@ -91,8 +91,10 @@ impl Linear {
         Ok(Self { form, inputs, outputs })
     }
 
-    /// Several layers over the same input as one of the `form` that is [`Linear::new`] or another constructor, their
-    /// outputs side by side. Either all or none have a bias.
+    /// Several layers over the same input as one, their outputs side by side. `form` is [`Linear::new`] or another constructor.
+    ///
+    /// # Errors
+    /// If some layers have a bias and others have none.
     pub fn stacked(
         layers: &[(Tensor, Option<Tensor>)],
         form: fn(&Tensor, Option<&Tensor>) -> Result<Self>,
@@ -102,7 +104,7 @@ impl Linear {
         let bias = match biases.len() {
             0 => None,
             count if count == layers.len() => Some(Tensor::cat(&biases, 0)?),
-            _ => bail!("some of the layers have a bias and some have none"),
+            _ => bail!("some of the layers have a bias and others have none"),
         };
         form(&Tensor::cat(&weights, 0)?, bias.as_ref())
     }
@@ -127,32 +129,32 @@ impl Linear {
         self.forward_with(x, Some(activation), Epilogue::default())
     }
 
-    /// [`Linear::forward`], finished as `after` says.
-    pub fn forward_finished(&self, x: &Tensor, after: Epilogue<'_>) -> Result<Tensor> {
-        self.forward_with(x, None, after)
+    /// [`Linear::forward`], finished by the `epilogue`.
+    pub fn forward_finished(&self, x: &Tensor, epilogue: Epilogue<'_>) -> Result<Tensor> {
+        self.forward_with(x, None, epilogue)
     }
 
-    fn forward_with(&self, x: &Tensor, activation: Option<Activation>, after: Epilogue<'_>) -> Result<Tensor> {
+    fn forward_with(&self, x: &Tensor, activation: Option<Activation>, epilogue: Epilogue<'_>) -> Result<Tensor> {
         match &self.form {
             Form::Packed { .. } | Form::Int8 { .. } => {
                 let rows = x.dim(0)?;
                 let (storage, layout) = x.storage_and_layout();
-                let out = self.finished(storage::slice(&storage, layout)?, rows, activation, after)?;
+                let out = self.finished(storage::slice(&storage, layout)?, rows, activation, epilogue)?;
                 Tensor::from_vec(out, (rows, self.outputs), x.device())
             }
             Form::Device { weight, bias, wide_bias } => {
-                // What was pooled is of f32.
+                // Pooled vectors are f32.
                 let x = &x.to_dtype(weight.dtype())?;
                 let Some(mut machine) = device::machine(x) else { bail!("the layer is on another device") };
-                match (activation.filter(|activation| *activation != Activation::Identity), after.norm) {
-                    (None, None) => machine.product(x, weight, bias.as_ref(), after.residual),
+                match (activation.filter(|activation| *activation != Activation::Identity), epilogue.norm) {
+                    (None, None) => machine.product(x, weight, bias.as_ref(), epilogue.residual),
                     (None, Some(norm)) => {
                         let y = machine.product(x, weight, None, None)?;
-                        norm.on_device(&mut *machine, &y, wide_bias.as_ref(), after.residual)
+                        norm.on_device(&mut *machine, &y, wide_bias.as_ref(), epilogue.residual)
                     }
                     (Some(activation), _) => {
                         let y = machine.product(x, weight, None, None)?;
-                        after.portable(activation::on_device(&mut *machine, y, wide_bias.as_ref(), activation)?)
+                        epilogue.portable(activation::on_device(&mut *machine, y, wide_bias.as_ref(), activation)?)
                     }
                 }
             }
@@ -164,25 +166,25 @@ impl Linear {
                 if let Some(activation) = activation {
                     y = activation::portable(&y, activation)?;
                 }
-                after.portable(y)
+                epilogue.portable(y)
             }
         }
     }
 
-    /// [`Linear::forward_finished`] on slices: `x` is `rows` × inputs, the answer `rows` × outputs. The activation comes
-    /// before what is done after it, and not with a residual.
+    /// [`Linear::forward_finished`] on slices: `x` is `rows` × inputs, the result `rows` × outputs. The activation comes before
+    /// the epilogue, and is not combined with a residual.
     ///
     /// # Errors
-    /// As [`Linear::product`].
+    /// Same as [`Linear::product`].
     pub(super) fn finished(
         &self,
         x: &[f32],
         rows: usize,
         activation: Option<Activation>,
-        after: Epilogue<'_>,
+        epilogue: Epilogue<'_>,
     ) -> Result<Vec<f32>> {
         let mut out = vec![0.0; rows * self.outputs];
-        after.in_blocks(&mut out, self.outputs, |first, count, residual, out| {
+        epilogue.in_blocks(&mut out, self.outputs, |first, count, residual, out| {
             self.product(&x[first * self.inputs..], count, residual, activation, out)
         })?;
         Ok(out)
@@ -193,8 +195,10 @@ impl Linear {
         matches!(self.form, Form::Packed { .. } | Form::Int8 { .. })
     }
 
-    /// The product without the bias, and the bias, `[outputs]` of f32, for the kernel that follows; none if the layer has
-    /// not the form of a device's kernels.
+    /// The product without the bias, and the bias, `[outputs]` of f32, for the next kernel.
+    ///
+    /// # Errors
+    /// If the layer does not have the form of a device's kernels.
     pub(super) fn product_and_bias(&self, machine: &mut dyn Machine, x: &Tensor) -> Result<(Tensor, Option<&Tensor>)> {
         let Form::Device { weight, wide_bias, .. } = &self.form else { bail!("the layer is not on a device") };
         Ok((machine.product(x, weight, None, None)?, wide_bias.as_ref()))
@@ -203,7 +207,7 @@ impl Linear {
     /// The product on slices: `x` is `rows` × inputs, `out` and the residual are `rows` × outputs.
     ///
     /// # Errors
-    /// If the layer has not the form of the CPU's kernels.
+    /// If the layer does not have the form of the CPU's kernels.
     pub(super) fn product(
         &self,
         x: &[f32],
@@ -222,8 +226,8 @@ impl Linear {
         Ok(())
     }
 
-    /// [`Linear::product`] without residual and activation, where only some of the `columns` of `out` are needed; the
-    /// others are written too, or stay as they are.
+    /// [`Linear::product`] without residual and activation, of which only the `columns` of `out` are needed; the other columns
+    /// are undefined.
     pub(super) fn product_of_columns(
         &self,
         x: &[f32],
@@ -251,7 +255,7 @@ mod tests {
     };
 
     #[test]
-    fn the_packed_product_is_that_of_candle_at_every_shape() -> Result<()> {
+    fn the_packed_product_equals_that_of_candle_at_every_shape() -> Result<()> {
         for (rows, inputs, outputs) in
             [(1, 1, 1), (5, 7, 3), (6, 384, 16), (13, 385, 100), (97, 32, 33), (200, 1000, 65), (7, 0, 5), (0, 4, 4)]
         {
@@ -267,13 +271,13 @@ mod tests {
             assert_close(&packed.forward(&x)?, &portable.forward(&x)?, 3e-5)?;
             let norm = Norm::layer(random(5, &[outputs])?, None, 1e-2);
             for norm in [None, Some(&norm)] {
-                let after = Epilogue { residual: Some(&residual), norm };
-                assert_close(&packed.forward_finished(&x, after)?, &portable.forward_finished(&x, after)?, 3e-5)?;
+                let epilogue = Epilogue { residual: Some(&residual), norm };
+                assert_close(&packed.forward_finished(&x, epilogue)?, &portable.forward_finished(&x, epilogue)?, 3e-5)?;
             }
             for activation in [Activation::Gelu, Activation::Silu, Activation::Relu] {
-                let (one, other) =
+                let (fused, expected) =
                     (packed.forward_activated(&x, activation)?, portable.forward_activated(&x, activation)?);
-                assert_close(&one, &other, 3e-5)?;
+                assert_close(&fused, &expected, 3e-5)?;
             }
         }
         Ok(())
@@ -286,10 +290,10 @@ mod tests {
             let (x, residual) = (random(3, &[rows, inputs])?, random(4, &[rows, outputs])?);
             let (int8, packed) = (Linear::int8(&weight, Some(&bias))?, Linear::new(&weight, Some(&bias))?);
             assert!(int8.is_packed());
-            // Each product is at most a step of either scale wrong, and errors of both signs add up as a walk.
+            // The error of each product is at most a step of either scale, and errors of both signs add up as a random walk.
             let tolerance = 0.02 * (inputs as f32).sqrt();
-            let after = Epilogue { residual: Some(&residual), norm: None };
-            assert_close(&int8.forward_finished(&x, after)?, &packed.forward_finished(&x, after)?, tolerance)?;
+            let epilogue = Epilogue { residual: Some(&residual), norm: None };
+            assert_close(&int8.forward_finished(&x, epilogue)?, &packed.forward_finished(&x, epilogue)?, tolerance)?;
             let activated = |linear: &Linear| linear.forward_activated(&x, Activation::Gelu);
             assert_close(&activated(&int8)?, &activated(&packed)?, tolerance)?;
         }
@@ -307,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bias_for_some_layers_only_is_refused() -> Result<()> {
+    fn a_bias_for_some_layers_only_is_rejected() -> Result<()> {
         let device = Device::Cpu;
         let weight = Tensor::zeros((2, 2), candle_core::DType::F32, &device)?;
         let bias = Tensor::zeros(2, candle_core::DType::F32, &device)?;

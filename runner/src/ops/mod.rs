@@ -1,10 +1,9 @@
 //! The arithmetic of encoders over packed batches: hidden states are `[tokens, hidden]`, sequences follow one another
-//! without padding, and [`Sequences`] says where each begins.
+//! without padding, and [`Sequences`] has their bounds.
 //!
 //! An operation is a type that is made of a model's tensors once. Its `forward` has three forms side by side: the fused
 //! kernels of the CPU, those of a CUDA device (both in the crate `kernels`; see [`device`]), and a portable one that
-//! composes candle's own operations. The portable form runs on every device and is what the fused ones are tested
-//! against.
+//! composes candle's own operations. The portable form runs on every device; the fused forms are tested against it.
 
 mod activation;
 mod attention;
@@ -42,11 +41,11 @@ pub use self::{
 
 #[cfg(test)]
 mod test {
-    //! What the tests of the operations share.
+    //! Helpers of the tests of all operations.
 
     use candle_core::{Device, Result, Tensor};
 
-    /// Values between -½ and ½ that depend on the seed alone.
+    /// Values between -½ and ½ that depend only on the seed.
     pub fn random(seed: u32, shape: &[usize]) -> Result<Tensor> {
         let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12_345);
         let mut next = || {
@@ -58,10 +57,10 @@ mod test {
     }
 
     /// Asserts that no two values differ by more than `tolerance`.
-    pub fn assert_close(one: &Tensor, other: &Tensor, tolerance: f32) -> Result<()> {
-        assert_eq!(one.dims(), other.dims());
-        let (one, other) = (super::storage::to_vec(one)?, super::storage::to_vec(other)?);
-        for (at, (x, y)) in one.iter().zip(&other).enumerate() {
+    pub fn assert_close(actual: &Tensor, expected: &Tensor, tolerance: f32) -> Result<()> {
+        assert_eq!(actual.dims(), expected.dims());
+        let (actual, expected) = (super::storage::to_vec(actual)?, super::storage::to_vec(expected)?);
+        for (at, (x, y)) in actual.iter().zip(&expected).enumerate() {
             assert!((x - y).abs() <= tolerance, "value {at}: {x} and {y}");
         }
         Ok(())

@@ -1,17 +1,17 @@
-//! The rows that are nearest to queries, found on a device: a product of all queries with a block of rows, and lists of
-//! the best that stay on the device until the end.
+//! Exact nearest-neighbour search on a device: multiplies all queries with a block of rows at a time, and keeps the top-k
+//! lists on the device until the end.
 
 use candle_core::{DType, Device, Error, Result, Tensor, bail};
 use kernels::cuda::top_k::{Lists, MAX_CANDIDATES, Scores};
 
 use super::device;
 
-/// Queries and the best rows for each so far.
+/// Queries, and the best rows of each among the rows offered so far.
 #[derive(Debug)]
 pub struct Nearest {
     /// f32 `[queries, width]`.
     queries: Tensor,
-    /// Entries of a list.
+    /// The length of a list, k.
     most: usize,
     /// f32 `[queries, most]`, the best first.
     scores: Tensor,
@@ -22,7 +22,7 @@ pub struct Nearest {
 }
 
 impl Nearest {
-    /// Empty lists of at most `most` rows for `queries` of `width` values each; `None` where the device has no kernels for
+    /// Empty lists of at most `most` rows for `queries` of `width` values each; `None` if the device has no kernels for
     /// them.
     pub fn new(queries: &[f32], width: usize, most: usize, device: &Device) -> Result<Option<Self>> {
         if !device::has_kernels(device) || most == 0 || most > MAX_CANDIDATES || width == 0 {
@@ -46,7 +46,7 @@ impl Nearest {
         }))
     }
 
-    /// How many queries there are.
+    /// The number of queries.
     pub fn queries(&self) -> usize {
         self.queries.dims()[0]
     }
@@ -100,36 +100,36 @@ mod tests {
     use crate::ops::{device::emulate, storage, test::random};
 
     #[test]
-    fn the_best_of_all_blocks_are_found_and_of_equal_ones_the_first() -> Result<()> {
+    fn the_best_rows_of_all_blocks_are_found_and_ties_keep_their_order() -> Result<()> {
         let (queries, rows, width, most) = (3, 700, 8, 20);
         let values = |seed, count: usize| -> Result<Vec<f32>> {
             let values = storage::to_vec(&random(seed, &[count, width])?)?;
             // Coarse, so that scores are equal now and then.
             Ok(values.iter().map(|value| (value * 4.0).round()).collect())
         };
-        let (asked, offered) = (values(1, queries)?, values(2, rows)?);
-        let found = emulate(|| -> Result<_> {
-            let mut nearest = Nearest::new(&asked, width, most, &Device::Cpu)?.expect("kernels");
+        let (query_values, offered) = (values(1, queries)?, values(2, rows)?);
+        let lists = emulate(|| -> Result<_> {
+            let mut nearest = Nearest::new(&query_values, width, most, &Device::Cpu)?.expect("kernels");
             for rows in offered.chunks(300 * width) {
                 nearest = nearest.offer(rows)?;
             }
             nearest.into_lists()
         })?;
-        for (query, list) in asked.chunks(width).zip(&found) {
+        for (query, list) in query_values.chunks(width).zip(&lists) {
             let score = |row: &[f32]| query.iter().zip(row).map(|(a, b)| a * b).sum::<f32>();
             let mut expected: Vec<(u32, f32)> = (0..).zip(offered.chunks(width).map(score)).collect();
-            expected.sort_by(|one, other| other.1.total_cmp(&one.1).then(one.0.cmp(&other.0)));
+            expected.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
             expected.truncate(most);
             assert_eq!(list, &expected);
         }
         let short = emulate(|| {
-            Nearest::new(&asked, width, most, &Device::Cpu)?
+            Nearest::new(&query_values, width, most, &Device::Cpu)?
                 .expect("kernels")
                 .offer(&offered[..2 * width])?
                 .into_lists()
         })?;
         assert!(short.iter().all(|list| list.len() == 2));
-        assert!(Nearest::new(&asked, width, most, &Device::Cpu)?.is_none(), "a device without kernels");
+        assert!(Nearest::new(&query_values, width, most, &Device::Cpu)?.is_none(), "a device without kernels");
         Ok(())
     }
 }

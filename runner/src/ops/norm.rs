@@ -12,7 +12,7 @@ use super::{
     storage,
 };
 
-/// A normalisation of rows. Its parameters are of f32, whatever the rows are of.
+/// A normalisation of rows. Its parameters are f32, whatever the type of the rows.
 #[derive(Clone, Debug)]
 pub struct Norm {
     weight: Tensor,
@@ -71,7 +71,7 @@ impl Norm {
         machine.take(out)
     }
 
-    /// The norm as the kernels of a device have it.
+    /// The norm as the kernels of a device define it.
     pub(super) fn described(&self, machine: &mut dyn Machine) -> Result<cuda::norm::Norm> {
         Ok(cuda::norm::Norm {
             kind: if self.centre { cuda::norm::Kind::Layer } else { cuda::norm::Kind::Rms },
@@ -95,7 +95,7 @@ impl Norm {
         Ok(())
     }
 
-    /// [`Norm::forward`] of candle's operations, in f32 whatever the type of `x`.
+    /// [`Norm::forward`] by candle's operations, in f32 whatever the type of `x`.
     pub(super) fn portable(&self, x: &Tensor) -> Result<Tensor> {
         let wide = x.to_dtype(DType::F32)?;
         let wide = if self.centre { wide.broadcast_sub(&wide.mean_keepdim(D::Minus1)?)? } else { wide };
@@ -124,7 +124,7 @@ mod tests {
                 Norm::layer(weight.clone(), None, 1e-5),
                 Norm::rms(weight.clone(), 1e-6),
             ] {
-                // A single column has no variance: only ε is left.
+                // A single column has no variance: only ε remains.
                 let tolerance = if width == 1 { 1e-2 } else { 2e-5 };
                 assert_close(&norm.forward(&x)?, &norm.portable(&x)?, tolerance)?;
             }

@@ -1,4 +1,4 @@
-//! Token vectors to one vector per sequence, as `sentence-transformers` defines it
+//! Pools token vectors to one vector per sequence, as `sentence-transformers` defines it
 //! (`sentence_transformers/models/Pooling.py` and `Normalize.py`).
 
 use std::fmt;
@@ -19,7 +19,7 @@ use super::{
     storage,
 };
 
-/// How the token vectors of a sequence become its vector.
+/// How the token vectors of a sequence are pooled to one vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pooling {
     /// The vector of the first token.
@@ -43,7 +43,7 @@ impl fmt::Display for Pooling {
 }
 
 impl Pooling {
-    /// The tokens whose vectors it reads.
+    /// The tokens whose vectors the pooling reads.
     pub fn reads(self) -> TokenSelection {
         match self {
             Self::Cls => TokenSelection::First,
@@ -89,9 +89,9 @@ impl Pooling {
         Tensor::from_vec(out, (sequences.len(), width), hidden.device())
     }
 
-    /// The first `dimensions` columns of [`Pooling::forward`], of f32, of the tokens behind the first `skipped` of each
-    /// sequence but at least the last one, scaled to length 1 if `normalised`: by the kernel of a device; `None` where
-    /// there is none.
+    /// [`Pooling::forward`] by the kernel of a device, f32 `[sequences, dimensions]`: the first `dimensions` columns, scaled to
+    /// length 1 if `normalised`. The first `skipped` tokens of each sequence are left out, but never its last. `None` if the
+    /// device has no kernels.
     pub fn forward_on_device(
         self,
         hidden: &Tensor,
@@ -101,7 +101,7 @@ impl Pooling {
         normalised: bool,
     ) -> Result<Option<Tensor>> {
         let Some(mut machine) = device::machine(hidden) else { return Ok(None) };
-        // A row per sequence is one that was kept: the only token of its sequence.
+        // One row per sequence means that only the token that the pooling reads was computed.
         let alone = self.reads() != TokenSelection::All && hidden.dim(0)? == sequences.len();
         let skipped = skipped.map(|skipped| device::upload(skipped, hidden.device())).transpose()?;
         let ranges = PackedSequences {
@@ -129,7 +129,7 @@ impl Pooling {
         machine.take(out).map(Some)
     }
 
-    /// [`Pooling::forward`] of candle's operations.
+    /// [`Pooling::forward`] by candle's operations.
     fn portable(self, hidden: &Tensor, sequences: &Sequences) -> Result<Tensor> {
         let pooled = sequences.ranges().map(|range| -> Result<Tensor> {
             let count = range.len();
@@ -151,7 +151,7 @@ impl Pooling {
 }
 
 /// Scales each of the `vectors` (`[rows, width]`) to length 1. A zero vector stays zero, as
-/// `torch.nn.functional.normalize` has it.
+/// in `torch.nn.functional.normalize`.
 pub fn l2_normalize(vectors: &Tensor) -> Result<Tensor> {
     const LEAST: f32 = 1e-12;
     if !storage::on_cpu(vectors) {
@@ -176,7 +176,7 @@ mod tests {
         [Pooling::Cls, Pooling::Mean, Pooling::LastToken, Pooling::Max, Pooling::WeightedMean, Pooling::MeanSqrtLength];
 
     #[test]
-    fn every_pooling_is_what_its_name_says() -> Result<()> {
+    fn every_pooling_computes_its_definition() -> Result<()> {
         let sequences = Sequences::of_lengths([1, 3]);
         let hidden = Tensor::new(&[[9f32, 1.0], [1.0, 2.0], [3.0, 6.0], [5.0, -2.0]], &Device::Cpu)?;
         let root = 3f32.sqrt();
@@ -195,14 +195,14 @@ mod tests {
     }
 
     #[test]
-    fn the_fused_form_is_the_portable_one_and_takes_what_is_kept() -> Result<()> {
+    fn the_fused_form_equals_the_portable_one_also_on_selected_tokens() -> Result<()> {
         let sequences = Sequences::of_lengths([4, 1, 17]);
         let hidden = random(1, &[sequences.tokens(), 19])?;
         for pooling in ALL {
             let pooled = pooling.forward(&hidden, &sequences)?;
             assert_close(&pooled, &pooling.portable(&hidden, &sequences)?, 1e-6)?;
-            let kept = pooling.reads().rows(&hidden, &sequences)?;
-            assert_close(&pooling.forward(&kept, &sequences)?, &pooled, 0.0)?;
+            let selected = pooling.reads().rows(&hidden, &sequences)?;
+            assert_close(&pooling.forward(&selected, &sequences)?, &pooled, 0.0)?;
         }
         Ok(())
     }

@@ -16,7 +16,7 @@ pub struct Rotary {
     half: usize,
     cos: Vec<f32>,
     sin: Vec<f32>,
-    /// Cosines and sines, `[positions, half]`, on the device, once they are needed there.
+    /// Cosines and sines, `[positions, half]`, on the device; uploaded at their first use.
     uploaded: OnceLock<[Tensor; 2]>,
 }
 
@@ -39,20 +39,20 @@ impl Rotary {
         (0..width / 2).map(|i| theta.powf(-2.0 * i as f64 / width as f64)).collect()
     }
 
-    /// Rotates a head of the token at `position` in place. What is wider than the rotations stays as it is.
+    /// Rotates a head of the token at `position` in place. Columns beyond the rotations stay unchanged.
     pub(super) fn rotate(&self, head: &mut [f32], position: usize) {
         let at = position * self.half..(position + 1) * self.half;
         rows::rotate(&mut head[..2 * self.half], &self.cos[at.clone()], &self.sin[at]);
     }
 
-    /// The rotation as the kernels of a device have it.
+    /// The rotation as the kernels of a device define it.
     pub(super) fn on(
         &self,
         on: &Device,
         machine: &mut dyn Machine,
         sequences: &Sequences,
     ) -> Result<cuda::rotary::Rotation> {
-        let tables = device::kept(&self.uploaded, || {
+        let tables = device::get_or_init(&self.uploaded, || {
             let table = |values: &[f32]| Tensor::from_slice(values, values.len(), &Device::Cpu)?.to_device(on);
             Ok([table(&self.cos)?, table(&self.sin)?])
         })?;

@@ -1,4 +1,4 @@
-//! Where the sequences of a packed batch begin.
+//! The bounds of the sequences in a packed batch, and selections of their tokens.
 
 use std::{ops::Range, sync::OnceLock};
 
@@ -15,7 +15,7 @@ use super::{
 pub struct Sequences {
     /// `cu_seqlens`: the sums of the lengths before each sequence, and after the last.
     starts: Vec<usize>,
-    /// The same on the device of the batch, once it is needed there.
+    /// The same on the device of the batch; uploaded at its first use.
     uploaded_starts: OnceLock<Tensor>,
     /// The position of every token, likewise.
     uploaded_positions: OnceLock<Tensor>,
@@ -48,7 +48,7 @@ impl Sequences {
         self.starts.len() - 1
     }
 
-    /// Whether there is none.
+    /// Whether there are no sequences.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -63,8 +63,8 @@ impl Sequences {
         self.starts.array_windows().map(|[start, end]| *start..*end)
     }
 
-    /// The rows of `x` (a row per token) without the first ones of each sequence, as many as `leading` says but for the
-    /// last; and where the sequences begin then.
+    /// The rows of `x` (a row per token) without the first `leading` rows of each sequence, and the new bounds. The last row of
+    /// a sequence is always kept.
     pub fn without_leading(&self, x: &Tensor, leading: impl Iterator<Item = usize>) -> Result<(Tensor, Self)> {
         let rest: Vec<Range<usize>> = self
             .ranges()
@@ -75,14 +75,14 @@ impl Sequences {
         Ok((Tensor::cat(&parts, 0)?, Self::of_lengths(rest.iter().map(Range::len))))
     }
 
-    /// The length of the longest.
+    /// The length of the longest sequence.
     pub fn longest(&self) -> usize {
         self.ranges().map(|range| range.len()).max().unwrap_or(0)
     }
 
-    /// The sequences as the kernels of a device have them.
+    /// The sequences as the kernels of a device define them.
     pub(super) fn on(&self, on: &Device, machine: &mut dyn Machine) -> Result<cuda::attention::Sequences> {
-        let starts = device::kept(&self.uploaded_starts, || {
+        let starts = device::get_or_init(&self.uploaded_starts, || {
             let starts: Vec<u32> = self.starts.iter().map(|start| *start as u32).collect();
             device::upload(&starts, on)
         })?;
@@ -91,7 +91,7 @@ impl Sequences {
 
     /// The position of every token on the device, `[tokens]`.
     pub(super) fn positions_on(&self, on: &Device) -> Result<&Tensor> {
-        device::kept(&self.uploaded_positions, || {
+        device::get_or_init(&self.uploaded_positions, || {
             let positions: Vec<u32> = self.positions().map(|position| position as u32).collect();
             device::upload(&positions, on)
         })
@@ -103,15 +103,15 @@ impl Sequences {
     }
 }
 
-/// The tokens whose vectors are needed after a layer. A pooling that reads one token of each sequence leaves the rest
-/// of the last layer uncomputed.
+/// The tokens whose vectors are needed after a layer. If a pooling reads one token of each sequence, the last layer computes
+/// only that token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenSelection {
-    /// All of them.
+    /// All tokens.
     All,
-    /// The first of each sequence.
+    /// The first token of each sequence.
     First,
-    /// The last of each sequence.
+    /// The last token of each sequence.
     Last,
 }
 
@@ -124,7 +124,7 @@ impl TokenSelection {
         }
     }
 
-    /// The kept positions of a sequence of `length` tokens.
+    /// The selected positions of a sequence of `length` tokens.
     pub fn of(self, length: usize) -> Range<usize> {
         match self {
             Self::All => 0..length,
@@ -133,12 +133,12 @@ impl TokenSelection {
         }
     }
 
-    /// The boundaries of what is left of the sequences.
+    /// The bounds of the sequences of selected tokens.
     pub fn sequences(self, sequences: &Sequences) -> Sequences {
         Sequences::of_lengths(sequences.ranges().map(|range| self.of(range.len()).len()))
     }
 
-    /// The kept rows of `x`, which has a row per token.
+    /// The selected rows of `x`, which has a row per token.
     pub fn rows(self, x: &Tensor, sequences: &Sequences) -> Result<Tensor> {
         if self == Self::All {
             return Ok(x.clone());
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn leading_rows_are_left_out_but_for_the_last() -> Result<()> {
+    fn leading_rows_are_dropped_except_the_last() -> Result<()> {
         let x = Tensor::new(&[[0f32], [1.0], [2.0], [3.0], [4.0], [5.0]], &Device::Cpu)?;
         let (x, sequences) = Sequences::of_lengths([2, 1, 3]).without_leading(&x, [0, 2, 2].into_iter())?;
         assert_eq!(storage::to_vec(&x)?, [0.0, 1.0, 2.0, 5.0]);
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn kept_rows_are_the_first_or_the_last_of_each_sequence() -> Result<()> {
+    fn selected_rows_are_the_first_or_the_last_of_each_sequence() -> Result<()> {
         let sequences = Sequences::of_lengths([2, 1, 3]);
         let x = Tensor::new(&[[0f32], [1.0], [2.0], [3.0], [4.0], [5.0]], &Device::Cpu)?;
         for (kept, rows) in [(TokenSelection::First, [0f32, 2.0, 3.0]), (TokenSelection::Last, [1.0, 2.0, 5.0])] {

@@ -1,6 +1,6 @@
-//! The product of hidden states with every entry of a vocabulary, of which only the maximum per sequence is kept: tokens
-//! × vocabulary is never in memory. On a device it is made a tile of the vocabulary at a time, small enough to stay in
-//! the cache of a card, and what leaves the device are the entries with a weight.
+//! The product of hidden states with every entry of a vocabulary, reduced to the maximum per sequence: tokens × vocabulary is
+//! never in memory. A device computes a tile of the vocabulary at a time, small enough for the cache of a card, and only the
+//! entries with a weight are downloaded.
 
 use candle_core::{DType, Result, Tensor, bail};
 use kernels::{
@@ -15,12 +15,12 @@ use super::{device, sequences::Sequences, storage};
 
 /// Scores of a tile on a device: half of them are as many bytes as the second cache of an H100 has.
 const TILE_VALUES: usize = 12 << 20;
-/// Entries of the smallest tile, which a product needs to be fast.
-const LEAST_TILE: usize = 512;
-/// Entries of a tile are a multiple of it, so that the weights of each begin where fast products want them.
-const ALIGNED: usize = 128;
+/// Entries of the smallest tile; products of fewer entries are slow.
+const MIN_TILE: usize = 512;
+/// The entries of a tile are a multiple of this, so that its weights are aligned for fast products.
+const TILE_ALIGNMENT: usize = 128;
 /// Entries of the largest tile.
-const MOST_TILE: usize = 16384;
+const MAX_TILE: usize = 16384;
 
 /// The entries of a vocabulary as a linear layer.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ impl Vocabulary {
         Ok(Self { form: Form::Portable(weight.t()?.contiguous()?), bias: bias.clone(), entries: weight.dim(0)? })
     }
 
-    /// The largest logit of every entry among the tokens of every sequence: `hidden` is `[tokens, hidden]`, the answer
+    /// The largest logit of every entry among the tokens of every sequence: `hidden` is `[tokens, hidden]`, the result
     /// `[sequences, entries]`.
     pub fn largest(&self, hidden: &Tensor, sequences: &Sequences) -> Result<Tensor> {
         let largest = match &self.form {
@@ -88,8 +88,8 @@ impl Vocabulary {
         largest.broadcast_add(&self.bias)
     }
 
-    /// The weights log(1 + relu(largest logit)) above the `threshold` of every sequence, by ascending entry. Those beyond
-    /// the `top_k` largest may be left out already. A row with a weight that is no number has one that is none.
+    /// The weights log(1 + relu(largest logit)) above the `threshold` of every sequence, by ascending entry. Weights below the
+    /// `top_k` largest may be missing. A row with a NaN keeps at least one NaN.
     pub fn weights(
         &self,
         hidden: &Tensor,
@@ -100,19 +100,20 @@ impl Vocabulary {
         if let Form::Device(weight) = &self.form {
             return self.compact(&self.on_device(weight, hidden, sequences, true)?, threshold, top_k);
         }
-        // The logarithm is monotone, so that the maximum comes first and is all that is ever kept.
+        // The logarithm is monotone, so the maximum is taken before it.
         let weights = (self.largest(hidden, sequences)?.relu()? + 1.0)?.log()?.flatten_all()?.to_vec1::<f32>()?;
-        let kept = |(_, weight): &(u32, f32)| weight.is_nan() || *weight > threshold;
+        let is_kept = |(_, weight): &(u32, f32)| weight.is_nan() || *weight > threshold;
         Ok(weights
             .chunks_exact(self.entries)
-            .map(|row| (0..).zip(row.iter().copied()).filter(kept).collect())
+            .map(|row| (0..).zip(row.iter().copied()).filter(is_kept).collect())
             .collect())
     }
 
     /// The largest logits, or their weights, f32 `[sequences, entries]`, by the kernels of a device.
     fn on_device(&self, weight: &Tensor, hidden: &Tensor, sequences: &Sequences, weights: bool) -> Result<Tensor> {
         let Some(mut machine) = device::machine(hidden) else { bail!("the hidden states are on another device") };
-        let most = (TILE_VALUES / sequences.tokens().max(1)).clamp(LEAST_TILE, MOST_TILE) / ALIGNED * ALIGNED;
+        let most =
+            (TILE_VALUES / sequences.tokens().max(1)).clamp(MIN_TILE, MAX_TILE) / TILE_ALIGNMENT * TILE_ALIGNMENT;
         let bias = machine.input(&self.bias)?;
         let starts = sequences.on(hidden.device(), &mut *machine)?.starts;
         let ranges = PackedSequences { starts, count: sequences.len() };
@@ -128,7 +129,7 @@ impl Vocabulary {
         machine.take(out)
     }
 
-    /// The weights that are kept, of which alone there is a copy on the host.
+    /// The weights above the threshold; only these are copied to the host.
     fn compact(&self, weights: &Tensor, threshold: f32, top_k: Option<usize>) -> Result<Vec<Vec<(u32, f32)>>> {
         let Some(mut machine) = device::machine(weights) else { bail!("the weights are on another device") };
         let rows = weights.dim(0)?;

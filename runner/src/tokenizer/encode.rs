@@ -72,7 +72,7 @@ impl Tokenizer {
         encode_in_parallel(texts, threads, |row, text| self.encode_row(row, text.as_ref()))
     }
 
-    /// Encodes a pair of texts into one sequence; of one that is too long, the longer text is cut first.
+    /// Encodes a pair of texts into one sequence; if it is too long, the longer text is truncated first.
     ///
     /// # Errors
     /// If the tokenizer cannot encode it; the row is 0.
@@ -82,16 +82,16 @@ impl Tokenizer {
         Ok(truncate_pair(&encoding, self.max_tokens))
     }
 
-    /// Encodes a text without special tokens, between tokens that are never cut.
+    /// Encodes a text without special tokens, between tokens that are never truncated.
     ///
     /// # Errors
     /// If the tokenizer cannot encode it; the row is 0.
-    pub fn encode_between(&self, before: &[u32], text: &str, behind: &[u32]) -> Result<Tokens, TokenizerError> {
-        let room = self.max_tokens.saturating_sub(before.len() + behind.len());
+    pub fn encode_between(&self, prefix: &[u32], text: &str, suffix: &[u32]) -> Result<Tokens, TokenizerError> {
+        let room = self.max_tokens.saturating_sub(prefix.len() + suffix.len());
         let mut ids = self.ids(text)?;
         let lost = ids.len().saturating_sub(room);
         ids.truncate(room);
-        Ok(Tokens { ids: [before, &ids, behind].concat(), lost, ..Tokens::default() })
+        Ok(Tokens { ids: [prefix, &ids, suffix].concat(), lost, ..Tokens::default() })
     }
 
     /// The ids of a text, without special tokens and without truncation.
@@ -111,8 +111,8 @@ impl Tokenizer {
     pub fn leading_tokens(&self, text: &str) -> Result<usize, TokenizerError> {
         let encode_error = |source| TokenizerError::Encode { row: 0, source };
         let encoding = self.inner.encode_fast(text, self.special != SpecialTokens::Never).map_err(encode_error)?;
-        let behind = encoding.get_special_tokens_mask().iter().rev().take_while(|special| **special == 1).count();
-        Ok(encoding.len() - behind)
+        let trailing = encoding.get_special_tokens_mask().iter().rev().take_while(|special| **special == 1).count();
+        Ok(encoding.len() - trailing)
     }
 
     /// The id of a vocabulary entry.
@@ -271,13 +271,13 @@ mod tests {
     }
 
     #[test]
-    fn a_length_without_room_for_text_is_refused() {
+    fn a_length_without_room_for_text_is_rejected() {
         let error = tokenizer(2).map(|_| ()).expect_err("no room");
         assert_eq!(error.to_string(), "max tokens is 2, but 2 of them are special tokens: at least 3 are required");
     }
 
     #[test]
-    fn a_tokenizer_without_special_tokens_is_refused() {
+    fn a_tokenizer_without_special_tokens_is_rejected() {
         let mut json = tokenizer_json("Right");
         json["post_processor"] = json!(null);
         let error = open(&json, 5).map(|_| ()).expect_err("no post_processor");

@@ -1,4 +1,4 @@
-//! Why a tokenizer cannot be used, or a text cannot be encoded.
+//! Errors of tokenizers: a tokenizer cannot be used, or a text cannot be encoded.
 
 use std::path::PathBuf;
 
@@ -18,7 +18,7 @@ pub enum TokenizerError {
         source: TokenizersError,
     },
     /// No special tokens mark the beginning and the end of a text, which an encoder needs.
-    #[error("{} adds no special tokens to a text: its post_processor is missing", path.display())]
+    #[error("{} adds no special tokens to a text: its post_processor is missing; use the tokenizer.json of the published model", path.display())]
     NoSpecialTokens {
         /// The `tokenizer.json`.
         path: PathBuf,

@@ -138,7 +138,7 @@ impl Folder {
     }
 
     pub fn refusal_with(&self, options: &DenseOptions, reason: FailureReason) -> String {
-        let error = self.load_with(options).map(|_| ()).expect_err("the folder is refused");
+        let error = self.load_with(options).map(|_| ()).expect_err("the folder is rejected");
         assert_eq!(error.reason(), reason, "{error}");
         assert_eq!(error.reason().exit_code(), ExitCode::BadConfiguration, "{error}");
         let message = error.to_string();

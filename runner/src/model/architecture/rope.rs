@@ -11,7 +11,7 @@ use crate::{
 /// `rope_parameters.rope_theta`, or the `old` field of configurations before `transformers` 5.
 ///
 /// # Errors
-/// If the configuration asks for scaled rotations, or says no base.
+/// If the configuration requests scaled rotations, or has no base.
 pub fn theta(config: &Config, kind: &str, old: &'static str, default: Option<f64>) -> Result<f64, ModelError> {
     let parameters = config.get("rope_parameters");
     let parameters = parameters.get(kind).unwrap_or(parameters);

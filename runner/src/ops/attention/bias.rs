@@ -28,7 +28,7 @@ impl DistanceBias {
 
     /// The bias on the device, `[heads, 2⋅positions - 1]`.
     pub(super) fn on(&self, device: &Device) -> Result<&Tensor> {
-        device::kept(&self.uploaded, || Tensor::new(self.by_head.clone(), &Device::Cpu)?.to_device(device))
+        device::get_or_init(&self.uploaded, || Tensor::new(self.by_head.clone(), &Device::Cpu)?.to_device(device))
     }
 
     pub(super) fn of_head(&self, head: usize) -> Bias<'_> {

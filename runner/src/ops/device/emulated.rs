@@ -1,5 +1,5 @@
-//! The kernels by their emulation: tensors of the CPU are copied into its buffers and back, so that reads of memory that
-//! nobody wrote and writes beside an output show in every test of an operation or a model.
+//! Runs the kernels by their emulation. Tensors of the CPU are copied into its buffers and back, so that every test of an
+//! operation or a model detects reads of uninitialised memory and writes beside an output.
 
 use std::{cell::Cell, collections::HashMap};
 
@@ -14,7 +14,7 @@ thread_local! {
     static ON: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Does the `work` with the CPU taken for a device that has kernels, on this thread.
+/// Runs the `work` with the CPU treated as a device that has kernels, on this thread.
 pub fn emulate<T>(work: impl FnOnce() -> T) -> T {
     struct Off;
     impl Drop for Off {
@@ -27,7 +27,7 @@ pub fn emulate<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// Whether the CPU is taken for a device that has kernels.
+/// Whether the CPU is treated as a device that has kernels.
 pub fn is_on() -> bool {
     ON.get()
 }
@@ -38,7 +38,7 @@ pub struct Emulation {
     buffers: HashMap<u64, Held>,
 }
 
-/// A buffer and the shape of the tensor that it stands for.
+/// A buffer and the shape of its tensor.
 struct Held {
     values: Values,
     shape: Vec<usize>,
@@ -86,7 +86,7 @@ impl Machine for Emulation {
             DType::BF16 => Values::Bf16(buffer(x)?),
             DType::U32 => Values::U32(buffer(x)?),
             DType::I64 => Values::I64(buffer(x)?),
-            other => bail!("no kernel reads {other:?}"),
+            dtype => bail!("no kernel reads {dtype:?}"),
         };
         Ok(self.hold(values, x.dims()))
     }
@@ -99,7 +99,7 @@ impl Machine for Emulation {
             DType::BF16 => Values::Bf16(Buffer::new(count)),
             DType::U32 => Values::U32(Buffer::new(count)),
             DType::I64 => Values::I64(Buffer::new(count)),
-            other => bail!("no kernel writes {other:?}"),
+            dtype => bail!("no kernel writes {dtype:?}"),
         };
         Ok(self.hold(values, shape))
     }

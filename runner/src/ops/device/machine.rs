@@ -3,28 +3,28 @@
 use candle_core::{DType, Result, Tensor};
 use kernels::cuda::{Address, Launch};
 
-/// Where kernels run, for one operation.
+/// Runs the kernels of one operation.
 pub(in crate::ops) trait Machine {
-    /// The address of a tensor that is only read, from its first value on.
+    /// The address of the first value of a tensor that launches only read.
     ///
     /// # Errors
     /// If it is not contiguous, or not on the device.
     fn input(&mut self, x: &Tensor) -> Result<Address>;
 
-    /// A new tensor, all of which launches write; [`Machine::take`] gives it.
+    /// A new tensor whose values launches write completely; [`Machine::take`] returns it.
     fn output(&mut self, shape: &[usize], dtype: DType) -> Result<Address>;
 
-    /// A tensor that launches change in place; [`Machine::take`] gives it back. Nobody else may hold it.
+    /// A tensor that launches change in place; [`Machine::take`] returns it. It must have no other owner.
     fn changed(&mut self, x: Tensor) -> Result<Address>;
 
-    /// Runs a launch after those before it. Nothing to launch is fine.
+    /// Queues a launch behind the earlier ones; `None` does nothing.
     fn launch(&mut self, launch: Option<Launch>) -> Result<()>;
 
     /// The tensor of an address of [`Machine::output`] or [`Machine::changed`].
     fn take(&mut self, address: Address) -> Result<Tensor>;
 
     /// x⋅Wᵀ, plus the `bias` (`[outputs]`) and the `residual` (`[rows, outputs]`): `x` is `[rows, inputs]`, the `weight`
-    /// `[outputs, inputs]`. Sums are of f32.
+    /// `[outputs, inputs]`. Sums are f32.
     fn product(
         &mut self,
         x: &Tensor,

@@ -1,8 +1,8 @@
-//! The operations of a device whose kernels are those of `kernels::cuda`: what they run on, and on what memory.
+//! Runs the kernels of `kernels::cuda` on a device, with its memory.
 //!
-//! An operation asks for the [`Machine`] of its input. Where there is one, it says by a builder of `kernels::cuda` what
-//! to launch; where there is none, the device has no kernels of ours and the portable form is used. In tests the
-//! kernels run by their emulation on tensors of the CPU, through the very same code.
+//! An operation requests the [`Machine`] of its input. If there is one, the operation builds launches with `kernels::cuda`;
+//! otherwise the device has no kernels of ours, and the portable form is used. In tests the emulation runs the kernels on
+//! tensors of the CPU, through the same code.
 
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -19,12 +19,12 @@ use kernels::cuda::Element;
 pub(crate) use self::emulated::emulate;
 pub(super) use self::machine::Machine;
 
-/// The machine of the device of `x`, where it has kernels of ours.
+/// The machine of the device of `x`; `None` if it has no kernels of ours.
 pub(super) fn machine(x: &Tensor) -> Option<Box<dyn Machine + '_>> {
     machine_of(x.device())
 }
 
-/// The machine of a device, where it has kernels of ours.
+/// The machine of a device; `None` if it has no kernels of ours.
 pub(super) fn machine_of(device: &Device) -> Option<Box<dyn Machine + '_>> {
     match device {
         #[cfg(feature = "cuda")]
@@ -35,7 +35,7 @@ pub(super) fn machine_of(device: &Device) -> Option<Box<dyn Machine + '_>> {
     }
 }
 
-/// Loads the kernels of ours for a device, so that a device without any is found before a model is loaded. A device that uses
+/// Loads the kernels of ours for a device, so that an unsupported device is rejected before a model is loaded. A device that uses
 /// the portable operations needs no preparation.
 ///
 /// # Errors
@@ -48,23 +48,23 @@ pub fn prepare(device: &Device) -> Result<()> {
     }
 }
 
-/// Whether the operations of the device are kernels of ours, which tensors must be laid out for.
+/// Whether the device has kernels of ours, whose layout of tensors the weights need.
 pub fn has_kernels(device: &Device) -> bool {
     machine_of(device).is_some()
 }
 
-/// The element of the kernels that a type of tensors is.
+/// The element type of the kernels for a type of tensors.
 pub(super) fn element(dtype: DType) -> Result<Element> {
     match dtype {
         DType::F32 => Ok(Element::F32),
         DType::F16 => Ok(Element::F16),
         DType::BF16 => Ok(Element::Bf16),
-        other => bail!("no kernel computes in {other:?}"),
+        dtype => bail!("no kernel computes in {dtype:?}"),
     }
 }
 
-/// What a slot holds, made when it is first asked for.
-pub(super) fn kept<T>(slot: &OnceLock<T>, make: impl FnOnce() -> Result<T>) -> Result<&T> {
+/// The value of a slot, made at its first use.
+pub(super) fn get_or_init<T>(slot: &OnceLock<T>, make: impl FnOnce() -> Result<T>) -> Result<&T> {
     if let Some(value) = slot.get() {
         return Ok(value);
     }
@@ -72,7 +72,7 @@ pub(super) fn kept<T>(slot: &OnceLock<T>, make: impl FnOnce() -> Result<T>) -> R
     Ok(slot.get_or_init(|| value))
 }
 
-/// Whole numbers on the device; `[values]`.
+/// Copies integers to the device, `[values]`.
 pub(super) fn upload(values: &[u32], device: &Device) -> Result<Tensor> {
     match device {
         #[cfg(feature = "cuda")]
@@ -81,8 +81,8 @@ pub(super) fn upload(values: &[u32], device: &Device) -> Result<Tensor> {
     }
 }
 
-/// The values of a tensor in the memory of the host, row-major, once they are computed. Work that is queued behind them
-/// is not waited for.
+/// Copies the values of a tensor to the host, row-major. Waits until they are computed, but not for work that is queued behind
+/// them.
 pub fn download<T: Value>(x: &Tensor) -> Result<Vec<T>> {
     match x.device() {
         #[cfg(feature = "cuda")]
