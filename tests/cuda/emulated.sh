@@ -14,7 +14,7 @@ source scripts/require.sh
 require_toolchain
 if [[ ${E2E:-} != skip ]]; then
     require_bwrap
-    [[ -n ${KUBEBUILDER_ASSETS:-} ]] || require go "Go 1.26 builds the control plane of the end-to-end test; or set KUBEBUILDER_ASSETS, or E2E=skip"
+    [[ -n ${KUBEBUILDER_ASSETS:-} ]] || require go "install Go 1.26, or set KUBEBUILDER_ASSETS, or skip the end-to-end test with E2E=skip"
 fi
 require_end
 
