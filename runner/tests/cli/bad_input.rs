@@ -144,7 +144,7 @@ fn a_model_that_cannot_be_used_is_named_and_what_is_committed_stays() {
 }
 
 #[test]
-fn a_model_that_is_refused_is_refused_by_what_is_wrong_with_it_and_nothing_is_exported() {
+fn an_invalid_model_is_rejected_by_its_fault_and_nothing_is_exported() {
     type Case<'a> = (&'a dyn Fn(&World), &'a [&'a str]);
     fn replace(world: &World, file: &str, from: &str, to: &str) {
         let text = fs::read_to_string(world.path("model").join(file)).expect(file);
@@ -178,7 +178,7 @@ fn a_model_that_is_refused_is_refused_by_what_is_wrong_with_it_and_nothing_is_ex
         (&|world| add(world, "classifier.weight", ones(&[2, 16])), &["model.safetensors", "classifier.weight"]),
         (
             &|world| add(world, "encoder.layer.0.output.dense.bias", (ones(&[16]) * f64::NAN).expect("NaN")),
-            &["model.safetensors", "encoder.layer.0.output.dense.bias", "NaN at 0"],
+            &["model.safetensors", "encoder.layer.0.output.dense.bias", "NaN at index 0"],
         ),
         (
             &|world| add(world, "encoder.layer.0.output.dense.bias", ones(&[16]).to_dtype(DType::U8).expect("U8")),

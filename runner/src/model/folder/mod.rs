@@ -7,7 +7,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{
     config::Config,
@@ -45,14 +45,6 @@ pub struct ModelFolder {
     pub encoder_dir: PathBuf,
     /// The prompts of `config_sentence_transformers.json`.
     pub prompts: FolderPrompts,
-}
-
-/// `sentence_bert_config.json`.
-#[derive(Default, Deserialize)]
-struct SentenceBertConfig {
-    #[serde(default)]
-    do_lower_case: bool,
-    max_seq_length: Option<usize>,
 }
 
 impl ModelFolder {
@@ -116,7 +108,12 @@ impl ModelFolder {
     /// # Errors
     /// If `sentence_bert_config.json` is invalid.
     pub fn lower_case(&self) -> Result<bool, ModelError> {
-        Ok(self.sentence_bert_config()?.do_lower_case)
+        #[derive(Default, Deserialize)]
+        struct SentenceBertConfig {
+            #[serde(default)]
+            do_lower_case: bool,
+        }
+        Ok(self.read_optional::<SentenceBertConfig>("sentence_bert_config.json")?.do_lower_case)
     }
 
     /// The path of the tokenizer.
@@ -134,13 +131,17 @@ impl ModelFolder {
     /// If a file is invalid.
     pub fn max_tokens(&self) -> Result<Option<usize>, ModelError> {
         #[derive(Default, Deserialize)]
+        struct SentenceBertConfig {
+            max_seq_length: Option<usize>,
+        }
+        #[derive(Default, Deserialize)]
         struct TokenizerConfig {
             model_max_length: Option<f64>,
         }
-        let tokenizer: TokenizerConfig =
-            read_optional_json(&self.name, &self.encoder_dir.join("tokenizer_config.json"))?;
+        let sentence_bert: SentenceBertConfig = self.read_optional("sentence_bert_config.json")?;
+        let tokenizer: TokenizerConfig = self.read_optional("tokenizer_config.json")?;
         let of_tokenizer = tokenizer.model_max_length.filter(|length| *length < UNLIMITED_LENGTH);
-        let limits = [self.sentence_bert_config()?.max_seq_length, of_tokenizer.map(|length| length as usize)];
+        let limits = [sentence_bert.max_seq_length, of_tokenizer.map(|length| length as usize)];
         Ok(limits.into_iter().flatten().min())
     }
 
@@ -152,7 +153,8 @@ impl ModelFolder {
         weights_files::weights_files(&self.name, dir)
     }
 
-    fn sentence_bert_config(&self) -> Result<SentenceBertConfig, ModelError> {
-        read_optional_json(&self.name, &self.encoder_dir.join("sentence_bert_config.json"))
+    /// Reads an optional file of the encoder's folder.
+    fn read_optional<T: DeserializeOwned + Default>(&self, file: &str) -> Result<T, ModelError> {
+        read_optional_json(&self.name, &self.encoder_dir.join(file))
     }
 }
