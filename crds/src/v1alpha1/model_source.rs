@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hub_model_without_a_revision_and_a_path_that_climbs_are_refused() {
+    fn a_hub_model_without_a_revision_and_a_path_that_climbs_are_rejected() {
         for uri in [
             "hf://owner/name",
             "hf://@main",

@@ -297,7 +297,7 @@ fn a_job_that_does_not_start_in_time_fails_with_the_message_of_the_scheduler() {
 }
 
 #[test]
-fn rejected_pods_are_reported_as_refused() {
+fn rejected_pods_are_reported_with_their_reason() {
     let run = run(json!({}));
     let rejected = JobState {
         started: false,

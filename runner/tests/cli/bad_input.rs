@@ -24,7 +24,7 @@ fn file_uri(world: &World, name: &str) -> String {
 }
 
 #[test]
-fn a_chunk_file_that_is_no_json_is_named_with_line_and_column() {
+fn a_chunk_file_that_is_not_json_is_named_with_line_and_column() {
     let (world, ended) = run_with("c.json", "[{\"text\": \"one\"},\n oops]");
     let failure = ended.failed(3, FailureReason::InvalidFile);
     assert_eq!(
@@ -62,7 +62,7 @@ fn a_record_without_words_is_skipped_and_counted() {
 }
 
 #[test]
-fn an_id_that_stands_twice_is_named_with_both_places() {
+fn a_duplicate_id_is_named_with_both_locations() {
     let (world, ended) = run_with("c.jsonl", "{\"text\": \"one\"}\n{\"text\": \"two\", \"id\": \"line-3\"}\n");
     let message = ended.failed(3, FailureReason::DuplicateId).message;
     let (first, second) = (file_uri(&world, "b.jsonl"), file_uri(&world, "c.jsonl"));
@@ -71,7 +71,7 @@ fn an_id_that_stands_twice_is_named_with_both_places() {
 }
 
 #[test]
-fn an_empty_collection_is_named_with_its_folder_and_what_would_be_read() {
+fn an_empty_collection_is_named_with_its_folder_and_the_known_extensions() {
     let world = World::new();
     let message = world.run(&[]).failed(3, FailureReason::EmptyCollection).message;
     assert!(message.contains("\"docs\" is empty: no files in file://"), "{message}");
@@ -84,7 +84,7 @@ fn an_empty_collection_is_named_with_its_folder_and_what_would_be_read() {
 }
 
 #[test]
-fn more_shards_than_a_job_can_have_are_refused_with_the_field_to_change() {
+fn more_shards_than_a_job_can_have_are_rejected_with_the_field_to_change() {
     let world = World::new();
     world.source("a.jsonl", &"\"a\"\n".repeat(100_001));
     let message = world.plan(1).failed(2, FailureReason::InvalidConfiguration).message;
@@ -92,7 +92,7 @@ fn more_shards_than_a_job_can_have_are_refused_with_the_field_to_change() {
 }
 
 #[test]
-fn a_source_that_is_not_there_is_named() {
+fn a_missing_source_is_named() {
     let world = World::new();
     fs::remove_dir_all(world.path("source")).expect("removed");
     let message = world.run(&[]).failed(2, FailureReason::SourceNotFound).message;
@@ -100,7 +100,7 @@ fn a_source_that_is_not_there_is_named() {
 }
 
 #[test]
-fn a_model_that_cannot_be_used_is_named_and_what_is_committed_stays() {
+fn an_unusable_model_is_named_and_committed_shards_stay() {
     let world = World::new();
     world.ten_chunks();
     world.plan(5).succeeded();
@@ -258,7 +258,7 @@ fn shards_that_are_missing_are_named() {
 }
 
 #[test]
-fn a_gpu_that_is_required_and_not_there_is_a_failure_and_otherwise_a_fallback() {
+fn a_missing_required_gpu_is_a_failure_and_a_missing_optional_one_a_fallback() {
     let world = World::new();
     world.ten_chunks();
     world.plan(5).succeeded();

@@ -55,7 +55,7 @@ fn a_text_of_10_megabytes_is_cut_and_counted_in_bounded_memory() {
 }
 
 #[test]
-fn invisible_characters_stay_in_the_text_and_mean_what_the_tokenizer_says() {
+fn invisible_characters_stay_in_the_text() {
     let world = World::new();
     let texts = [
         ("zero", "zero\u{200b}width"),

@@ -150,7 +150,7 @@ fn mitigations(world: &World) -> u64 {
 
 #[test]
 #[ignore = "run by tests/cuda/emulated.sh"]
-fn every_stage_computes_on_the_card_what_the_cpu_does() {
+fn every_stage_gives_the_same_result_on_a_card_as_on_the_cpu() {
     let world = with("{count: 1}");
     finalized(run(&world, &[]));
     let cards = cards(&world);
@@ -196,7 +196,7 @@ fn models_that_stay_on_the_card_compute_the_same() {
 
 #[test]
 #[ignore = "run by tests/cuda/emulated.sh"]
-fn a_model_that_people_use_computes_on_the_card_what_the_cpu_does() {
+fn a_published_model_gives_the_same_result_on_a_card_as_on_the_cpu() {
     let model = named("EMBEDRUN_TEST_MODELS").join("all-MiniLM-L6-v2");
     let [card, cpu] = ["{count: 1}", "{count: 0}"].map(|gpu| {
         let (world, mut spec) = world();
@@ -245,7 +245,7 @@ fn a_card_that_is_lost_on_the_way_is_for_another_try() {
 
 #[test]
 #[ignore = "run by tests/cuda/emulated.sh"]
-fn cards_that_are_missing_or_fail_at_once_are_told_apart() {
+fn missing_cards_and_failing_cards_are_distinguished() {
     let world = with("{count: 1}");
     let none = run(&world, &[("EMULATED_CARDS", "")]);
     none.failed(ExitCode::BadConfiguration as i32, FailureReason::DeviceUnavailable);
@@ -271,7 +271,7 @@ fn cards_that_are_missing_or_fail_at_once_are_told_apart() {
 
 #[test]
 #[ignore = "run by tests/cuda/emulated.sh"]
-fn what_a_card_does_not_compute_is_refused() {
+fn a_type_that_a_card_does_not_compute_is_rejected() {
     let (world, mut spec) = world();
     spec.dense = spec.dense.replace("{name: tiny,", "{name: tiny, dtype: Int8,");
     asks_for(&world, &spec, "{count: 1}");
@@ -301,7 +301,7 @@ fn a_card_with_little_memory_is_filled_and_no_text_is_lost() {
 
 #[test]
 #[ignore = "run by tests/cuda/emulated.sh"]
-fn a_ceiling_holds_whatever_others_have() {
+fn a_ceiling_holds_beside_other_processes() {
     // Beside others, room is left for what libraries may still load.
     for (others, opened) in [(0, OPENED), (14 * GIB, 2 * OPENED)] {
         let world = with("{count: 1}");

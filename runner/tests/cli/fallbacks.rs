@@ -62,7 +62,7 @@ fn overflow(model: &Path, token: &str) {
 }
 
 #[test]
-fn a_stage_that_the_environment_switches_off_says_so() {
+fn a_stage_that_the_environment_switches_off_is_a_fallback() {
     for (variable, stage) in [("EMBEDDER_ENABLE_RERANK", "rerank"), ("EMBEDDER_ENABLE_SPARSE", "sparse")] {
         let (world, spec) = world();
         manifest(&world, &spec);
@@ -80,7 +80,7 @@ fn a_stage_that_the_environment_switches_off_says_so() {
 }
 
 #[test]
-fn a_stage_that_the_spec_switches_off_is_no_fallback() {
+fn a_stage_that_the_spec_switches_off_is_not_a_fallback() {
     let (world, spec) = world();
     let rest = format!("{}  toggles: {{rerank: false, sparse: false}}\n", spec.rest);
     manifest(&world, &Spec { rest, ..spec });
@@ -118,7 +118,7 @@ fn without_candidates_nothing_is_reranked() {
 }
 
 #[test]
-fn optional_models_that_are_not_there_are_fallbacks_and_required_ones_fail() {
+fn missing_optional_models_are_fallbacks_and_missing_required_ones_fail() {
     let (world, spec) = world();
     let missing = |text: &str, name: &str| text.replace(&format!("/{name}\""), "/nowhere\", optional: true");
     let changed = Spec {
@@ -255,7 +255,7 @@ fn a_rerank_without_memory_falls_back_and_a_pass_without_memory_fails() {
 }
 
 #[test]
-fn a_gpu_that_is_not_there_is_a_fallback_of_the_device() {
+fn a_missing_gpu_is_a_device_fallback() {
     let (world, spec) = world();
     manifest(&world, &spec);
     let text = fs::read_to_string(world.path("run.yaml")).expect("a manifest");
@@ -269,7 +269,7 @@ fn a_gpu_that_is_not_there_is_a_fallback_of_the_device() {
 }
 
 #[test]
-fn gpus_that_are_required_and_not_there_are_counted() {
+fn missing_required_gpus_are_counted() {
     let (world, spec) = world();
     manifest(&world, &spec);
     let text = fs::read_to_string(world.path("run.yaml")).expect("a manifest");

@@ -142,7 +142,7 @@ fn a_shard_is_committed_once() {
 }
 
 #[test]
-fn what_an_attempt_that_was_killed_left_is_removed() {
+fn leftovers_of_a_killed_attempt_are_deleted() {
     let world = World::new();
     world.ten_chunks();
     world.plan(100).succeeded();

@@ -184,7 +184,7 @@ fn models_that_need_not_have_the_device_alone_are_loaded_once() {
 }
 
 #[test]
-fn a_top_k_above_the_number_of_chunks_gives_all_of_them_and_says_so() {
+fn a_top_k_above_the_number_of_chunks_returns_all_with_a_warning() {
     let (world, spec) = world();
     let rest = spec.rest.replace("candidates: 6, topK: 3", "candidates: 50, topK: 20");
     manifest(&world, &Spec { rest, ..spec });
@@ -195,7 +195,7 @@ fn a_top_k_above_the_number_of_chunks_gives_all_of_them_and_says_so() {
 }
 
 #[test]
-fn fewer_candidates_than_are_kept_are_refused_with_the_manifest() {
+fn fewer_candidates_than_the_top_k_are_rejected_with_the_manifest() {
     let (world, spec) = world();
     let rest = spec.rest.replace("candidates: 6, topK: 3", "candidates: 3, topK: 6");
     manifest(&world, &Spec { rest, ..spec });

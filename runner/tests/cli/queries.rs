@@ -59,7 +59,7 @@ fn a_gate_that_is_not_met_keeps_readers_where_they_are() {
 }
 
 #[test]
-fn bad_queries_are_refused_before_anything_is_embedded() {
+fn bad_queries_are_rejected_before_a_shard_is_embedded() {
     let (world, spec) = world();
     let gate = "  rerank: {queries: {configMap: {name: q, key: q.jsonl}}, gate: {metric: mrr, minimum: 0.1}}\n";
     let cases = [
@@ -90,7 +90,7 @@ fn bad_queries_are_refused_before_anything_is_embedded() {
 }
 
 #[test]
-fn relevant_chunks_that_are_not_there_are_listed_and_counted() {
+fn missing_relevant_chunks_are_listed_and_counted() {
     let (world, spec) = world();
     queries(&world, r#"{"id": "q", "text": "two words", "relevant": ["line-1", "gone-1", "gone-2"]}"#);
     manifest(&world, &spec);

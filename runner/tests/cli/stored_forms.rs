@@ -127,7 +127,7 @@ fn every_stored_form_is_searched() {
 }
 
 #[test]
-fn a_prompt_stands_before_every_chunk_and_is_recorded() {
+fn a_prompt_precedes_every_chunk_and_is_recorded() {
     let world = world(&["name: bare", "name: prompted, prompts: {document: \"zz \", query: \"\"}"]);
     world.run(&[]).succeeded();
     let batch = batch(&world);
@@ -144,7 +144,7 @@ fn a_prompt_stands_before_every_chunk_and_is_recorded() {
 }
 
 #[test]
-fn a_width_that_the_model_or_the_form_has_not_is_refused() {
+fn an_impossible_width_is_rejected() {
     for (model, named) in [
         ("name: wide, dimensions: 17", ["model wide", "dimensions is 17", "have 16"]),
         ("name: odd, dimensions: 12, precision: Binary", ["model odd", "Binary", "have 12"]),

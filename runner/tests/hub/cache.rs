@@ -37,7 +37,7 @@ fn weights_blob(site: &Site) -> std::path::PathBuf {
 }
 
 #[test]
-fn offline_with_nothing_cached_says_what_to_do_and_asks_nobody() {
+fn offline_with_an_empty_cache_fails_with_a_remedy_and_sends_no_request() {
     let site = Site::new();
     let failure = site.embedrun(&RUN, &[OFFLINE]).failed(2, FailureReason::ModelNotFound);
     assert_eq!(failure.stage, Stage::Plan);
@@ -62,7 +62,7 @@ fn offline_the_cache_is_enough() {
 }
 
 #[test]
-fn what_the_libraries_of_the_hub_have_cached_is_used_offline() {
+fn a_cache_filled_by_the_hub_libraries_is_used_offline() {
     let site = Site::new();
     fill(&site, |_| false);
     site.embedrun(&RUN, &[OFFLINE]).succeeded();
@@ -72,7 +72,7 @@ fn what_the_libraries_of_the_hub_have_cached_is_used_offline() {
 }
 
 #[test]
-fn what_the_libraries_of_the_hub_have_cached_is_not_fetched_again() {
+fn a_cache_filled_by_the_hub_libraries_is_not_fetched_again() {
     let site = Site::new();
     // They fetch a file when they need it; this program has never needed a pooling.
     fill(&site, |name| name.starts_with("1_Pooling"));
@@ -85,7 +85,7 @@ fn what_the_libraries_of_the_hub_have_cached_is_not_fetched_again() {
 }
 
 #[test]
-fn a_cached_file_that_is_not_what_the_hub_has_is_fetched_again() {
+fn a_cached_file_that_differs_from_the_hub_is_fetched_again() {
     let damages: [fn(&Path); 2] = [
         |blob| {
             let mut content = fs::read(blob).expect("weights");

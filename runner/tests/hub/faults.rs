@@ -24,7 +24,7 @@ fn says(message: &str, parts: &[&str]) {
 }
 
 #[test]
-fn what_cannot_be_had_fails_the_plan_and_says_what_to_do() {
+fn an_unavailable_model_fails_the_plan_with_a_remedy() {
     let gated: &[(&str, &str)] = &[("x-error-code", "GatedRepo")];
     let cases: [(&str, Wrong, i32, FailureReason, &[&str]); 8] = [
         ("/api/", Wrong::Status(401, &[]), 2, FailureReason::ModelAccessDenied, &["the revision", "401", "HF_TOKEN"]),
@@ -71,7 +71,7 @@ fn what_cannot_be_had_fails_the_plan_and_says_what_to_do() {
 }
 
 #[test]
-fn a_hub_that_answers_something_else_is_no_hub() {
+fn a_response_that_is_not_of_a_hub_is_rejected() {
     let site = Site::new();
     site.hub.fail("/api/", Wrong::Status(200, &[]), ALWAYS);
     let message = site.run().failed(75, FailureReason::HubUnavailable).message;
@@ -79,7 +79,7 @@ fn a_hub_that_answers_something_else_is_no_hub() {
 }
 
 #[test]
-fn a_repository_and_a_revision_that_do_not_exist_are_told_apart() {
+fn a_missing_repository_and_a_missing_revision_are_distinguished() {
     let site = Site::new();
     let message = site.revision("v9").run().failed(2, FailureReason::ModelNotFound).message;
     says(&message, &["hf://acme/tiny@v9", "no such revision"]);
@@ -91,7 +91,7 @@ fn a_repository_and_a_revision_that_do_not_exist_are_told_apart() {
 }
 
 #[test]
-fn a_repository_that_lacks_what_every_model_has_is_refused_before_a_download() {
+fn a_repository_without_a_required_file_is_rejected_before_a_download() {
     let lacks = |name: &str, parts: &[&str]| {
         let site = Site::new();
         fs::remove_file(site.world.path("model").join(name)).expect(name);
@@ -193,7 +193,7 @@ fn corrupt_bytes_are_fetched_again_and_never_used() {
 }
 
 #[test]
-fn a_hub_that_is_not_there_is_named() {
+fn an_unreachable_hub_is_named() {
     let site = Site::new();
     let Site { world, hub, .. } = site;
     let address = hub.address.to_string();
@@ -210,7 +210,7 @@ fn a_hub_that_is_not_there_is_named() {
 }
 
 #[test]
-fn the_order_to_stop_ends_a_download_and_keeps_what_has_come() {
+fn an_interrupt_ends_a_download_and_keeps_the_fetched_bytes() {
     let site = Site::new();
     site.plan().succeeded();
     site.hub.fail("model.safetensors", Wrong::Silence(1000), ALWAYS);

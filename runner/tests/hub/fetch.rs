@@ -32,7 +32,7 @@ fn a_model_of_a_hub_gives_the_vectors_of_its_folder() {
 }
 
 #[test]
-fn only_what_a_model_needs_is_fetched() {
+fn only_the_files_that_a_model_needs_are_fetched() {
     let site = Site::new();
     for extra in ["README.md", "modeling_tiny.py", "pytorch_model.bin", "onnx/model.bin", "onnx/config.json"] {
         let path = site.world.path("model").join(extra);
@@ -52,7 +52,7 @@ fn only_what_a_model_needs_is_fetched() {
 }
 
 #[test]
-fn a_commit_that_was_fetched_is_not_asked_for_again() {
+fn a_fetched_commit_is_not_requested_again() {
     let site = Site::new();
     site.revision(&site.commit).run().succeeded();
     assert!(!site.hub.seen().is_empty());
@@ -149,7 +149,7 @@ fn processes_that_share_a_cache_fetch_a_file_once() {
 }
 
 #[test]
-fn the_token_goes_to_the_hub_alone_and_is_never_said() {
+fn the_token_is_sent_to_the_hub_only_and_never_logged() {
     let site = Site::new();
     let secret = "hf_SecretOfATest";
     let variables = [("HF_TOKEN", secret), ("EMBEDRUN_LOG", "trace")];

@@ -231,7 +231,7 @@ fn steps(record: &PassRecord) -> Vec<(MitigationKind, usize, usize)> {
 }
 
 #[test]
-fn the_longest_batch_first_finds_what_fits_before_a_text_is_computed() {
+fn the_probe_finds_a_budget_that_fits_before_a_text_is_computed() {
     let texts = texts(60);
     let card = Card::new();
     let model = Hungry::new(&card, 5);
@@ -249,7 +249,7 @@ fn the_longest_batch_first_finds_what_fits_before_a_text_is_computed() {
 }
 
 #[test]
-fn a_probe_that_fits_changes_nothing_but_what_a_token_is_known_to_take() {
+fn a_probe_that_fits_changes_only_the_cost_of_a_token() {
     let texts = texts(30);
     let card = Card::new();
     let model = Hungry::new(&card, 2);
@@ -261,7 +261,7 @@ fn a_probe_that_fits_changes_nothing_but_what_a_token_is_known_to_take() {
 }
 
 #[test]
-fn what_one_pass_has_learnt_the_next_one_begins_with() {
+fn a_pass_begins_with_the_learned_budget_of_the_previous_one() {
     let texts = texts(20);
     let card = Card::new();
     let model = Hungry::new(&card, 5);

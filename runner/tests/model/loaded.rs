@@ -171,7 +171,7 @@ fn prompts_give_the_vectors_of_texts_that_begin_with_them() {
 }
 
 #[test]
-fn invisible_characters_are_what_the_tokenizer_makes_of_them() {
+fn invisible_characters_are_left_to_the_tokenizer() {
     let model = Folder::new().load();
     let ids = |text: &str| model.encode(text, Side::Document).expect("tokens").ids;
     for (text, same) in [

@@ -72,7 +72,7 @@ fn vectors_come_in_the_order_of_the_texts_with_any_window() {
 }
 
 #[test]
-fn the_record_counts_what_was_done() {
+fn the_record_counts_items_tokens_and_batches() {
     let model = Folder::new().load();
     let mut reports = Vec::new();
     let (_, record) = pass(&model, &TEXTS, 3, |done| reports.push(done), &Arc::default()).expect("a pass");
