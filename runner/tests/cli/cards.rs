@@ -257,7 +257,7 @@ fn missing_cards_and_failing_cards_are_distinguished() {
     full.failed(ExitCode::Transient as i32, FailureReason::DeviceBusy);
     let few = with("{count: 2}");
     let failure = run(&few, &[]).failed(ExitCode::BadConfiguration as i32, FailureReason::DeviceUnavailable);
-    assert!(failure.message.contains("there is 1"), "{}", failure.message);
+    assert!(failure.message.contains("found 1"), "{}", failure.message);
     let less = with("{count: 2, required: false}");
     finalized(run(&less, &[]));
     let told = summary(&less).to_string();
