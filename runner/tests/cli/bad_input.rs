@@ -296,6 +296,6 @@ fn a_manifest_is_checked_before_anything_is_touched() {
     }
     world.manifest_text(&format!("{manifest}---\n{manifest}"));
     let message = world.run(&[]).failed(2, FailureReason::InvalidConfiguration).message;
-    assert!(message.contains("has 2 documents"), "{message}");
+    assert!(message.contains("holds 2 documents"), "{message}");
     assert!(!world.path("out").exists());
 }
