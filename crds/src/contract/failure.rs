@@ -56,6 +56,8 @@ pub enum FailureReason {
     InvalidModel,
     /// A model computed a vector that is not finite.
     InvalidVector,
+    /// The arithmetic of a model failed, which another attempt would repeat.
+    ComputationFailed,
     /// A requested accelerator cannot be used.
     DeviceUnavailable,
     /// Another runner held the accelerator for too long, or its memory was too full to open it.
@@ -72,6 +74,9 @@ pub enum FailureReason {
     StoreUnavailable,
     /// Not every shard is committed.
     ShardsMissing,
+    /// Committed shards are to be embedded again: a file of theirs is gone or damaged, or an optional model was left out
+    /// that other shards have.
+    ShardsSuperseded,
     /// The retrieval quality fails the gate.
     QualityGate,
     /// The process was interrupted by a signal.
@@ -97,7 +102,8 @@ impl FailureReason {
             | Self::InvalidRecord
             | Self::DuplicateId
             | Self::SourceChanged
-            | Self::InvalidVector => ExitCode::BadInput,
+            | Self::InvalidVector
+            | Self::ComputationFailed => ExitCode::BadInput,
             Self::OutOfMemory => ExitCode::OutOfMemory,
             Self::HubUnavailable
             | Self::DeviceBusy
@@ -105,6 +111,7 @@ impl FailureReason {
             | Self::StorageFull
             | Self::StoreUnavailable
             | Self::ShardsMissing
+            | Self::ShardsSuperseded
             | Self::Interrupted
             | Self::Internal => ExitCode::Transient,
         }

@@ -3,12 +3,15 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use crds::{
-    contract::{Place, RunnerConfig},
+    contract::{ExitCode, Place, RunnerConfig},
     v1alpha1::ModelSource,
 };
 
 use super::model::HubModel;
-use crate::process::{error::Result, interrupt::Interrupt};
+use crate::process::{
+    error::{Result, StageError},
+    interrupt::Interrupt,
+};
 
 /// The folder of a model. For a model of a hub it is in the cache, after missing files were fetched.
 ///
@@ -25,7 +28,7 @@ pub fn folder(model: &str, source: &Place, interrupt: &Interrupt) -> Result<Path
 /// models are available, before any weights are fetched.
 ///
 /// # Errors
-/// If a model is unavailable that is not optional.
+/// If a model is unavailable that is not optional, or one that may be available later.
 pub fn commits(config: &RunnerConfig, interrupt: &Interrupt) -> Result<BTreeMap<String, String>> {
     let dense = config.dense.iter().map(|model| (&model.name, &model.source, model.optional));
     let sparse = config.sparse.iter().map(|model| (&model.name, &model.source, model.optional));
@@ -37,9 +40,15 @@ pub fn commits(config: &RunnerConfig, interrupt: &Interrupt) -> Result<BTreeMap<
             Ok(commit) => {
                 commits.insert(name.clone(), commit);
             }
-            // The pass that would use the model records the fallback.
-            Err(error) if optional => tracing::warn!(model = name, "an optional model is unavailable: {error}"),
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                let error = StageError::from(error);
+                // What may pass is tried again, and never costs a run its model.
+                if !optional || error.reason.exit_code() == ExitCode::Transient {
+                    return Err(error);
+                }
+                // The pass that would use the model records the fallback.
+                tracing::warn!(model = name, "an optional model is unavailable: {}", error.sentence());
+            }
         }
     }
     Ok(commits)

@@ -345,7 +345,7 @@ impl ModelError {
             Self::OutOfMemory { .. } => FailureReason::OutOfMemory,
             Self::DeviceLost { .. } => FailureReason::DeviceLost,
             Self::Read { .. } => FailureReason::StoreUnavailable,
-            Self::Compute { .. } => FailureReason::Internal,
+            Self::Compute { .. } => FailureReason::ComputationFailed,
         }
     }
 
@@ -435,7 +435,9 @@ mod tests {
         let lost = ModelError::device("m", cuda("DriverError(CUDA_ERROR_LAUNCH_FAILED, \"unspecified\")").bt());
         assert_eq!((lost.reason(), lost.reason().exit_code()), (FailureReason::DeviceLost, ExitCode::Transient));
         let other = ModelError::device("m", cuda("DriverError(CUDA_ERROR_INVALID_VALUE, \"invalid\")").bt());
-        assert_eq!((other.reason(), other.reason().exit_code()), (FailureReason::Internal, ExitCode::Transient));
+        // Another attempt would compute the same.
+        let expected = (FailureReason::ComputationFailed, ExitCode::BadInput);
+        assert_eq!((other.reason(), other.reason().exit_code()), expected);
     }
 
     #[test]

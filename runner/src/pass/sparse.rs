@@ -2,7 +2,7 @@
 //! terms of the chunks' metadata replace its vectors, marked as such.
 
 use crds::{
-    contract::SparseConfig,
+    contract::{ExitCode, SparseConfig},
     summary::{Fallback, ModelFallback, SparsePass},
     v1alpha1::{Dtype, FallbackReason, FallbackSource},
 };
@@ -77,6 +77,7 @@ pub fn pass(
                 .and_then(|folder| Ok(MetadataTerms::open(&config.name, &folder, options)?));
             let output = match terms {
                 Ok(terms) => metadata_pass(config, options, chunks, &terms)?,
+                Err(error) if error.reason.exit_code() == ExitCode::Transient => return Err(error),
                 // Without a tokenizer there is no index space, so there are no vectors at all.
                 Err(_) => SparseOutput::default(),
             };

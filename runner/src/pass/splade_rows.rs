@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use crds::v1alpha1::FallbackReason;
+use crds::{contract::ExitCode, v1alpha1::FallbackReason};
 
 use super::RowModel;
 use crate::{
@@ -59,7 +59,7 @@ impl<T: AsRef<str> + Send + Sync> RowModel<T> for SpladeModel {
     fn placeholder(&self, error: &ModelError) -> Option<Self::Rows> {
         let reason = match error {
             // Every further row would fail too, and another attempt may compute all rows.
-            ModelError::DeviceLost { .. } => return None,
+            error if error.reason().exit_code() == ExitCode::Transient => return None,
             ModelError::OutOfMemory { .. } => FallbackReason::OutOfMemory,
             _ => FallbackReason::ExecutionFailed,
         };

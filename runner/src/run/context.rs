@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crds::contract::RunnerConfig;
 
+use super::commit::Depth;
 use crate::{
     config::toggles::Toggles,
     device::{DeviceOptions, Devices, Holder, LazyDevices, Lease, Ledger},
@@ -12,6 +13,15 @@ use crate::{
     process::{error::Result, interrupt::Interrupt},
     store::{self, Access, Store},
 };
+
+/// What a run looks at again of what is done already.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Recheck {
+    /// How closely committed files are looked at.
+    pub depth: Depth,
+    /// Whether optional models that were left out are tried again, in the shards that lack them.
+    pub retry_fallbacks: bool,
+}
 
 /// An open run.
 #[derive(Debug)]
@@ -28,6 +38,8 @@ pub struct Run {
     pub interrupt: Interrupt,
     /// Whether progress bars are shown.
     pub show_progress: bool,
+    /// What is looked at again of what is done already.
+    pub recheck: Recheck,
 }
 
 impl Run {
@@ -45,7 +57,7 @@ impl Run {
         let store = store::open(&config.output, Access::Write)?;
         let models = ModelCache::new(toggles.features.exclusive);
         let devices = LazyDevices::new(devices, ops::device::prepare);
-        Ok(Self { config, store, toggles, devices, models, interrupt, show_progress })
+        Ok(Self { config, store, toggles, devices, models, interrupt, show_progress, recheck: Recheck::default() })
     }
 
     /// The devices that the models run on.

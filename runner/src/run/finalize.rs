@@ -9,25 +9,21 @@ use crds::{
 
 use super::{
     Run,
-    commit::Commit,
+    commit::{self, Commit},
     plan, publish,
     rerank::rerank,
     summary::{self, StoredSummary},
 };
-use crate::{
-    plan::Plan,
-    process::{
-        error::{Result, StageError},
-        message::first_few,
-        metrics::METRICS,
-    },
+use crate::process::{
+    error::{Result, StageError},
+    metrics::METRICS,
 };
 
 /// Completes a revision: reranks, writes the summaries and publishes. If the revision is already complete, returns its
 /// stored result.
 ///
 /// # Errors
-/// If shards are not committed, shards were embedded with different models, the gate rejects the revision, a device or
+/// If shards are not committed or their files are damaged, shards were embedded with different models, the gate rejects the revision, a device or
 /// the store fails, or the run is interrupted.
 pub fn finalize(run: &Run) -> Result<FinalizeResult> {
     let revision = &run.config.revision;
@@ -39,7 +35,7 @@ pub fn finalize(run: &Run) -> Result<FinalizeResult> {
         let message = format!("{} is missing: run the plan stage first", run.store.uri_of(&layout::plan(revision)));
         StageError::new(FailureReason::ShardsMissing, message)
     })?;
-    let commits = load_commits(run, &plan)?;
+    let commits = commit::survey(&run.store, revision, &plan, run.recheck.depth)?;
     check_weights(&commits)?;
     check_fusion(&commits)?;
 
@@ -68,6 +64,7 @@ pub fn finalize(run: &Run) -> Result<FinalizeResult> {
         // The report is not essential: the summaries have the same figures.
         Err(error) => tracing::warn!("no report: it cannot be rendered: {error}"),
     }
+    delete_leftovers(run, &commits);
     // Last: its presence means that the revision is complete.
     let sha256 = summary::write(&run.store, &layout::run_summary(revision), &summary)?;
     if let Some(error) = rejection {
@@ -77,26 +74,15 @@ pub fn finalize(run: &Run) -> Result<FinalizeResult> {
     Ok(summary::result(&run.config, &StoredSummary { summary, sha256 }, &stored))
 }
 
-/// The markers of all shards, in the order of the plan.
-fn load_commits(run: &Run, plan: &Plan) -> Result<Vec<Commit>> {
-    let mut commits = Vec::with_capacity(plan.shards.len());
-    let mut missing = Vec::new();
-    for (index, shard) in (0..).zip(&plan.shards) {
-        match Commit::load(&run.store, &run.config.revision, &shard.collection, index)? {
-            Some(commit) => commits.push(commit),
-            None => missing.push(index.to_string()),
+/// Deletes what attempts left that did not commit: files that no marker names. Nobody reads or writes shards any more.
+fn delete_leftovers(run: &Run, commits: &[Commit]) {
+    for commit in commits {
+        let folder = layout::shard(&run.config.revision, &commit.collection, commit.shard);
+        let named: Vec<&str> = commit.files().map(|file| file.path).collect();
+        if let Err(error) = run.store.keep_only(&folder, |path| layout::is_marker(path) || named.contains(&path)) {
+            tracing::warn!(shard = commit.shard, "cannot delete the leftovers of attempts: {}", error.sentence());
         }
     }
-    if missing.is_empty() {
-        return Ok(commits);
-    }
-    let message = format!(
-        "{} of {} shards are not committed: {}; run the embed stage for them first",
-        missing.len(),
-        plan.shards.len(),
-        first_few(&missing)
-    );
-    Err(StageError::new(FailureReason::ShardsMissing, message))
 }
 
 /// Checks that all shards were embedded with the same weights: a model folder may change during a run, and vectors of
@@ -139,7 +125,8 @@ fn check_fusion(commits: &[Commit]) -> Result<()> {
             let names = |commit: &Commit| models(commit).unwrap_or_default().join(", ");
             let message = format!(
                 "the fused vectors of shards {} and {} are of different models ({} and {}): an optional model failed \
-                 in some shards only; fix it and change spec.rerunToken, or remove it from spec.models.dense",
+                 in some shards only, and again when they were tried again; fix it and run again with \
+                 EMBEDRUN_RETRY_FALLBACKS=true, which embeds only these shards, or remove it from spec.models.dense",
                 first.shard,
                 different.shard,
                 names(first),

@@ -23,14 +23,15 @@ mod shard;
 mod summary;
 
 pub use self::{
-    context::Run,
+    commit::Depth,
+    context::{Recheck, Run},
     embed::embed,
     finalize::finalize,
     outcome::{RunFailure, RunOutcome},
     plan::plan,
 };
 
-use crds::contract::Stage;
+use crds::contract::{FailureReason, Stage};
 
 use crate::process::error::StageError;
 
@@ -45,9 +46,17 @@ pub fn run(run: &Run, shard_size: u64) -> Result<RunOutcome, RunFailure> {
     if let Some(result) = plan.complete {
         return Ok(RunOutcome { result, already_complete: true });
     }
-    for shard in 0..plan.shards {
-        embed(run, shard).map_err(failed(Stage::Embed, Some(shard)))?;
+    loop {
+        for shard in 0..plan.shards {
+            embed(run, shard).map_err(failed(Stage::Embed, Some(shard)))?;
+        }
+        match finalize(run) {
+            Ok(result) => return Ok(RunOutcome { result, already_complete: false }),
+            // Finalize supersedes a shard a few times at most, so this ends.
+            Err(error) if error.reason == FailureReason::ShardsSuperseded => {
+                tracing::warn!("{}", error.sentence());
+            }
+            Err(error) => return Err(failed(Stage::Finalize, None)(error)),
+        }
     }
-    let result = finalize(run).map_err(failed(Stage::Finalize, None))?;
-    Ok(RunOutcome { result, already_complete: false })
 }

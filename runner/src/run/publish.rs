@@ -4,15 +4,17 @@ use crds::{
     contract::{FailureReason, FinalizeResult},
     layout,
     summary::{GateOutcome, ProcessingSummary},
+    v1alpha1::FallbackSource,
 };
 
 use super::{
-    Run,
+    Run, commit,
     summary::{self, StoredSummary},
 };
 use crate::process::error::{Result, StageError};
 
-/// The stored result of a complete revision; `None` if the revision is not complete.
+/// The stored result of a complete revision; `None` if the revision is not complete. It is not complete any more if a
+/// file that its summaries list is gone or damaged, or if models that were left out are to be tried again.
 ///
 /// # Errors
 /// If a summary is missing or cannot be read, or the gate rejected the revision.
@@ -33,10 +35,26 @@ pub fn complete_result(run: &Run) -> Result<Option<FinalizeResult>> {
         })?;
         collections.push(stored);
     }
+    let has_left_out = !whole.summary.dense_run.fallbacks.is_empty() || lacks_sparse_vectors(&whole.summary);
+    if run.recheck.retry_fallbacks && has_left_out {
+        tracing::info!(%revision, "the models that were left out are tried again");
+        return Ok(None);
+    }
     if let Some(error) = gate_failure(run, &whole.summary, &collections) {
         return Err(error);
     }
+    for stored in &collections {
+        if let Some(defect) = commit::missing_file(&run.store, &stored.summary.export_run.files, run.recheck.depth)? {
+            tracing::warn!(%revision, "the revision was complete, but {defect}; its shard is embedded again");
+            return Ok(None);
+        }
+    }
     Ok(Some(summary::result(&run.config, &whole, &collections)))
+}
+
+/// Whether rows lack the vector of a sparse model that could not be loaded.
+fn lacks_sparse_vectors(summary: &ProcessingSummary) -> bool {
+    summary.sparse_run.fallback.is_some_and(|fallback| fallback.source == FallbackSource::Load)
 }
 
 /// The failure of a revision that the gate rejects; `None` if it passes, or there is no gate.

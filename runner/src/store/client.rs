@@ -160,14 +160,14 @@ impl Store {
         }
     }
 
-    /// Deletes every file in `folder` except the paths in `keep`; also the staging files of killed writers, which a
-    /// listing does not show.
+    /// Deletes every file in `folder` except the paths that `keep` accepts; also the staging files of killed writers,
+    /// which a listing does not show.
     ///
     /// # Errors
     /// If the store fails.
-    pub fn keep_only(&self, folder: &str, keep: &[&str]) -> Result<()> {
+    pub fn keep_only(&self, folder: &str, keep: impl Fn(&str) -> bool) -> Result<()> {
         for file in self.list(folder)?.files {
-            if !keep.contains(&file.as_str()) {
+            if !keep(&file) {
                 self.delete(&file)?;
             }
         }
@@ -183,7 +183,7 @@ impl Store {
         Ok(Upload::new(Arc::clone(&self.inner), self.location(path)?))
     }
 
-    fn location(&self, path: &str) -> Result<Path> {
+    pub(super) fn location(&self, path: &str) -> Result<Path> {
         Path::parse(path).map_err(|error| self.error("name", path, error))
     }
 

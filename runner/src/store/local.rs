@@ -8,7 +8,7 @@ use std::{
 use crds::contract::{FailureReason, Place};
 use object_store::{ObjectStore, local::LocalFileSystem};
 
-use super::{access::Access, error::output_error};
+use super::{access::Access, error::output_error, folder::Folder};
 use crate::process::error::{Cause, Result, StageError};
 
 /// Opens the folder of a place.
@@ -26,10 +26,11 @@ pub(super) fn open(place: &Place, access: Access) -> Result<Arc<dyn ObjectStore>
             .caused_by(cause)
     };
     std::fs::read_dir(folder).map_err(|error| failed(error.into()))?;
-    let store = LocalFileSystem::new_with_prefix(folder)
-        .map_err(|error| failed(error.into()))?
-        .with_fsync(access == Access::Write);
-    Ok(Arc::new(store))
+    let files = LocalFileSystem::new_with_prefix(folder).map_err(|error| failed(error.into()))?;
+    Ok(match access {
+        Access::Read => Arc::new(files),
+        Access::Write => Arc::new(Folder::new(files)),
+    })
 }
 
 /// Splits the place of a single file into its folder and its name; `None` if the place is a folder.

@@ -4,11 +4,16 @@
 
 mod access;
 mod client;
+mod committed;
 mod error;
+mod folder;
 mod local;
 mod open;
+mod staged;
 mod upload;
 
+#[cfg(test)]
+pub use self::open::over;
 pub use self::{
     access::Access,
     client::{Listing, PutNew, Store},
