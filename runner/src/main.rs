@@ -150,8 +150,9 @@ impl Process {
         if let Some(address) = self.metrics_address.filter(|_| toggles.features.metrics) {
             metrics::serve(address)?;
         }
-        let run = Run::open(config, toggles, devices, interrupt, !self.quiet && self.format == LogFormat::Text)?;
-        Ok(Run { recheck, ..run })
+        let mut run = Run::open(config, toggles, devices, interrupt, !self.quiet && self.format == LogFormat::Text)?;
+        run.recheck = recheck;
+        Ok(run)
     }
 
     fn succeed(&self, result: &RunResult, sentence: &str) {

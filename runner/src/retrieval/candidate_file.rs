@@ -116,7 +116,7 @@ pub fn merge(store: &Store, files: &[&CandidateFile], k: usize) -> Result<Vec<Ca
             }
         }
         let opened = store.open_file(&file.path)?.ok_or_else(|| {
-            let message = format!("{} is missing; change spec.rerunToken to embed again", store.uri_of(&file.path));
+            let message = format!("{} is missing; run again to embed its shard again", store.uri_of(&file.path));
             StageError::new(FailureReason::StoreUnavailable, message)
         })?;
         read(opened, file, &mut best).map_err(|error| store.error("read", &file.path, error))?;

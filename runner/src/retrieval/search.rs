@@ -62,7 +62,10 @@ pub fn search(config: &RunnerConfig, query: SearchQuery<'_>) -> Result<Vec<Hit>>
 }
 
 fn missing(reason: FailureReason, uri: &str) -> StageError {
-    StageError::new(reason, format!("{uri} is missing: a published revision needs it; embed again"))
+    StageError::new(
+        reason,
+        format!("{uri} is missing: a published revision needs it; run again to embed its shard again"),
+    )
 }
 
 /// The name in `names` that equals `requested`.

@@ -14,10 +14,10 @@ use super::{
 use crate::process::error::{Result, StageError};
 
 /// The stored result of a complete revision; `None` if the revision is not complete. It is not complete any more if a
-/// file that its summaries list is gone or damaged, or if models that were left out are to be tried again.
+/// summary, or a file that one lists, is gone or damaged, or if models that were left out are to be tried again.
 ///
 /// # Errors
-/// If a summary is missing or cannot be read, or the gate rejected the revision.
+/// If a summary cannot be read, or the gate rejected the revision.
 pub fn complete_result(run: &Run) -> Result<Option<FinalizeResult>> {
     let revision = &run.config.revision;
     let Some(whole) = summary::read(&run.store, &layout::run_summary(revision))? else {
@@ -26,13 +26,10 @@ pub fn complete_result(run: &Run) -> Result<Option<FinalizeResult>> {
     let mut collections = Vec::with_capacity(whole.summary.collections.len());
     for pointer in &whole.summary.collections {
         let path = layout::collection_summary(revision, &pointer.name);
-        let stored = summary::read(&run.store, &path)?.ok_or_else(|| {
-            let message = format!(
-                "revision {revision} is complete, but {} is missing: change spec.rerunToken to compute it again",
-                run.store.uri_of(&path)
-            );
-            StageError::new(FailureReason::StoreUnavailable, message)
-        })?;
+        let Some(stored) = summary::read(&run.store, &path)? else {
+            tracing::warn!(%revision, "the revision was complete, but {} is missing", run.store.uri_of(&path));
+            return Ok(None);
+        };
         collections.push(stored);
     }
     let has_left_out = !whole.summary.dense_run.fallbacks.is_empty() || lacks_sparse_vectors(&whole.summary);
@@ -43,7 +40,12 @@ pub fn complete_result(run: &Run) -> Result<Option<FinalizeResult>> {
     if let Some(error) = gate_failure(run, &whole.summary, &collections) {
         return Err(error);
     }
-    for stored in &collections {
+    for (pointer, stored) in whole.summary.collections.iter().zip(&collections) {
+        let rankings = layout::rankings(revision, &pointer.name);
+        if stored.summary.rerank_run.rankings.is_some() && run.store.size(&rankings)?.is_none() {
+            tracing::warn!(%revision, "the revision was complete, but {} is missing", run.store.uri_of(&rankings));
+            return Ok(None);
+        }
         if let Some(defect) = commit::missing_file(&run.store, &stored.summary.export_run.files, run.recheck.depth)? {
             tracing::warn!(%revision, "the revision was complete, but {defect}; its shard is embedded again");
             return Ok(None);

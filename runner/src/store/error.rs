@@ -31,6 +31,7 @@ fn classify(error: &(dyn StdError + 'static)) -> FailureReason {
             io::ErrorKind::PermissionDenied
             | io::ErrorKind::ReadOnlyFilesystem
             | io::ErrorKind::NotADirectory
+            // A file system without hard links, which writing at most once needs.
             | io::ErrorKind::Unsupported
             | io::ErrorKind::AlreadyExists => return FailureReason::OutputNotWritable,
             // The `source` of an io::Error skips the error that it wraps.

@@ -8,7 +8,7 @@ use std::{
 use crds::contract::{FailureReason, Place};
 use object_store::{ObjectStore, local::LocalFileSystem};
 
-use super::{access::Access, error::output_error, folder::Folder};
+use super::{access::Access, durable::DurableFolder, error::output_error};
 use crate::process::error::{Cause, Result, StageError};
 
 /// Opens the folder of a place.
@@ -29,7 +29,7 @@ pub(super) fn open(place: &Place, access: Access) -> Result<Arc<dyn ObjectStore>
     let files = LocalFileSystem::new_with_prefix(folder).map_err(|error| failed(error.into()))?;
     Ok(match access {
         Access::Read => Arc::new(files),
-        Access::Write => Arc::new(Folder::new(files)),
+        Access::Write => Arc::new(DurableFolder::new(files)),
     })
 }
 

@@ -5,8 +5,8 @@
 mod access;
 mod client;
 mod committed;
+mod durable;
 mod error;
-mod folder;
 mod local;
 mod open;
 mod staged;

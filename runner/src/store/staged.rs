@@ -70,12 +70,11 @@ impl Staged {
         sync_file(&file).and_then(|()| rename(&staging, &target)).inspect_err(|_| remove(&staging))
     }
 
-    /// Moves the file to its place, unless a file is there.
+    /// Moves the file to its place, unless a file is there. Returns whether it moved.
     ///
     /// # Errors
-    /// [`io::ErrorKind::AlreadyExists`] if a file is there, and if the file system fails. The file may be in its place
-    /// all the same.
-    pub(super) fn publish_new(self) -> io::Result<()> {
+    /// If the file system fails. The file may be in its place all the same.
+    pub(super) fn publish_new(self) -> io::Result<bool> {
         let Self { file, staging, target } = self;
         let published = sync_file(&file).and_then(|()| match fs::hard_link(&staging, &target) {
             Err(error) if has_no_links(&error) => {
@@ -84,7 +83,10 @@ impl Staged {
             linked => linked,
         });
         remove(&staging);
-        published.and_then(|()| sync_folder_of(&target))
+        match published {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            published => published.and_then(|()| sync_folder_of(&target)).map(|()| true),
+        }
     }
 }
 

@@ -20,42 +20,42 @@ const NAME: &str = "folder";
 
 /// A folder that is written.
 #[derive(Debug)]
-pub struct Folder {
+pub struct DurableFolder {
     files: LocalFileSystem,
 }
 
-impl Folder {
+impl DurableFolder {
     /// The folder at the root of `files`.
     pub fn new(files: LocalFileSystem) -> Self {
         Self { files }
     }
 }
 
-impl fmt::Display for Folder {
+impl fmt::Display for DurableFolder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.files.fmt(f)
     }
 }
 
 #[async_trait]
-impl ObjectStore for Folder {
+impl ObjectStore for DurableFolder {
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        if matches!(options.mode, PutMode::Update(_)) {
+            // A folder has no writes with a precondition.
+            return self.files.put_opts(location, payload, options).await;
+        }
         let target = self.files.path_to_filesystem(location)?;
         let path = location.to_string();
-        blocking(move || {
+        let is_new = blocking(move || {
             let mut staged = Staged::create(target)?;
             payload.iter().try_for_each(|part| staged.write(part))?;
             match options.mode {
                 PutMode::Create => staged.publish_new(),
-                PutMode::Overwrite | PutMode::Update(_) => staged.publish(),
+                _ => staged.publish().map(|()| true),
             }
         })
-        .await
-        .map_err(|error| match error {
-            Error::Generic { source, .. } if is_existing(source.as_ref()) => Error::AlreadyExists { path, source },
-            error => error,
-        })?;
-        Ok(written())
+        .await?;
+        if is_new { Ok(written()) } else { Err(Error::AlreadyExists { path, source: "a file is there".into() }) }
     }
 
     async fn put_multipart_opts(
@@ -65,7 +65,7 @@ impl ObjectStore for Folder {
     ) -> Result<Box<dyn MultipartUpload>> {
         let target = self.files.path_to_filesystem(location)?;
         let staged = blocking(move || Staged::create(target)).await?;
-        Ok(Box::new(FolderUpload { staged: Some(Arc::new(staged)), offset: 0 }))
+        Ok(Box::new(DurableUpload { staged: Some(Arc::new(staged)), offset: 0 }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
@@ -103,7 +103,7 @@ impl ObjectStore for Folder {
 
 /// A large file that is written part by part.
 #[derive(Debug)]
-struct FolderUpload {
+struct DurableUpload {
     /// `None` once it is complete or aborted.
     staged: Option<Arc<Staged>>,
     /// Where the next part begins, in bytes.
@@ -111,7 +111,7 @@ struct FolderUpload {
 }
 
 #[async_trait]
-impl MultipartUpload for FolderUpload {
+impl MultipartUpload for DurableUpload {
     fn put_part(&mut self, part: PutPayload) -> UploadPart {
         let (staged, mut offset) = (self.staged.clone(), self.offset);
         self.offset += part.content_length() as u64;
@@ -144,10 +144,6 @@ fn ended() -> io::Error {
 
 fn written() -> PutResult {
     PutResult { e_tag: None, version: None, extensions: object_store::Extensions::default() }
-}
-
-fn is_existing(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::AlreadyExists)
 }
 
 /// Runs blocking work on a thread for it.
