@@ -81,7 +81,7 @@ fn a_commit_whose_reply_is_wrong_is_a_commit() {
         "linkat:_COMMITTED:EIO:after",
         "linkat:_COMMITTED:ESTALE:after",
         // The sync of the folder fails after the link.
-        "fsyncdir:shard-0000:EIO:committed",
+        "fsyncdir:shard-00000:EIO:committed",
     ] {
         let world = World::new();
         world.ten_chunks();

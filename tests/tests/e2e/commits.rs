@@ -31,7 +31,7 @@ pub(crate) async fn a_shard_that_lacks_an_optional_model_is_embedded_again(clust
     let revision = workspace.vectors.join("runs").join(status.revision.context("a revision")?);
     let file = |shard: usize, name: &str| revision.join(format!("chunks/shard-{shard:05}/{name}.json"));
     cluster
-        .wait_for(&workspace.namespace, "the first commit", Duration::from_secs(120), async || {
+        .wait_for(&workspace.namespace, "the first commit", Duration::from_mins(2), async || {
             Ok(file(0, "_COMMITTED").exists().then_some(()))
         })
         .await?;
