@@ -42,6 +42,12 @@ fn already_committed(ended: Ended) -> bool {
     }
 }
 
+fn remove_all(files: &[PathBuf]) {
+    for file in files {
+        fs::remove_file(file).expect("removed");
+    }
+}
+
 /// Flips a byte in the middle of a file.
 fn flip(file: &Path) {
     let mut bytes = fs::read(file).expect("a file");
@@ -122,11 +128,11 @@ fn a_shard_whose_files_vanish_again_and_again_is_named_in_the_end() {
     world.plan(100).succeeded();
     for _ in 0..2 {
         world.embed(0).succeeded();
-        parquet(&world).iter().for_each(|file| fs::remove_file(file).expect("removed"));
+        remove_all(&parquet(&world));
         world.finalize().failed(75, FailureReason::ShardsSuperseded);
     }
     world.embed(0).succeeded();
-    parquet(&world).iter().for_each(|file| fs::remove_file(file).expect("removed"));
+    remove_all(&parquet(&world));
     let message = world.finalize().failed(75, FailureReason::StoreUnavailable).message;
     assert!(message.contains("shard 0 was embedded 3 times") && message.contains("check the volume"), "{message}");
 }

@@ -52,7 +52,7 @@ fn a_run_that_is_killed_at_random_points_ends_as_one_that_was_not() {
     let (mut kills, mut in_the_middle) = (0, 0);
     while kills < setting("EMBEDRUN_TEST_KILLS", 10) {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let share = (state >> 40) as f64 / (1 << 24) as f64;
+        let share = (state >> 40) as f64 / f64::from(1 << 24);
         let mut command = Command::new(BINARY);
         command.args(["run", "-f", "run.yaml", "--volume", "configmap/q=queries", "--quiet"]).args(SHARD_SIZE);
         command
