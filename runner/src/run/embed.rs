@@ -54,7 +54,7 @@ pub fn embed(run: &Run, index: u32) -> Result<ShardResult> {
     }
 
     let devices = run.devices()?;
-    let chunks = planned.read_chunks(run)?;
+    let chunks = planned.read_chunks(run, &plan)?;
     let device_use = devices.used.clone();
     tracing::info!(
         shard = index,

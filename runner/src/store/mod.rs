@@ -7,12 +7,14 @@ mod client;
 mod error;
 mod local;
 mod open;
+mod replace;
 mod upload;
 
 pub use self::{
     access::Access,
-    client::{Listing, PutNew, Store},
+    client::{ListedFile, Listing, PutNew, Store},
     error::output_error,
     open::{open, open_source},
+    replace::Replaced,
     upload::{Upload, WrittenFile},
 };
