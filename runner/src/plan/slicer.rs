@@ -145,7 +145,9 @@ mod tests {
         };
         let digest = |chunks: &[Chunk]| {
             let mut digest = SliceDigest::default();
-            chunks.iter().for_each(|chunk| digest.push(chunk));
+            for chunk in chunks {
+                digest.push(chunk);
+            }
             digest.finish()
         };
         let original = digest(&[chunk("a", "b", "{}"), chunk("c", "d", "{}")]);

@@ -10,7 +10,7 @@ use crds::{
 use super::{
     Run, columns,
     commit::Commit,
-    plan, pointer, publish,
+    planned, pointer, publish,
     rerank::rerank,
     summary::{self, StoredSummary},
 };
@@ -31,7 +31,7 @@ use crate::{
 /// the store fails, or the run is interrupted.
 pub fn finalize(run: &Run) -> Result<FinalizeResult> {
     let revision = &run.config.revision;
-    let plan = plan::load(run)?.ok_or_else(|| {
+    let plan = planned::load(run)?.ok_or_else(|| {
         let message = format!("{} is missing: run the plan stage first", run.store.uri_of(&layout::plan(revision)));
         StageError::new(FailureReason::ShardsMissing, message)
     })?;

@@ -17,6 +17,7 @@ mod finalize;
 pub mod outcome;
 mod passes;
 mod plan;
+mod planned;
 mod pointer;
 mod publish;
 mod rerank;

@@ -4,11 +4,11 @@
 use crds::{
     contract::{FailureReason, FinalizeResult, PlanResult},
     layout,
+    pointer::Claim,
 };
 
-use super::{Run, pointer, publish};
+use super::{Run, planned, pointer, publish};
 use crate::{
-    config::toggles,
     hub,
     plan::{Plan, source_changes},
     process::{
@@ -27,8 +27,8 @@ use crate::{
 /// If the output is not writable, a source or the queries cannot be read, the hub fails, or the run is interrupted.
 pub fn plan(run: &Run, shard_size: u64) -> Result<PlanResult> {
     // Before anything is read or computed for readers whom another run serves.
-    pointer::check_owner(run)?;
-    let planned = load(run)?;
+    let claim = pointer::take_up(run)?;
+    let planned = planned::load(run)?;
     if let Some(result) = publish::complete_result(run)? {
         let plan = planned.ok_or_else(|| {
             let path = run.store.uri_of(&layout::plan(&run.config.revision));
@@ -39,7 +39,7 @@ pub fn plan(run: &Run, shard_size: u64) -> Result<PlanResult> {
             );
             StageError::new(FailureReason::StoreUnavailable, message)
         })?;
-        return publish_again(run, &plan, result);
+        return publish_again(run, &plan, &claim, result);
     }
     check_writable(&run.store, run.config.revision.as_str())?;
     let plan = match planned {
@@ -48,17 +48,17 @@ pub fn plan(run: &Run, shard_size: u64) -> Result<PlanResult> {
             if let Some(changed) = source_changes(&plan, &run.config) {
                 tracing::warn!("{changed}");
             }
-            pointer::record_plan_time(run, &pointer::claim_now(run)?)?;
+            pointer::record_plan_time(run, &claim)?;
             plan
         }
-        None => write(run, shard_size)?,
+        None => write(run, &claim, shard_size)?,
     };
     Ok(PlanResult { shards: plan.shards.len() as u32, chunks: plan.chunks(), complete: None })
 }
 
 /// Publishes a complete revision: the spec may have returned to it after another one was published.
-fn publish_again(run: &Run, plan: &Plan, result: FinalizeResult) -> Result<PlanResult> {
-    pointer::publish(run, &pointer::claim_now(run)?)?;
+fn publish_again(run: &Run, plan: &Plan, claim: &Claim, result: FinalizeResult) -> Result<PlanResult> {
+    pointer::publish(run, claim)?;
     let chunks = result.totals.chunks;
     tracing::info!(revision = %run.config.revision, chunks, "revision already complete, nothing to compute");
     let source_changed = source_changes(plan, &run.config);
@@ -69,47 +69,7 @@ fn publish_again(run: &Run, plan: &Plan, result: FinalizeResult) -> Result<PlanR
     Ok(PlanResult { shards: plan.shards.len() as u32, chunks, complete })
 }
 
-/// The plan of the revision; `None` if it is not written yet.
-///
-/// # Errors
-/// If the plan cannot be read, is of another identity, or was made with other toggles.
-pub(super) fn load(run: &Run) -> Result<Option<Plan>> {
-    let path = layout::plan(&run.config.revision);
-    let Some(bytes) = run.store.get(&path)? else {
-        return Ok(None);
-    };
-    let uri = run.store.uri_of(&path);
-    let plan = Plan::parse(&bytes, &uri, &run.config.revision)?;
-    if let Some(identity) = plan.identity_sha256.as_deref().filter(|identity| !is_of(run, identity)) {
-        let message = format!(
-            "{uri} is the plan of another manifest: its identity has the sha256 {identity}, that of this run {}; give \
-             the run another spec.output",
-            run.config.identity_sha256
-        );
-        return Err(StageError::new(FailureReason::OutputConflict, message));
-    }
-    match toggles::difference(&plan.toggles, &run.toggles.of_content(&run.config)) {
-        Some(difference) => Err(other_toggles(run, &difference)),
-        None => Ok(Some(plan)),
-    }
-}
-
-/// Whether `identity` is the sha256 of the run's identity; a configuration of an earlier release does not say.
-fn is_of(run: &Run, identity: &str) -> bool {
-    run.config.identity_sha256.is_empty() || run.config.identity_sha256 == identity
-}
-
-/// The error of a process whose toggles differ from those that the revision was planned or computed with.
-pub(super) fn other_toggles(run: &Run, difference: &str) -> StageError {
-    let message = format!(
-        "{difference}: all shards of revision {} must have the same content; use the value of the plan here, or change \
-         the manifest (spec.toggles, spec.models), which is a new revision",
-        run.config.revision.short()
-    );
-    StageError::new(FailureReason::InvalidConfiguration, message)
-}
-
-fn write(run: &Run, shard_size: u64) -> Result<Plan> {
+fn write(run: &Run, claim: &Claim, shard_size: u64) -> Result<Plan> {
     // Before the sources are read, and long before a shard takes a GPU.
     let commits = hub::commits(&run.config, &run.interrupt)?;
     let queries_sha256 = check_queries(run)?;
@@ -118,9 +78,9 @@ fn write(run: &Run, shard_size: u64) -> Result<Plan> {
         Plan::build(&run.config, &run.toggles, shard_size, &run.interrupt, &progress)
     });
     progress.finish();
-    // Not before the plan of a published revision, also if the clock of this machine is behind.
-    let created_at = pointer::claim_now(run)?.planned_at.to_string();
-    let plan = Plan { seconds, commits, queries_sha256, created_at, ..plan? };
+    // The time at which the stage began: what another process planned and published since then is later.
+    let created_at = claim.planned_at.to_string();
+    let plan = Plan { created_at, seconds, commits, queries_sha256, ..plan? };
     let path = layout::plan(&run.config.revision);
     match run.store.put_new(&path, plan.to_json())? {
         PutNew::Written => {
@@ -128,7 +88,7 @@ fn write(run: &Run, shard_size: u64) -> Result<Plan> {
             Ok(plan)
         }
         // Another attempt wrote its plan first; every shard uses that plan.
-        PutNew::Existed => Ok(load(run)?.unwrap_or(plan)),
+        PutNew::Existed => Ok(planned::load(run)?.unwrap_or(plan)),
     }
 }
 

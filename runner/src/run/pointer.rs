@@ -33,15 +33,6 @@ impl PlanTime {
     const VERSION: u32 = 1;
 }
 
-/// Checks that no other run owns a pointer of the run's collections.
-///
-/// # Errors
-/// `OutputConflict` if another run does; also if the store fails.
-pub fn check_owner(run: &Run) -> Result<()> {
-    // Any plan of now is later than all others.
-    check(run, &Claim { run: run.config.run.clone(), planned_at: Timestamp::MAX })
-}
-
 /// Checks that a run with this `claim` may point the readers of all its collections to its revision.
 ///
 /// # Errors
@@ -93,21 +84,22 @@ pub fn claim(run: &Run, plan: &Plan) -> Result<Claim> {
     Ok(Claim { run: run.config.run.clone(), planned_at: created_at.max(again) })
 }
 
-/// The claim of the run to its pointers when it takes up a planned revision now: later than that of every published
-/// revision, also if the clock of another machine is ahead.
+/// The claim of a run that plans its revision now: later than that of every published revision, also if the clock of
+/// another machine is ahead.
 ///
 /// # Errors
-/// If the store fails.
-pub fn claim_now(run: &Run) -> Result<Claim> {
-    let mut planned_at = Timestamp::now();
+/// `OutputConflict` if another run owns a pointer of the run's collections; also if the store fails.
+pub fn take_up(run: &Run) -> Result<Claim> {
+    let mut claim = Claim { run: run.config.run.clone(), planned_at: Timestamp::now() };
     for collection in &run.config.collections {
-        let published = published::read(&run.store, &collection.name)?;
-        if let Some(published) = published.and_then(|published| published.pointer.claim) {
-            let later = published.planned_at.checked_add(SignedDuration::from_micros(1));
-            planned_at = planned_at.max(later.unwrap_or(published.planned_at));
+        let Some(published) = published::read(&run.store, &collection.name)? else { continue };
+        if let Some(current) = &published.pointer.claim {
+            let later = current.planned_at.checked_add(SignedDuration::from_micros(1));
+            claim.planned_at = claim.planned_at.max(later.unwrap_or(Timestamp::MAX));
         }
+        check_one(run, &collection.name, &published, &claim)?;
     }
-    Ok(Claim { run: run.config.run.clone(), planned_at })
+    Ok(claim)
 }
 
 /// Records that the run takes up a revision that was planned before, for the finalize stage.

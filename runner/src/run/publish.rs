@@ -7,7 +7,7 @@ use crds::{
 };
 
 use super::{
-    Run, plan,
+    Run, planned,
     summary::{self, StoredSummary},
 };
 use crate::{
@@ -26,7 +26,7 @@ pub fn complete_result(run: &Run) -> Result<Option<FinalizeResult>> {
     };
     let made_with = toggles::of_content(&whole.summary.feature_toggles, &run.config);
     if let Some(difference) = toggles::difference(&made_with, &run.toggles.of_content(&run.config)) {
-        return Err(plan::other_toggles(run, &difference));
+        return Err(planned::other_toggles(run, &difference));
     }
     let mut collections = Vec::with_capacity(whole.summary.collections.len());
     for pointer in &whole.summary.collections {
