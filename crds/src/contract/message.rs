@@ -125,6 +125,7 @@ mod tests {
                 dense_fallback: Some(fallback),
                 collections: vec![collection; collections],
                 omitted: 0,
+                source_changed: None,
             }),
         )
     }

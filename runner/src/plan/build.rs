@@ -10,12 +10,14 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::{
-    document::{PLAN_VERSION, Plan, PlannedCollection, PlannedFile},
+    changes::planned_file,
+    document::{PLAN_VERSION, Plan, PlannedCollection},
     headings::Headings,
     shard::{Position, Shard},
     slicer::Slicer,
 };
 use crate::{
+    config::toggles::Toggles,
     process::{
         error::{Result, StageError},
         interrupt::Interrupt,
@@ -23,21 +25,30 @@ use crate::{
         progress::Progress,
     },
     source::{Chunk, Source, SourceRecord},
+    store::ListedFile,
 };
 
 /// The largest number of indices of an Indexed Job in Kubernetes.
 const MAX_SHARDS: usize = 100_000;
 
 impl Plan {
-    /// Reads the sources and builds the plan. The caller fills in the duration, the commits of models and the digest of the
-    /// queries.
+    /// Reads the sources and builds the plan. The caller fills in the duration, the commits of models, the digest of the
+    /// queries and the time.
     ///
     /// # Errors
     /// If a source cannot be read, has no text or has duplicate ids, or there are more than 100,000 shards.
-    pub fn build(config: &RunnerConfig, shard_size: u64, interrupt: &Interrupt, progress: &Progress) -> Result<Self> {
+    pub fn build(
+        config: &RunnerConfig,
+        toggles: &Toggles,
+        shard_size: u64,
+        interrupt: &Interrupt,
+        progress: &Progress,
+    ) -> Result<Self> {
         let mut plan = Self {
             version: PLAN_VERSION,
             revision: config.revision.clone(),
+            identity_sha256: Some(config.identity_sha256.clone()).filter(|sha256| !sha256.is_empty()),
+            toggles: toggles.of_content(config),
             created_at: Timestamp::now().to_string(),
             runner_version: env!("CARGO_PKG_VERSION").into(),
             shard_size,
@@ -75,9 +86,9 @@ fn plan_collection(
     let mut ids = HashSet::new();
     let mut headings = Headings::default();
     let mut files = Vec::with_capacity(listing.files.len());
-    for (index, path) in listing.files.iter().enumerate() {
-        let mut file = PlannedFile { path: path.clone(), chunks: 0, skipped: 0 };
-        let _ = source.visit(path, 0, &mut |record: SourceRecord<'_>| {
+    for (index, listed) in listing.files.iter().enumerate() {
+        let mut file = planned_file(&source, listed)?;
+        let _ = source.visit(&listed.path, 0, &mut |record: SourceRecord<'_>| {
             interrupt.check()?;
             let position = Position { file: index, record: record.location.record };
             match record.chunk {
@@ -129,10 +140,10 @@ fn short_hash(id: &str) -> [u8; 16] {
 
 /// The error of a duplicate id, with both locations. Only hashes are in memory, so the sources are read again to find the
 /// first location.
-fn duplicate_id(source: &Source, files: &[String], chunk: &Chunk, second: &str) -> StageError {
+fn duplicate_id(source: &Source, files: &[ListedFile], chunk: &Chunk, second: &str) -> StageError {
     let mut first = None;
     for file in files {
-        let visited = source.visit(file, 0, &mut |record: SourceRecord<'_>| {
+        let visited = source.visit(&file.path, 0, &mut |record: SourceRecord<'_>| {
             if record.chunk.as_ref().is_some_and(|earlier| earlier.id == chunk.id) {
                 first = Some(record.location.to_string());
                 return Ok(ControlFlow::Break(()));

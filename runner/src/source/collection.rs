@@ -1,9 +1,13 @@
 //! The source of one collection: a folder or a single file.
 
+use std::io::{BufRead, BufReader};
+
 use crds::{
     contract::{CollectionConfig, FailureReason},
     v1alpha1::Format,
 };
+
+use sha2::{Digest, Sha256};
 
 use super::{
     chunk::{Chunk, stable_id},
@@ -41,7 +45,7 @@ impl Source {
     /// The files of the collection.
     pub fn list(&self) -> Result<Listing> {
         match &self.single {
-            Some(file) => Ok(Listing { files: vec![file.clone()], ignored: Vec::new() }),
+            Some(file) => Ok(Listing { files: self.store.find(file)?.into_iter().collect(), ignored: Vec::new() }),
             None => listing::list(&self.store, self.collection.format),
         }
     }
@@ -49,6 +53,27 @@ impl Source {
     /// The URI of a file, as in the spec.
     pub fn uri_of(&self, file: &str) -> String {
         self.store.uri_of(file)
+    }
+
+    /// Whether the times of files are those of their content: the files of a ConfigMap are written anew for every pod.
+    pub fn keeps_times(&self) -> bool {
+        !self.collection.source.uri.starts_with("configmap://")
+    }
+
+    /// The sha256 of the bytes of a file, in hexadecimal; `None` if it does not exist.
+    pub fn sha256(&self, file: &str) -> Result<Option<String>> {
+        let Some(reader) = self.store.read(file)? else { return Ok(None) };
+        let mut reader = BufReader::with_capacity(1 << 16, reader);
+        let mut hash = Sha256::new();
+        loop {
+            let bytes = reader.fill_buf().map_err(|error| self.store.error("read", file, error))?;
+            if bytes.is_empty() {
+                return Ok(Some(hex::encode(hash.finalize())));
+            }
+            hash.update(bytes);
+            let length = bytes.len();
+            reader.consume(length);
+        }
     }
 
     /// Whether a file exists.

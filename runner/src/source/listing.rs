@@ -4,7 +4,10 @@ use std::{collections::BTreeSet, path::Path};
 
 use crds::v1alpha1::Format;
 
-use crate::{process::error::Result, store::Store};
+use crate::{
+    process::error::Result,
+    store::{ListedFile, Store},
+};
 
 /// The extensions that `Auto` knows, for messages.
 pub const EXTENSIONS: &str = ".json, .jsonl, .ndjson, .md, .markdown or .txt";
@@ -13,7 +16,7 @@ pub const EXTENSIONS: &str = ".json, .jsonl, .ndjson, .md, .markdown or .txt";
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
     /// The files to read, sorted by path.
-    pub files: Vec<String>,
+    pub files: Vec<ListedFile>,
     /// The files with extensions that `Auto` does not know.
     pub ignored: Vec<String>,
 }
@@ -25,10 +28,10 @@ pub fn list(store: &Store, format: Format) -> Result<Listing> {
     let mut folders = vec![String::new()];
     while let Some(folder) = folders.pop() {
         let level = store.list(&folder)?;
-        for file in level.files.into_iter().filter(|file| !is_hidden(file)) {
-            match format_of(&file, format) {
+        for file in level.files.into_iter().filter(|file| !is_hidden(&file.path)) {
+            match format_of(&file.path, format) {
                 Some(_) => listing.files.push(file),
-                None => listing.ignored.push(file),
+                None => listing.ignored.push(file.path),
             }
         }
         // A folder that several links lead to is read once.

@@ -54,8 +54,8 @@ impl Store {
     /// # Errors
     /// If the store fails.
     pub fn delete_leftovers(&self, folder: &str, suffix: &str) -> Result<()> {
-        for file in self.list(folder)?.files.iter().filter(|file| file.ends_with(suffix)) {
-            self.delete(file)?;
+        for file in self.list(folder)?.files.iter().filter(|file| file.path.ends_with(suffix)) {
+            self.delete(&file.path)?;
         }
         local::delete_staging_files(&self.place, folder);
         Ok(())

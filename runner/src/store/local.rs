@@ -1,8 +1,12 @@
 //! Folders of this machine as stores: claims, host paths and ConfigMaps that are mounted into the pod.
 
 use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io,
     path::{Path, PathBuf},
     sync::Arc,
+    thread,
+    time::Duration,
 };
 
 use crds::contract::{FailureReason, Place};
@@ -10,6 +14,12 @@ use object_store::{ObjectStore, local::LocalFileSystem};
 
 use super::{access::Access, durable::DurableFolder, error::output_error};
 use crate::process::error::{Cause, Result, StageError};
+
+/// The name of the lock file of a folder; listings leave it out.
+const LOCK_FILE: &str = ".lock";
+/// The number of attempts to lock a folder, and the time between two: the lock is held for the writing of one small file.
+const LOCK_ATTEMPTS: u32 = 1500;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Opens the folder of a place.
 ///
@@ -55,6 +65,37 @@ pub(super) fn single_file(place: &Place) -> Result<Option<(Place, String)>> {
 /// The path of a folder without symbolic links; `None` if it does not exist.
 pub(super) fn canonical(place: &Place, folder: &str) -> Option<PathBuf> {
     Path::new(&place.path).join(folder).canonicalize().ok()
+}
+
+/// Locks a folder for the processes that share it, until the lock is dropped; `None` if the folder does not exist yet or
+/// its file system has no locks.
+///
+/// # Errors
+/// If another process holds the lock for too long.
+pub(super) fn lock_folder(place: &Place, folder: &str) -> io::Result<Option<File>> {
+    let folder = Path::new(&place.path).join(folder);
+    if place.path.is_empty() || !folder.is_dir() {
+        return Ok(None);
+    }
+    let path = folder.join(LOCK_FILE);
+    let file = match OpenOptions::new().create(true).truncate(false).write(true).open(&path) {
+        Ok(file) => file,
+        Err(error) => {
+            tracing::debug!("cannot open the lock {}: {error}", path.display());
+            return Ok(None);
+        }
+    };
+    for _ in 0..LOCK_ATTEMPTS {
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(error)) => {
+                tracing::debug!("cannot lock {}: {error}", path.display());
+                return Ok(None);
+            }
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::TimedOut, format!("another process holds the lock {}", path.display())))
 }
 
 /// Deletes the staging files of uploads in a folder, which the client of the store does not list.

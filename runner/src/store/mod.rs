@@ -10,14 +10,16 @@ mod error;
 mod local;
 mod open;
 mod staged;
+mod replace;
 mod upload;
 
 #[cfg(test)]
 pub use self::open::over;
 pub use self::{
     access::Access,
-    client::{Listing, PutNew, Store},
+    client::{ListedFile, Listing, PutNew, Store},
     error::output_error,
     open::{open, open_source},
+    replace::Replaced,
     upload::{Upload, WrittenFile},
 };

@@ -35,7 +35,10 @@ pub fn over(inner: std::sync::Arc<dyn object_store::ObjectStore>) -> Store {
 mod tests {
     use std::io::Write;
 
-    use super::{super::client::PutNew, *};
+    use super::{
+        super::client::{ListedFile, PutNew},
+        *,
+    };
 
     fn store(access: Access) -> (tempfile::TempDir, Store) {
         let folder = tempfile::tempdir().expect("a folder");
@@ -77,8 +80,10 @@ mod tests {
             std::fs::write(folder.path().join(name), name).expect(name);
         }
         let listing = store.list("").expect("a listing");
-        for name in &listing.files {
+        for ListedFile { path: name, size, modified } in &listing.files {
             assert_eq!(store.get(name).expect(name).as_deref(), Some(name.as_bytes()));
+            assert_eq!(*size, name.len() as u64);
+            assert!(modified.is_some_and(|modified| modified.as_second() > 0));
         }
         assert_eq!(listing.files.len(), 5, "{listing:?}");
     }
