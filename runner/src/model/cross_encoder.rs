@@ -61,6 +61,11 @@ impl CrossEncoder {
         let transformer = LoadedTransformer::load(&folder, dtype, device)?;
         let tokenizer = transformer.tokenizer(&folder, max_tokens)?;
         let has_template = transformer.config.model_type().starts_with("qwen");
+        if has_template && tokenizer.truncates_left() {
+            // It would remove the beginning of the template.
+            let file = folder.encoder_dir.join("tokenizer_config.json");
+            return Err(ModelError::unsupported(name, &file, "truncation_side", "left", &["right"]));
+        }
         let yes_and_no = tokenizer.id("yes").zip(tokenizer.id("no")).map(|(yes, no)| [yes, no]);
         let head = Classifier::load(&transformer.config, &transformer.weights, &transformer.encoder, yes_and_no)?;
         transformer.reject_unused()?;

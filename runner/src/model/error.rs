@@ -304,7 +304,8 @@ impl ModelError {
         match self {
             Self::FolderMissing { .. } => FailureReason::ModelNotFound,
             Self::Tokenizer {
-                source: TokenizerError::Encode { .. } | TokenizerError::NoTokens { .. } | TokenizerError::NoVector { .. },
+                source:
+                    TokenizerError::Encode { .. } | TokenizerError::NoTokens { .. } | TokenizerError::NoVector { .. },
                 ..
             } => FailureReason::InvalidRecord,
             Self::Dimensions { .. } | Self::TensorRange { .. } | Self::Int8Device { .. } => {

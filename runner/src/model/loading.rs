@@ -51,18 +51,17 @@ impl LoadedTransformer {
     ///
     /// # Errors
     /// If the tokenizer is missing or invalid, or its files have settings that are not implemented.
-    pub(super) fn tokenizer(
-        &self,
-        folder: &ModelFolder,
-        max_tokens: Option<usize>,
-    ) -> Result<Tokenizer, ModelError> {
+    pub(super) fn tokenizer(&self, folder: &ModelFolder, max_tokens: Option<usize>) -> Result<Tokenizer, ModelError> {
         let error = |source| ModelError::tokenizer(&folder.name, source);
         let settings = &folder.settings;
         let mut pretrained = Pretrained::of_folder(&folder.tokenizer_files(&self.config)?).map_err(error)?;
         if settings.lower_case {
             pretrained.lower_case().map_err(error)?;
         }
-        let lengths = settings.lengths(pretrained.max_length, self.encoder.longest);
+        let positions = ["max_position_embeddings", "n_positions"];
+        let positions = positions.iter().find_map(|field| self.config.get(field).as_u64());
+        let positions = positions.and_then(|positions| usize::try_from(positions).ok());
+        let lengths = settings.lengths(pretrained.max_length, positions.unwrap_or(self.encoder.longest));
         let special = if settings.adds_special_tokens() { self.special_tokens } else { SpecialTokens::Never };
         with_limits(folder, pretrained, lengths, max_tokens, special, &self.encoder)
     }

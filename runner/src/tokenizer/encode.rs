@@ -58,6 +58,11 @@ impl Tokenizer {
         self.max_tokens
     }
 
+    /// Whether truncation removes the beginning of a text.
+    pub fn truncates_left(&self) -> bool {
+        matches!(self.truncation_side, TruncationDirection::Left)
+    }
+
     /// The size of the vocabulary: the highest id plus one, so that every id is a row of an embedding of this size.
     pub fn vocabulary(&self) -> usize {
         self.inner.get_vocab(true).into_values().max().map_or(0, |highest| highest as usize + 1)
@@ -98,7 +103,8 @@ impl Tokenizer {
     /// If the tokenizer cannot encode it; the row is 0.
     pub fn encode_pair(&self, first: &str, second: &str) -> Result<Tokens, TokenizerError> {
         let encode_error = |source| TokenizerError::Encode { row: 0, source };
-        let encoding = self.inner.encode_fast((first, second), self.special != SpecialTokens::Never).map_err(encode_error)?;
+        let encoding =
+            self.inner.encode_fast((first, second), self.special != SpecialTokens::Never).map_err(encode_error)?;
         self.checked(0, truncate_pair(&encoding, self.max_tokens.pair, self.truncation_side))
     }
 
@@ -110,10 +116,7 @@ impl Tokenizer {
         let room = self.max_tokens.pair.saturating_sub(prefix.len() + suffix.len());
         let mut ids = self.ids(text)?;
         let lost = ids.len().saturating_sub(room);
-        match self.truncation_side {
-            TruncationDirection::Right => ids.truncate(room),
-            TruncationDirection::Left => drop(ids.drain(..lost)),
-        }
+        ids.truncate(room);
         Ok(Tokens { ids: [prefix, &ids, suffix].concat(), lost, ..Tokens::default() })
     }
 
@@ -324,7 +327,9 @@ mod tests {
     fn a_text_that_cannot_be_encoded_is_named_by_its_row() -> Result<(), TokenizerError> {
         let mut json = tokenizer_json("Right");
         json["model"]["unk_token"] = json!("[GONE]");
-        let error = open(&json, 5)?.encode_batch(&["a", "b", "?"], usize::MAX, NonZeroUsize::MIN).expect_err("no unknown token");
+        let error = open(&json, 5)?
+            .encode_batch(&["a", "b", "?"], usize::MAX, NonZeroUsize::MIN)
+            .expect_err("no unknown token");
         assert!(matches!(error, TokenizerError::Encode { row: 2, .. }), "{error}");
         Ok(())
     }

@@ -50,7 +50,9 @@ pub enum TokenizerError {
         row: usize,
     },
     /// A text has a token that the model has no vector for.
-    #[error("the text of row {row} has token {token:?} (id {id}), but the model has vectors for {rows} tokens; remove it from the text")]
+    #[error(
+        "the text of row {row} has token {token:?} (id {id}), but the model has vectors for {rows} tokens; remove it from the text"
+    )]
     NoVector {
         /// The row among the given texts, from 0.
         row: usize,

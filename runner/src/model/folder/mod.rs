@@ -81,7 +81,8 @@ impl ModelFolder {
         let file = self.encoder_dir.join(CONFIG);
         let json: Value = read_json(&self.name, &file)?;
         let layers_left = self.settings.layers_left(&json);
-        Ok(Config::new(&self.name, &file, self.settings.configure(json)?).with_layers_left(layers_left))
+        let config = Config::new(&self.name, &file, self.settings.configure(json)?);
+        Ok(config.with_layers_left(layers_left).with_longest_asked(self.settings.longest_asked()))
     }
 
     /// The pooling that the folder prescribes.

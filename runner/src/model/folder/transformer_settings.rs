@@ -207,7 +207,9 @@ impl TransformerSettings {
                 "document_length" => self.document_length = self.length("document_length", &value)?,
                 "query_length" => self.query_length = self.length("query_length", &value)?,
                 "model_args" | "model_kwargs" => self.check_model_arguments(&key, &value)?,
-                "config_args" => (self.configuration, self.configuration_name) = (self.object(&key, value)?, "config_args"),
+                "config_args" => {
+                    (self.configuration, self.configuration_name) = (self.object(&key, value)?, "config_args")
+                }
                 "config_kwargs" => self.configuration = self.object(&key, value)?,
                 "tokenizer_args" | "processor_kwargs" => {
                     self.tokenizer = Fields::of_object(&self.file, &key, self.object(&key, value)?);
@@ -280,6 +282,16 @@ impl TransformerSettings {
         self.call.special_tokens
     }
 
+    /// The longest sequence that a field sets, in tokens; 0 if none does.
+    pub fn longest_asked(&self) -> usize {
+        // More is no length, but the absence of a limit.
+        const LIMIT: usize = 1 << 20;
+        let of_tokenizer = self.tokenizer.get("model_max_length").and_then(Value::as_u64);
+        let of_tokenizer = of_tokenizer.and_then(|length| usize::try_from(length).ok());
+        let asked = [self.max_seq_length, self.document_length, self.query_length, self.call.max_length, of_tokenizer];
+        asked.into_iter().flatten().filter(|length| *length <= LIMIT).max().unwrap_or(0)
+    }
+
     /// The longest sequences. `of_tokenizer` is the limit of the tokenizer's files, arguments included, and `of_config` that of
     /// `config.json`.
     pub fn lengths(&self, of_tokenizer: Option<usize>, of_config: usize) -> Lengths {
@@ -325,12 +337,24 @@ impl TransformerSettings {
                             Value::Null => false,
                             Value::String(strategy) if strategy == "longest_first" => true,
                             Value::String(strategy) if strategy == "do_not_truncate" => false,
-                            _ => return Err(self.unsupported(&field, value, &["true, false, longest_first, do_not_truncate"])),
+                            _ => {
+                                return Err(self.unsupported(
+                                    &field,
+                                    value,
+                                    &["true, false, longest_first, do_not_truncate"],
+                                ));
+                            }
                         }
                     }
                     // Sequences are not padded, and these outputs are not read.
-                    "logits_to_keep" | "pad_to_multiple_of" | "padding" | "padding_side" | "return_attention_mask"
-                    | "return_length" | "return_tensors" | "verbose" => {}
+                    "logits_to_keep"
+                    | "pad_to_multiple_of"
+                    | "padding"
+                    | "padding_side"
+                    | "return_attention_mask"
+                    | "return_length"
+                    | "return_tensors"
+                    | "verbose" => {}
                     _ => return Err(self.unsupported(&field, value, &["no argument of this name"])),
                 }
             }

@@ -44,9 +44,8 @@ impl NamedTokens {
             }
         }
         let mut extra = settings.extra_tokens()?;
-        let is_special = |content: &str| {
-            named.iter().map(|(_, token)| token).chain(&extra).any(|token| token.content() == content)
-        };
+        let is_special =
+            |content: &str| named.iter().map(|(_, token)| token).chain(&extra).any(|token| token.content() == content);
         let by_id = match settings.get(ADDED) {
             Some(setting) => {
                 let Value::Object(tokens) = &setting.value else { return Err(setting.unsupported("tokens by id")) };
@@ -146,16 +145,12 @@ fn default(class: Class, key: &str) -> Option<&'static str> {
         Class::Bert | Class::DistilBert => {
             [None, None, Some("[UNK]"), Some("[SEP]"), Some("[PAD]"), Some("[CLS]"), Some("[MASK]")]
         }
-        Class::Mpnet => {
-            ["<s>", "</s>", "[UNK]", "</s>", "<pad>", "<s>", "<mask>"].map(Some)
-        }
+        Class::Mpnet => ["<s>", "</s>", "[UNK]", "</s>", "<pad>", "<s>", "<mask>"].map(Some),
         Class::Roberta | Class::XlmRoberta | Class::Camembert => {
             ["<s>", "</s>", "<unk>", "</s>", "<pad>", "<s>", "<mask>"].map(Some)
         }
         Class::Gemma => [Some("<bos>"), Some("<eos>"), Some("<unk>"), None, Some("<pad>"), None, Some("<mask>")],
-        Class::Qwen2 => {
-            [None, Some("<|endoftext|>"), Some("<|endoftext|>"), None, Some("<|endoftext|>"), None, None]
-        }
+        Class::Qwen2 => [None, Some("<|endoftext|>"), Some("<|endoftext|>"), None, Some("<|endoftext|>"), None, None],
     };
     SPECIAL_TOKENS.iter().position(|known| *known == key).and_then(|at| tokens[at])
 }

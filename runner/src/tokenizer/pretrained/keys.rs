@@ -8,7 +8,7 @@ pub const SPECIAL_TOKENS: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
 /// Keys of `tokenizer_config.json` that are read.
-const READ: [&str; 17] = [
+const READ: [&str; 16] = [
     "added_tokens_decoder",
     "additional_special_tokens",
     "auto_map",
@@ -19,7 +19,6 @@ const READ: [&str; 17] = [
     "max_len",
     "model_input_names",
     "model_max_length",
-    "processor_class",
     "split_special_tokens",
     "strip_accents",
     "tokenize_chinese_chars",
@@ -29,7 +28,7 @@ const READ: [&str; 17] = [
 ];
 
 /// Keys of `tokenizer_config.json` that change no id of a text.
-pub const WITHOUT_EFFECT: [&str; 49] = [
+pub const WITHOUT_EFFECT: [&str; 50] = [
     // Where the file came from, and with what it was made.
     "_commit_hash",
     "backend",
@@ -41,6 +40,8 @@ pub const WITHOUT_EFFECT: [&str; 49] = [
     "transformers_version",
     "use_fast",
     "verbose",
+    // A processor of images or sounds around the tokenizer.
+    "processor_class",
     // Other files of a vocabulary: there is a tokenizer.json.
     "full_tokenizer_file",
     "merges_file",
@@ -105,7 +106,8 @@ pub const OF_THE_HUB: [&str; 9] = [
 /// Whether `key` names a special token, which every class adds.
 pub fn is_token(key: &str, setting: &Setting) -> bool {
     SPECIAL_TOKENS.contains(&key)
-        || (key.ends_with("_token") && (setting.value.is_null() || setting.value.is_string() || setting.value.is_object()))
+        || (key.ends_with("_token")
+            && (setting.value.is_null() || setting.value.is_string() || setting.value.is_object()))
 }
 
 /// Checks the keys of `tokenizer_config.json`.
@@ -122,8 +124,8 @@ pub fn check_config(config: &Fields) -> Result<(), TokenizerError> {
 /// If a key is not known.
 pub fn check_arguments(arguments: &Fields) -> Result<(), TokenizerError> {
     // These choose the class, which arguments cannot, or files.
-    const NOT_ARGUMENTS: [&str; 6] =
-        ["auto_map", "fast_tokenizer_files", "init_inputs", "processor_class", "tokenizer_class", "tokenizer_type"];
+    const NOT_ARGUMENTS: [&str; 5] =
+        ["auto_map", "fast_tokenizer_files", "init_inputs", "tokenizer_class", "tokenizer_type"];
     // Arguments are not dropped where there is a tokenizer.json.
     const READ_TOO: [&str; 2] = ["add_bos_token", "add_eos_token"];
     check(arguments, |key, setting| {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokenizers::{
     AddedToken, PostProcessorWrapper, Tokenizer,
     processors::{roberta::RobertaProcessing, template::TemplateProcessing},
@@ -18,7 +18,8 @@ use super::{
 use crate::tokenizer::error::{TokenizerError, TokenizersError};
 
 /// Qwen2's split of a text into words, single digits and signs.
-const QWEN2_WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const QWEN2_WORDS: &str =
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// The tokenizer that `class` builds from the `tokenizer.json` at `path`, without added tokens, and the added tokens of the file by
 /// id. The post-processor and the truncation are those of the file.
@@ -32,8 +33,12 @@ pub fn backend(
 ) -> Result<(Tokenizer, BTreeMap<u32, Token>), TokenizerError> {
     let open_error = |source: TokenizersError| TokenizerError::Open { path: path.to_owned(), source };
     let text = fs::read(path).map_err(|error| open_error(error.into()))?;
-    let mut file: Value = serde_json::from_slice(&text).map_err(|error| open_error(error.into()))?;
+    let file: Map<String, Value> = serde_json::from_slice(&text).map_err(|error| open_error(error.into()))?;
     drop(text);
+    let mut file = Value::Object(file);
+    if !file["model"].is_object() {
+        return Err(open_error("it has no model".into()));
+    }
     let added = added_tokens(&file["added_tokens"]).map_err(open_error)?;
     let (normalizer, pre_tokenizer) = pipeline(class, &file, settings)?;
     let model = model(class, path, file["model"].take(), settings)?;
@@ -76,7 +81,8 @@ fn model(class: Class, path: &Path, mut of_file: Value, settings: &Settings) -> 
             "max_input_chars_per_word": 100,
         }),
         Class::Roberta | Class::Gemma | Class::Qwen2 => {
-            let (unknown, affix) = if class == Class::Gemma { (json!(unknown), Value::Null) } else { (Value::Null, json!("")) };
+            let (unknown, affix) =
+                if class == Class::Gemma { (json!(unknown), Value::Null) } else { (Value::Null, json!("")) };
             json!({
                 "type": "BPE", "vocab": vocabulary, "merges": of_file["merges"].take(), "dropout": null,
                 "unk_token": unknown, "continuing_subword_prefix": affix, "end_of_word_suffix": affix,
@@ -196,9 +202,7 @@ pub fn set_post_processor(
             let pair = [single.as_slice(), &["$B:1".into(), format!("{sep}:1")]].concat();
             template(single.into(), pair, vec![(cls, cls_id), (sep, sep_id)])
         }
-        Class::Mpnet | Class::Roberta => {
-            RobertaProcessing::new(token("sep_token")?, token("cls_token")?).into()
-        }
+        Class::Mpnet | Class::Roberta => RobertaProcessing::new(token("sep_token")?, token("cls_token")?).into(),
         Class::XlmRoberta | Class::Camembert => {
             let ((bos, bos_id), (eos, eos_id)) = (token("bos_token")?, token("eos_token")?);
             let single = [bos.clone(), "$A".into(), eos.clone()];

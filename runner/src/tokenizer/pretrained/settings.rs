@@ -209,7 +209,7 @@ impl Settings {
         }) {
             return Err(setting.unsupported("no tokenizer of the model's own code"));
         }
-        for key in ["fast_tokenizer_files", "init_inputs", "processor_class"] {
+        for key in ["fast_tokenizer_files", "init_inputs"] {
             if let Some(setting) = self.get(key).filter(|setting| setting.is_truthy()) {
                 return Err(setting.unsupported("null"));
             }
