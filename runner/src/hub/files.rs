@@ -16,14 +16,22 @@ pub const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
 /// The settings files of the root and of a module's folder; all are optional here.
-const SETTINGS: [&str; 7] = [
+const SETTINGS: [&str; 14] = [
     CONFIG,
     MODULES,
     TOKENIZER,
     "tokenizer_config.json",
     "special_tokens_map.json",
-    "sentence_bert_config.json",
+    "added_tokens.json",
     "config_sentence_transformers.json",
+    "sentence_bert_config.json",
+    // Older names of sentence_bert_config.json.
+    "sentence_roberta_config.json",
+    "sentence_distilbert_config.json",
+    "sentence_camembert_config.json",
+    "sentence_albert_config.json",
+    "sentence_xlm-roberta_config.json",
+    "sentence_xlnet_config.json",
 ];
 
 /// Extensions of files that are pickles, or hold one.
@@ -121,14 +129,23 @@ mod tests {
             ".gitattributes",
             "1_Pooling/config.json",
             "README.md",
+            "added_tokens.json",
             "config.json",
             "modeling_custom.py",
             "modules.json",
             "onnx/config.json",
+            "sentence_xlm-roberta_config.json",
             "tokenizer.json",
             "vocab.txt",
         ]);
-        let expected = ["config.json", "modules.json", "tokenizer.json", "1_Pooling/config.json"];
+        let expected = [
+            "config.json",
+            "modules.json",
+            "tokenizer.json",
+            "added_tokens.json",
+            "sentence_xlm-roberta_config.json",
+            "1_Pooling/config.json",
+        ];
         assert_eq!(settings(&set(&["", "1_Pooling"]), &listed), expected);
         assert_eq!(settings(&set(&["1_Pooling"]), &listed), expected);
     }

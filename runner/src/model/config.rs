@@ -13,12 +13,36 @@ pub struct Config {
     model: String,
     file: PathBuf,
     json: serde_json::Value,
+    layers_left: Option<usize>,
+    longest_asked: usize,
 }
 
 impl Config {
     /// The content `json` of the `file`.
     pub fn new(model: &str, file: &Path, json: serde_json::Value) -> Self {
-        Self { model: model.to_owned(), file: file.to_owned(), json }
+        Self { model: model.to_owned(), file: file.to_owned(), json, layers_left: None, longest_asked: 0 }
+    }
+
+    /// The same configuration of a model whose folder has more layers than are computed.
+    #[must_use]
+    pub fn with_layers_left(self, layers_left: Option<usize>) -> Self {
+        Self { layers_left, ..self }
+    }
+
+    /// The same configuration of a model whose folder asks for sequences of `longest` tokens.
+    #[must_use]
+    pub fn with_longest_asked(self, longest: usize) -> Self {
+        Self { longest_asked: longest, ..self }
+    }
+
+    /// The positions of a model without a table of them: `of_config`, or more if the folder asks for longer sequences.
+    pub fn positions(&self, of_config: usize) -> usize {
+        of_config.max(self.longest_asked)
+    }
+
+    /// The number of layers that are computed, if the folder has more.
+    pub fn layers_left(&self) -> Option<usize> {
+        self.layers_left
     }
 
     /// `model_type`; empty if it is missing.

@@ -8,9 +8,9 @@ use crds::v1alpha1::Dtype;
 use super::{
     ModelError,
     config::Config,
-    folder::{ModelFolder, ModuleKind, is_file, read_json},
+    folder::{ModelFolder, ModuleKind, Task, is_file, read_json},
     head::{classifier::Classifier, projection::activation_of_class},
-    loading::{LoadedTransformer, open_tokenizer},
+    loading::LoadedTransformer,
     transformer::{Encoder, TokenBatch},
     weights::natural_dtype,
 };
@@ -56,10 +56,16 @@ impl CrossEncoder {
     pub fn load(name: &str, dir: &Path, max_tokens: Option<usize>, device: &Device) -> Result<Self, ModelError> {
         let folder = ModelFolder::open(name, dir)?;
         folder.modules.expect_chain(&[ModuleKind::Transformer], &[])?;
+        folder.settings.expect_task(Task::SequenceClassification)?;
         let dtype = natural_dtype(device);
         let transformer = LoadedTransformer::load(&folder, dtype, device)?;
-        let tokenizer = open_tokenizer(&folder, &transformer.encoder, max_tokens, transformer.special_tokens)?;
+        let tokenizer = transformer.tokenizer(&folder, max_tokens)?;
         let has_template = transformer.config.model_type().starts_with("qwen");
+        if has_template && tokenizer.truncates_left() {
+            // It would remove the beginning of the template.
+            let file = folder.encoder_dir.join("tokenizer_config.json");
+            return Err(ModelError::unsupported(name, &file, "truncation_side", "left", &["right"]));
+        }
         let yes_and_no = tokenizer.id("yes").zip(tokenizer.id("no")).map(|(yes, no)| [yes, no]);
         let head = Classifier::load(&transformer.config, &transformer.weights, &transformer.encoder, yes_and_no)?;
         transformer.reject_unused()?;
@@ -100,7 +106,7 @@ impl CrossEncoder {
 
     /// The longest sequence in tokens, special tokens included.
     pub fn max_tokens(&self) -> usize {
-        self.tokenizer.max_tokens()
+        self.tokenizer.max_tokens().pair
     }
 
     /// The tokens of a pair. If it is too long, the longer text is truncated first.

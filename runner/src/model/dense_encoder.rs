@@ -7,15 +7,15 @@ use crds::v1alpha1::Dtype;
 
 use super::{
     ModelError, Weights,
-    folder::{ModelFolder, ModuleKind},
+    folder::{ModelFolder, ModuleKind, Task},
     head::projection::Projection,
-    loading::{LoadedTransformer, open_tokenizer},
+    loading::{LoadedTransformer, bare_tokenizer},
     transformer::{Embeddings, Encoder, TokenBatch},
     weights::Tensors,
 };
 use crate::{
     ops::{Pooling, TokenSelection, device, l2_normalize},
-    tokenizer::{SpecialTokens, Tokenizer, Tokens},
+    tokenizer::{Tokenizer, Tokens},
     vectors::Rows,
 };
 
@@ -83,7 +83,6 @@ pub struct DenseEncoder {
     truncated: Option<usize>,
     prompts: [Prompt; 2],
     tokenizer: Tokenizer,
-    lower_case: bool,
     device: Device,
 }
 
@@ -105,10 +104,10 @@ impl DenseEncoder {
             Some(pooling) => pooling,
             None => folder.pooling()?,
         };
-        let (encoder, digest, special_tokens) = if is_static {
-            load_static_embedding(&folder, options.dtype, device)?
+        let (encoder, digest, tokenizer) = if is_static {
+            load_static_embedding(&folder, options, device)?
         } else {
-            load_transformer(&folder, options.dtype, device)?
+            load_transformer(&folder, options, device)?
         };
         let projections: Vec<Projection> = folder
             .modules
@@ -119,14 +118,12 @@ impl DenseEncoder {
         for projection in &projections {
             width = projection.check_input(width)?;
         }
-        let tokenizer = open_tokenizer(&folder, &encoder, options.max_tokens, special_tokens)?;
-        let (pools_prompt, lower_case) = (folder.pools_prompt()?, folder.lower_case()?);
+        let pools_prompt = folder.pools_prompt()?;
         let prompt = |of_run: &Option<String>, of_folder: Option<&str>| -> Result<Prompt, ModelError> {
             let text = of_run.as_deref().or(of_folder).filter(|prompt| !prompt.is_empty()).map(ToOwned::to_owned);
             let unpooled = match &text {
                 Some(text) if !pools_prompt => {
-                    let cased = if lower_case { &text.to_lowercase() } else { text };
-                    tokenizer.leading_tokens(cased).map_err(|source| ModelError::tokenizer(name, source))?
+                    tokenizer.leading_tokens(text).map_err(|source| ModelError::tokenizer(name, source))?
                 }
                 _ => 0,
             };
@@ -149,7 +146,6 @@ impl DenseEncoder {
                 prompt(&options.query_prompt, folder.prompts.query())?,
             ],
             tokenizer,
-            lower_case,
             encoder,
             device: device.clone(),
         })
@@ -185,9 +181,9 @@ impl DenseEncoder {
         self.prompts[side as usize].text.as_deref()
     }
 
-    /// The longest sequence in tokens, special tokens included.
+    /// The longest sequence of a document in tokens, special tokens included.
     pub fn max_tokens(&self) -> usize {
-        self.tokenizer.max_tokens()
+        self.tokenizer.max_tokens().document
     }
 
     /// The model's tokenizer.
@@ -224,15 +220,17 @@ impl DenseEncoder {
         side: Side,
         threads: NonZeroUsize,
     ) -> Result<Vec<Tokens>, ModelError> {
-        let prompt = self.prompt(side);
-        let tokens = if prompt.is_none() && !self.lower_case {
-            self.tokenizer.encode_batch(texts, threads)
-        } else {
-            let texts = texts.iter().map(|text| {
-                let text = format!("{}{}", prompt.unwrap_or_default(), text.as_ref());
-                if self.lower_case { text.to_lowercase() } else { text }
-            });
-            self.tokenizer.encode_batch(&texts.collect::<Vec<_>>(), threads)
+        let limits = self.tokenizer.max_tokens();
+        let max_tokens = match side {
+            Side::Document => limits.document,
+            Side::Query => limits.query,
+        };
+        let tokens = match self.prompt(side) {
+            None => self.tokenizer.encode_batch(texts, max_tokens, threads),
+            Some(prompt) => {
+                let texts: Vec<String> = texts.iter().map(|text| format!("{prompt}{}", text.as_ref())).collect();
+                self.tokenizer.encode_batch(&texts, max_tokens, threads)
+            }
         };
         let mut tokens = tokens.map_err(|source| ModelError::tokenizer(&self.name, source))?;
         let unpooled = self.prompts[side as usize].unpooled;
@@ -296,25 +294,27 @@ impl DenseEncoder {
     }
 }
 
-/// Loads an encoder of transformer layers: the encoder, the digest of its weights, and whether sequences need special tokens.
+/// Loads an encoder of transformer layers: the encoder, the digest of its weights, and its tokenizer.
 fn load_transformer(
     folder: &ModelFolder,
-    dtype: Dtype,
+    options: &DenseOptions,
     device: &Device,
-) -> Result<(Encoder, String, SpecialTokens), ModelError> {
-    let transformer = LoadedTransformer::load(folder, dtype, device)?;
+) -> Result<(Encoder, String, Tokenizer), ModelError> {
+    folder.settings.expect_task(Task::FeatureExtraction)?;
+    let transformer = LoadedTransformer::load(folder, options.dtype, device)?;
     transformer.reject_unused()?;
-    Ok((transformer.encoder, transformer.weights.digest().to_owned(), transformer.special_tokens))
+    let tokenizer = transformer.tokenizer(folder, options.max_tokens)?;
+    Ok((transformer.encoder, transformer.weights.digest().to_owned(), tokenizer))
 }
 
 /// Loads an embedding table as an encoder without layers; the results are those of [`load_transformer`].
 fn load_static_embedding(
     folder: &ModelFolder,
-    dtype: Dtype,
+    options: &DenseOptions,
     device: &Device,
-) -> Result<(Encoder, String, SpecialTokens), ModelError> {
+) -> Result<(Encoder, String, Tokenizer), ModelError> {
     const TABLE: &str = "embedding.weight";
-    let weights = Weights::open(&folder.name, &folder.weights_files(&folder.encoder_dir)?, dtype, device)?;
+    let weights = Weights::open(&folder.name, &folder.weights_files(&folder.encoder_dir)?, options.dtype, device)?;
     let tensors = Tensors::within(&weights, &[""], TABLE);
     let table: Tensor = tensors.matrix(TABLE)?;
     weights.reject_unused(&[""], TABLE, &[])?;
@@ -327,5 +327,6 @@ fn load_static_embedding(
         vocabulary,
         longest: usize::MAX,
     };
-    Ok((encoder, weights.digest().to_owned(), SpecialTokens::Never))
+    let tokenizer = bare_tokenizer(folder, &encoder, options.max_tokens)?;
+    Ok((encoder, weights.digest().to_owned(), tokenizer))
 }

@@ -65,7 +65,7 @@ pub enum ModelError {
         /// The configuration file.
         file: PathBuf,
         /// The field of the file.
-        field: &'static str,
+        field: String,
         /// The value of the field.
         found: String,
         /// The supported values.
@@ -259,22 +259,6 @@ pub enum ModelError {
         #[source]
         source: TokenizerError,
     },
-    /// The tokenizer has ids without a row in the word embedding.
-    #[error(
-        "model {model}: {} has ids up to {tokenizer} (exclusive), but the word embedding has {embedding} rows; \
-         tokenizer and weights are of different models",
-        file.display()
-    )]
-    Vocabulary {
-        /// The model's name.
-        model: String,
-        /// The tokenizer.
-        file: PathBuf,
-        /// One more than the highest id of the tokenizer.
-        tokenizer: usize,
-        /// The rows of the word embedding.
-        embedding: usize,
-    },
     /// A vector has a value that is NaN or infinite.
     #[error("model {model}: the vector of row {row} is not finite; check the weights and the text of this row")]
     NotFinite {
@@ -319,9 +303,11 @@ impl ModelError {
     pub fn reason(&self) -> FailureReason {
         match self {
             Self::FolderMissing { .. } => FailureReason::ModelNotFound,
-            Self::Tokenizer { source: TokenizerError::Encode { .. } | TokenizerError::NoTokens { .. }, .. } => {
-                FailureReason::InvalidRecord
-            }
+            Self::Tokenizer {
+                source:
+                    TokenizerError::Encode { .. } | TokenizerError::NoTokens { .. } | TokenizerError::NoVector { .. },
+                ..
+            } => FailureReason::InvalidRecord,
             Self::Dimensions { .. } | Self::TensorRange { .. } | Self::Int8Device { .. } => {
                 FailureReason::InvalidConfiguration
             }
@@ -339,8 +325,7 @@ impl ModelError {
             | Self::TensorNotFinite { .. }
             | Self::TensorShape { .. }
             | Self::TensorType { .. }
-            | Self::Tokenizer { .. }
-            | Self::Vocabulary { .. } => FailureReason::InvalidModel,
+            | Self::Tokenizer { .. } => FailureReason::InvalidModel,
             Self::NotFinite { .. } => FailureReason::InvalidVector,
             Self::OutOfMemory { .. } => FailureReason::OutOfMemory,
             Self::DeviceLost { .. } => FailureReason::DeviceLost,
@@ -373,11 +358,11 @@ impl ModelError {
     }
 
     /// A configuration with a setting that the runner does not implement.
-    pub(super) fn unsupported(model: &str, file: &Path, field: &'static str, found: &str, supported: &[&str]) -> Self {
+    pub(super) fn unsupported(model: &str, file: &Path, field: &str, found: &str, supported: &[&str]) -> Self {
         Self::Unsupported {
             model: model.to_owned(),
             file: file.to_owned(),
-            field,
+            field: field.to_owned(),
             found: found.to_owned(),
             supported: supported.iter().map(|&name| name.to_owned()).collect(),
         }
@@ -400,6 +385,9 @@ impl ModelError {
             }
             Self::Tokenizer { model, source: TokenizerError::NoTokens { row } } => {
                 Self::Tokenizer { model, source: TokenizerError::NoTokens { row: renumber(row) } }
+            }
+            Self::Tokenizer { model, source: TokenizerError::NoVector { row, token, id, rows } } => {
+                Self::Tokenizer { model, source: TokenizerError::NoVector { row: renumber(row), token, id, rows } }
             }
             error => error,
         }

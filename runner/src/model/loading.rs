@@ -3,8 +3,13 @@
 use candle_core::Device;
 use crds::v1alpha1::Dtype;
 
-use super::{ModelError, Weights, architecture, config::Config, folder::ModelFolder, transformer::Encoder};
-use crate::tokenizer::{SpecialTokens, Tokenizer};
+use super::{
+    ModelError, Weights, architecture,
+    config::Config,
+    folder::{Lengths, ModelFolder},
+    transformer::Encoder,
+};
+use crate::tokenizer::{MaxTokens, Pretrained, SpecialTokens, Tokenizer};
 
 /// The transformer of a model folder, with its open weights: a head may still be read from them.
 pub(super) struct LoadedTransformer {
@@ -32,32 +37,64 @@ impl LoadedTransformer {
     /// Rejects tensors that neither the encoder nor a head has read.
     ///
     /// # Errors
-    /// If a tensor was not read, except those of heads that the architecture ignores.
+    /// If a tensor was not read, except those of heads that the architecture ignores, and of layers that the folder leaves out.
     pub(super) fn reject_unused(&self) -> Result<(), ModelError> {
         let architecture = self.architecture;
+        if let Some(left) = self.config.layers_left() {
+            self.weights.leave_out_layers(left);
+        }
         self.weights.reject_unused(architecture.prefixes, architecture.probe, architecture.ignored)
+    }
+
+    /// Opens the tokenizer of the folder. Sequences are limited by the run's `max_tokens`, by the folder and by the encoder,
+    /// whichever is lowest.
+    ///
+    /// # Errors
+    /// If the tokenizer is missing or invalid, or its files have settings that are not implemented.
+    pub(super) fn tokenizer(&self, folder: &ModelFolder, max_tokens: Option<usize>) -> Result<Tokenizer, ModelError> {
+        let error = |source| ModelError::tokenizer(&folder.name, source);
+        let settings = &folder.settings;
+        let mut pretrained = Pretrained::of_folder(&folder.tokenizer_files(&self.config)?).map_err(error)?;
+        if settings.lower_case {
+            pretrained.lower_case().map_err(error)?;
+        }
+        let positions = ["max_position_embeddings", "n_positions"];
+        let positions = positions.iter().find_map(|field| self.config.get(field).as_u64());
+        let positions = positions.and_then(|positions| usize::try_from(positions).ok());
+        let lengths = settings.lengths(pretrained.max_length, positions.unwrap_or(self.encoder.longest));
+        let special = if settings.adds_special_tokens() { self.special_tokens } else { SpecialTokens::Never };
+        with_limits(folder, pretrained, lengths, max_tokens, special, &self.encoder)
     }
 }
 
-/// Opens the tokenizer of a folder and checks it against the encoder. Sequences are limited by `max_tokens`, by the folder
-/// and by the encoder, whichever is lowest.
+/// Opens the `tokenizer.json` of a folder without a transformer; its own truncation is the folder's limit.
 ///
 /// # Errors
-/// If the tokenizer is missing or invalid, or has an id without a row in the word embedding.
-pub(super) fn open_tokenizer(
+/// If the tokenizer is missing or invalid.
+pub(super) fn bare_tokenizer(
     folder: &ModelFolder,
     encoder: &Encoder,
     max_tokens: Option<usize>,
-    special_tokens: SpecialTokens,
 ) -> Result<Tokenizer, ModelError> {
-    let file = folder.tokenizer()?;
-    let limits = [max_tokens, folder.max_tokens()?];
-    let max_tokens = limits.into_iter().flatten().fold(encoder.longest, usize::min);
-    let tokenizer = Tokenizer::open(&file, max_tokens, special_tokens)
-        .map_err(|source| ModelError::tokenizer(&folder.name, source))?;
-    let (vocabulary, embedding) = (tokenizer.vocabulary(), encoder.vocabulary);
-    if vocabulary > embedding {
-        return Err(ModelError::Vocabulary { model: folder.name.clone(), file, tokenizer: vocabulary, embedding });
-    }
-    Ok(tokenizer)
+    let error = |source| ModelError::tokenizer(&folder.name, source);
+    let pretrained = Pretrained::of_file(&folder.tokenizer()?).map_err(error)?;
+    let length = pretrained.max_length;
+    let lengths = Lengths { document: length, query: length, pair: length };
+    with_limits(folder, pretrained, lengths, max_tokens, SpecialTokens::Never, encoder)
+}
+
+/// The tokenizer with the lowest of all limits.
+fn with_limits(
+    folder: &ModelFolder,
+    pretrained: Pretrained,
+    of_folder: Lengths,
+    of_run: Option<usize>,
+    special: SpecialTokens,
+    encoder: &Encoder,
+) -> Result<Tokenizer, ModelError> {
+    let limit = |of_folder: Option<usize>| [of_run, of_folder].into_iter().flatten().fold(encoder.longest, usize::min);
+    let Lengths { document, query, pair } = of_folder;
+    let limits = MaxTokens { document: limit(document), query: limit(query), pair: limit(pair) };
+    Tokenizer::new(pretrained, limits, special, encoder.vocabulary)
+        .map_err(|source| ModelError::tokenizer(&folder.name, source))
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{ModelError, SparseOptions, folder::ModelFolder};
 use crate::{
-    tokenizer::{SpecialTokens, Tokenizer},
+    tokenizer::{MaxTokens, Pretrained, SpecialTokens, Tokenizer},
     vectors::SparseVector,
 };
 
@@ -28,9 +28,16 @@ impl MetadataTerms {
     /// # Errors
     /// If the tokenizer is missing or invalid.
     pub fn open(name: &str, dir: &Path, options: SparseOptions) -> Result<Self, ModelError> {
-        let file = ModelFolder::open(name, dir)?.tokenizer()?;
-        let tokenizer = Tokenizer::open(&file, usize::MAX, SpecialTokens::Never)
-            .map_err(|source| ModelError::tokenizer(name, source))?;
+        let folder = ModelFolder::open(name, dir)?;
+        let files = folder.tokenizer_files(&folder.config()?)?;
+        let open = || {
+            let mut pretrained = Pretrained::of_folder(&files)?;
+            if folder.settings.lower_case {
+                pretrained.lower_case()?;
+            }
+            Tokenizer::new(pretrained, MaxTokens::all(usize::MAX), SpecialTokens::Never, usize::MAX)
+        };
+        let tokenizer = open().map_err(|source| ModelError::tokenizer(name, source))?;
         Ok(Self { name: name.to_owned(), tokenizer, options })
     }
 

@@ -7,9 +7,9 @@ use crds::v1alpha1::Dtype;
 
 use super::{
     ModelError,
-    folder::{ModelFolder, ModuleKind},
+    folder::{ModelFolder, ModuleKind, Task},
     head::masked_lm::MaskedLmHead,
-    loading::{LoadedTransformer, open_tokenizer},
+    loading::LoadedTransformer,
     transformer::{Encoder, TokenBatch},
     weights::natural_dtype,
 };
@@ -54,12 +54,13 @@ impl SpladeModel {
             .modules
             .expect_chain(&[ModuleKind::MlmTransformer, ModuleKind::Transformer], &[ModuleKind::SpladePooling])?;
         folder.expect_splade_max()?;
+        folder.settings.expect_task(Task::FillMask)?;
         let dtype = natural_dtype(device);
         let transformer = LoadedTransformer::load(&folder, dtype, device)?;
         let head = MaskedLmHead::load(&transformer.config, &transformer.weights, &transformer.encoder)?;
         transformer.reject_unused()?;
-        let LoadedTransformer { weights, encoder, special_tokens, .. } = transformer;
-        let tokenizer = open_tokenizer(&folder, &encoder, options.max_tokens, special_tokens)?;
+        let tokenizer = transformer.tokenizer(&folder, options.max_tokens)?;
+        let LoadedTransformer { weights, encoder, .. } = transformer;
         Ok(Self {
             name: name.to_owned(),
             digest: weights.digest().to_owned(),
@@ -106,7 +107,15 @@ impl SpladeModel {
         self.encoder.vocabulary
     }
 
-    /// The tokens of a text.
+    /// The tokens of a query.
+    ///
+    /// # Errors
+    /// If the text cannot be encoded.
+    pub fn encode_query(&self, text: &str) -> Result<Tokens, ModelError> {
+        self.tokenizer.encode_query(text).map_err(|source| ModelError::tokenizer(&self.name, source))
+    }
+
+    /// The tokens of a document.
     ///
     /// # Errors
     /// If the text cannot be encoded.

@@ -104,7 +104,7 @@ pub fn pass(
     let pass_record = SparsePass {
         weights_sha256: model.digest().to_owned(),
         dtype: model.dtype().name().to_owned(),
-        max_tokens: u32::try_from(model.tokenizer().max_tokens()).unwrap_or(u32::MAX),
+        max_tokens: u32::try_from(model.tokenizer().max_tokens().document).unwrap_or(u32::MAX),
         ..describe(config, options, model.vocabulary(), &record, &counts)
     };
     let fallback = |(reason, (count, message)): (FallbackReason, (u64, String))| ModelFallback {
@@ -148,7 +148,7 @@ fn metadata_pass(
 fn embed_queries(model: &SpladeModel, queries: &[&str]) -> Result<Vec<SparseVector>> {
     let mut vectors = Vec::with_capacity(queries.len());
     for queries in queries.chunks(QUERY_BATCH) {
-        let tokens = queries.iter().map(|query| model.encode(query)).collect::<Result<Vec<_>, _>>()?;
+        let tokens = queries.iter().map(|query| model.encode_query(query)).collect::<Result<Vec<_>, _>>()?;
         vectors.extend(model.embed(&tokens.iter().collect::<Vec<_>>())?);
     }
     Ok(vectors)

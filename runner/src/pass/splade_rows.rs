@@ -37,7 +37,7 @@ impl<T: AsRef<str> + Send + Sync> RowModel<T> for SpladeModel {
     }
 
     fn longest(&self) -> usize {
-        self.tokenizer().max_tokens()
+        self.tokenizer().max_tokens().document
     }
 
     fn size(text: &T) -> usize {
@@ -45,7 +45,8 @@ impl<T: AsRef<str> + Send + Sync> RowModel<T> for SpladeModel {
     }
 
     fn encode_items(&self, texts: &[T], threads: NonZeroUsize) -> Result<Vec<Tokens>, ModelError> {
-        self.tokenizer().encode_batch(texts, threads).map_err(|source| ModelError::tokenizer(self.name(), source))
+        let tokens = self.tokenizer().encode_batch(texts, self.tokenizer().max_tokens().document, threads);
+        tokens.map_err(|source| ModelError::tokenizer(self.name(), source))
     }
 
     fn compute(&self, rows: &[&Tokens]) -> Result<Self::Rows, ModelError> {

@@ -17,6 +17,18 @@ pub enum TokenizerError {
         #[source]
         source: TokenizersError,
     },
+    /// A file beside it has a setting that the runner does not implement.
+    #[error("{} has {field} {found}; supported: {supported}", path.display())]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// The field of the file.
+        field: String,
+        /// The value of the field, as JSON.
+        found: String,
+        /// The supported values.
+        supported: String,
+    },
     /// No special tokens mark the beginning and the end of a text, which an encoder needs.
     #[error("{} adds no special tokens to a text: its post_processor is missing; use the tokenizer.json of the published model", path.display())]
     NoSpecialTokens {
@@ -36,6 +48,35 @@ pub enum TokenizerError {
     NoTokens {
         /// The row among the given texts, from 0.
         row: usize,
+    },
+    /// A text has a token that the model has no vector for.
+    #[error(
+        "the text of row {row} has token {token:?} (id {id}), but the model has vectors for {rows} tokens; remove it from the text"
+    )]
+    NoVector {
+        /// The row among the given texts, from 0.
+        row: usize,
+        /// The token.
+        token: String,
+        /// Its id.
+        id: u32,
+        /// The rows of the word embedding.
+        rows: usize,
+    },
+    /// The tokenizer adds a token to every text that the model has no vector for.
+    #[error(
+        "{} adds token {token:?} (id {id}) to every text, but the model has vectors for {rows} tokens; tokenizer and weights are of different models",
+        path.display()
+    )]
+    NoVectorOfSpecial {
+        /// The `tokenizer.json`.
+        path: PathBuf,
+        /// The token.
+        token: String,
+        /// Its id.
+        id: u32,
+        /// The rows of the word embedding.
+        rows: usize,
     },
     /// A text cannot be encoded.
     #[error("the text of row {row} cannot be encoded")]

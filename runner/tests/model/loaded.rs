@@ -15,7 +15,7 @@ use crate::{
 const SAME: f64 = 0.999_99;
 
 #[test]
-fn the_longest_sequence_is_the_least_of_all_limits() {
+fn the_longest_sequence_is_the_least_of_the_limits_that_hold() {
     let folder = Folder::new();
     let longest = |asked| {
         let options = DenseOptions { max_tokens: asked, ..DenseOptions::default() };
@@ -28,6 +28,11 @@ fn the_longest_sequence_is_the_least_of_all_limits() {
     assert_eq!(longest(None), 30);
     folder.write("sentence_bert_config.json", json!({"max_seq_length": 20}).to_string());
     assert_eq!(longest(None), 20);
+    // This limit replaces that of the tokenizer, and the positions of the model are the end.
+    folder.write("tokenizer_config.json", json!({"model_max_length": 10}).to_string());
+    assert_eq!(longest(None), 20);
+    folder.write("sentence_bert_config.json", json!({"max_seq_length": 200}).to_string());
+    assert_eq!(longest(None), tiny::MAX_TOKENS);
 }
 
 #[test]
@@ -126,6 +131,7 @@ fn vectors_of_an_activation_and_of_a_pooling_differ_from_those_of_another() {
 fn a_model_that_wants_lower_case_gets_prompt_and_text_in_lower_case() {
     let folder = Folder::new();
     folder.edit("tokenizer.json", |json| json["normalizer"]["lowercase"] = json!(false));
+    folder.write("tokenizer_config.json", json!({"tokenizer_class": "TokenizersBackend"}).to_string());
     let (lower, upper) = (folder.vector("query one b2"), folder.vector("QUERY One B2"));
     assert!(cosine(&lower, &upper) < 0.999, "the tokenizer tells the cases apart");
     folder.write("sentence_bert_config.json", json!({"do_lower_case": true}).to_string());
@@ -138,6 +144,7 @@ fn a_model_that_wants_lower_case_gets_prompt_and_text_in_lower_case() {
 fn the_tokens_of_a_prompt_that_is_not_pooled_are_counted_as_they_are_encoded() {
     let folder = Folder::new();
     folder.edit("tokenizer.json", |json| json["normalizer"]["lowercase"] = json!(false));
+    folder.write("tokenizer_config.json", json!({"tokenizer_class": "TokenizersBackend"}).to_string());
     folder.write("sentence_bert_config.json", json!({"do_lower_case": true}).to_string());
     folder.edit("1_Pooling/config.json", |json| json["include_prompt"] = json!(false));
     let options = DenseOptions { document_prompt: Some("QQQ ".into()), ..DenseOptions::default() };
@@ -145,6 +152,18 @@ fn the_tokens_of_a_prompt_that_is_not_pooled_are_counted_as_they_are_encoded() {
     let tokens = model.encode("one", Side::Document).expect("tokens");
     // [CLS] and three letters before the text, three letters and [SEP] in all behind.
     assert_eq!((tokens.ids.len(), tokens.unpooled), (8, 4));
+}
+
+#[test]
+fn layers_that_the_settings_leave_out_are_not_computed() {
+    let two = || Folder::of_case("bert-mean");
+    let (whole, left) = (two(), two());
+    left.edit("sentence_bert_config.json", |json| json["config_args"] = json!({"num_hidden_layers": 1}));
+    let cut = two();
+    cut.edit("config.json", |json| json["num_hidden_layers"] = json!(1));
+    cut.edit_weights(|tensors| tensors.retain(|name, _| !name.starts_with("encoder.layer.1.")));
+    assert_eq!(left.vector("one two"), cut.vector("one two"));
+    assert!(cosine(&left.vector("one two"), &whole.vector("one two")) < 0.999);
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! Model folders that are rejected: each message names the file, the field or the tensor at fault.
 
-use std::{collections::HashMap, fs, path::Path};
+use std::{collections::HashMap, fs, num::NonZeroUsize, path::Path};
 
 use candle_core::{DType, Device, Tensor};
 use crds::{
     contract::{ExitCode, FailureReason},
     v1alpha1::Dtype,
 };
-use runner::model::{DenseEncoder, DenseOptions, Pooling, architecture::ARCHITECTURES};
+use runner::model::{DenseEncoder, DenseOptions, Pooling, Side, architecture::ARCHITECTURES};
 use serde_json::{Value, json};
 
 use crate::folder::{Folder, WEIGHTS, WORDS, assert_names};
@@ -310,10 +310,95 @@ fn an_index_that_leaves_out_a_part_by_the_tensor_that_is_then_missing() {
 }
 
 #[test]
-fn a_tokenizer_with_ids_that_the_embedding_does_not_have() {
+fn a_text_with_an_id_that_the_embedding_does_not_have() {
     let folder = Folder::new();
     folder.edit("tokenizer.json", |json| json["model"]["vocab"]["surplus"] = json!(500));
-    assert_names(&folder.refusal(), &["tokenizer.json", "501", "76 rows"]);
+    let model = folder.load();
+    model.encode("other words", Side::Document).expect("ids of the table");
+    let error = model.encode("one surplus", Side::Document).expect_err("an id beyond the table");
+    assert_eq!(error.reason(), FailureReason::InvalidRecord, "{error}");
+    assert_names(&error.to_string(), &["row 0", "\"surplus\"", "500", "76"]);
+    let texts = ["one", "a surplus"];
+    let error = model.encode_batch(&texts, Side::Document, NonZeroUsize::MIN).expect_err("an id beyond the table");
+    assert_names(&error.to_string(), &["row 1"]);
+}
+
+#[test]
+fn a_tokenizer_whose_special_tokens_the_embedding_does_not_have() {
+    let folder = Folder::new();
+    folder.write("tokenizer_config.json", json!({"cls_token": "[NEW]"}).to_string());
+    assert_names(&folder.refusal(), &["tokenizer.json", "\"[NEW]\"", "76"]);
+}
+
+#[test]
+fn settings_of_tokenizer_files_that_are_not_implemented() {
+    let token = |value: Value| json!({"added_tokens_decoder": value});
+    let cases: [(&str, Value, &[&str]); 23] = [
+        (
+            "tokenizer_config.json",
+            json!({"tokenizer_class": "AlbertTokenizer"}),
+            &["tokenizer_class", "\"AlbertTokenizer\"", "BertTokenizer"],
+        ),
+        (
+            "tokenizer_config.json",
+            json!({"tokenizer_class": "RobertaTokenizerFast"}),
+            &["tokenizer.json", "model.type", "\"WordPiece\"", "BPE"],
+        ),
+        ("tokenizer_config.json", json!({"tokenizer_class": 7}), &["tokenizer_class 7"]),
+        ("tokenizer_config.json", json!({"truncation_side": "middle"}), &["truncation_side \"middle\"", "left, right"]),
+        ("tokenizer_config.json", json!({"do_lower_case": "no"}), &["do_lower_case \"no\"", "true, false"]),
+        ("tokenizer_config.json", json!({"model_max_length": "512"}), &["model_max_length \"512\""]),
+        ("tokenizer_config.json", json!({"model_input_names": ["input_ids", "bbox"]}), &["model_input_names", "bbox"]),
+        (
+            "tokenizer_config.json",
+            json!({"auto_map": {"AutoTokenizer": ["my.Tokenizer", null]}}),
+            &["auto_map", "my.Tokenizer"],
+        ),
+        ("tokenizer_config.json", json!({"cls_token": null}), &["cls_token null"]),
+        ("tokenizer_config.json", token(json!({"4": "word"})), &["added_tokens_decoder \"word\""]),
+        (
+            "tokenizer_config.json",
+            token(json!({"4": {"content": "word", "colour": 1}})),
+            &["added_tokens_decoder", "colour"],
+        ),
+        ("tokenizer_config.json", json!({"stirp_accents": true}), &["stirp_accents true"]),
+        ("special_tokens_map.json", json!({"colour": "red"}), &["colour \"red\""]),
+        ("added_tokens.json", json!({"word": "four"}), &["word \"four\""]),
+        ("sentence_bert_config.json", json!({"tokenizer_args": {"colour": "red"}}), &["tokenizer_args.colour", "red"]),
+        (
+            "sentence_bert_config.json",
+            json!({"tokenizer_args": {"tokenizer_class": "BertTokenizer"}}),
+            &["tokenizer_args.tokenizer_class"],
+        ),
+        ("sentence_bert_config.json", json!({"colour": "red"}), &["colour \"red\""]),
+        ("sentence_bert_config.json", json!({"max_seq_length": "512"}), &["max_seq_length \"512\""]),
+        (
+            "sentence_bert_config.json",
+            json!({"config_kwargs": {"hidden_size": 8}}),
+            &["config_kwargs.hidden_size \"8\"", "num_hidden_layers"],
+        ),
+        ("sentence_bert_config.json", json!({"model_args": {"variant": "fp16"}}), &["model_args.variant \"fp16\""]),
+        (
+            "sentence_bert_config.json",
+            json!({"transformer_task": "fill-mask"}),
+            &["transformer_task \"fill-mask\"", "feature-extraction"],
+        ),
+        ("sentence_bert_config.json", json!({"query_expansion": {"length": 32}}), &["query_expansion", "null"]),
+        (
+            "sentence_xlnet_config.json",
+            json!({"processing_kwargs": {"text": {"stride": 4}}}),
+            &["processing_kwargs.text.stride \"4\""],
+        ),
+    ];
+    for (file, content, named) in cases {
+        let folder = Folder::new();
+        folder.write(file, content.to_string());
+        let message = folder.refusal();
+        if !named.contains(&"tokenizer.json") {
+            assert_names(&message, &[file]);
+        }
+        assert_names(&message, named);
+    }
 }
 
 #[test]

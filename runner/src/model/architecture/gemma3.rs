@@ -102,7 +102,11 @@ fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
         shared_heads(config, hidden, gemma.num_attention_heads, gemma.num_key_value_heads, Some(gemma.head_dim))?;
     let tensors = Tensors::within(weights, ARCHITECTURE.prefixes, ARCHITECTURE.probe);
     let rotary = |kind, old, default| -> Result<_, ModelError> {
-        Ok(rope::rotary(rope::theta(config, kind, old, Some(default))?, heads.width, gemma.max_position_embeddings))
+        Ok(rope::rotary(
+            rope::theta(config, kind, old, Some(default))?,
+            heads.width,
+            config.positions(gemma.max_position_embeddings),
+        ))
     };
     let full = rotary(FULL, "rope_theta", 1e6)?;
     let sliding = rotary(SLIDING, "rope_local_base_freq", 1e4)?;
@@ -147,7 +151,7 @@ fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
         final_norm: Some(norm(&tensors.module("norm"), hidden, gemma.rms_norm_eps)?),
         hidden_size: hidden,
         vocabulary: gemma.vocab_size,
-        longest: gemma.max_position_embeddings,
+        longest: config.positions(gemma.max_position_embeddings),
     })
 }
 

@@ -92,7 +92,8 @@ fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
     let (hidden, inner, epsilon) = (new.hidden_size, new.intermediate_size, new.layer_norm_eps);
     let activation = config.activation("hidden_act", &new.hidden_act)?;
     let heads = Heads::equal(new.num_attention_heads, config.head_width(hidden, new.num_attention_heads)?);
-    let rotary = Arc::new(Rotary::new(&new.frequencies(config, heads.width)?, new.max_position_embeddings));
+    let rotary =
+        Arc::new(Rotary::new(&new.frequencies(config, heads.width)?, config.positions(new.max_position_embeddings)));
     let tensors = Tensors::within(weights, ARCHITECTURE.prefixes, ARCHITECTURE.probe);
     let layer = |index: usize| -> Result<Layer, ModelError> {
         let tensors = tensors.module(format_args!("encoder.layer.{index}"));
@@ -129,6 +130,6 @@ fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
         final_norm: None,
         hidden_size: hidden,
         vocabulary: new.vocab_size,
-        longest: new.max_position_embeddings,
+        longest: config.positions(new.max_position_embeddings),
     })
 }

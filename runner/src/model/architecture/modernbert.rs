@@ -85,7 +85,11 @@ fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
     let heads = Heads::equal(modern.num_attention_heads, config.head_width(hidden, modern.num_attention_heads)?);
     let tensors = Tensors::within(weights, ARCHITECTURE.prefixes, ARCHITECTURE.probe);
     let rotary = |kind, old, default| -> Result<_, ModelError> {
-        Ok(rope::rotary(rope::theta(config, kind, old, Some(default))?, heads.width, modern.max_position_embeddings))
+        Ok(rope::rotary(
+            rope::theta(config, kind, old, Some(default))?,
+            heads.width,
+            config.positions(modern.max_position_embeddings),
+        ))
     };
     let full = rotary(FULL, "global_rope_theta", 160_000.0)?;
     let sliding = rotary(SLIDING, "local_rope_theta", 10_000.0)?;
@@ -126,6 +130,6 @@ fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
         final_norm: Some(tensors.layer_norm("final_norm", hidden, modern.norm_bias, epsilon)?),
         hidden_size: hidden,
         vocabulary: modern.vocab_size,
-        longest: modern.max_position_embeddings,
+        longest: config.positions(modern.max_position_embeddings),
     })
 }

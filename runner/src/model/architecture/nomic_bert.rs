@@ -92,7 +92,7 @@ fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
     let (hidden, inner, epsilon) = (nomic.hidden_size, nomic.intermediate_size, nomic.layer_norm_eps);
     let heads = Heads::equal(nomic.num_attention_heads, config.head_width(hidden, nomic.num_attention_heads)?);
     let theta = rope::theta(config, "", "rotary_emb_base", Some(10_000.0))?;
-    let rotary = rope::rotary(theta, heads.width, nomic.max_position_embeddings);
+    let rotary = rope::rotary(theta, heads.width, config.positions(nomic.max_position_embeddings));
     let tensors = Tensors::within(weights, ARCHITECTURE.prefixes, ARCHITECTURE.probe);
     let layer = |index: usize| -> Result<Layer, ModelError> {
         let tensors = tensors.module(format_args!("encoder.layers.{index}"));
@@ -130,6 +130,6 @@ fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
         final_norm: None,
         hidden_size: hidden,
         vocabulary: nomic.vocab_size,
-        longest: nomic.max_position_embeddings,
+        longest: config.positions(nomic.max_position_embeddings),
     })
 }

@@ -71,7 +71,7 @@ fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
     let third = qwen.model_type == "qwen3";
     let tensors = Tensors::within(weights, ARCHITECTURE.prefixes, ARCHITECTURE.probe);
     let theta = rope::theta(config, "", "rope_theta", Some(10_000.0))?;
-    let rotary = rope::rotary(theta, heads.width, qwen.max_position_embeddings);
+    let rotary = rope::rotary(theta, heads.width, config.positions(qwen.max_position_embeddings));
     let layer = |index: usize| -> Result<Layer, ModelError> {
         let tensors = tensors.module(format_args!("layers.{index}"));
         let norm = |name: &str, width| Ok(Norm::rms(tensors.module(name).tensor("weight", &[width])?, epsilon));
@@ -112,7 +112,7 @@ fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
         final_norm: Some(Norm::rms(tensors.tensor("norm.weight", &[hidden])?, epsilon)),
         hidden_size: hidden,
         vocabulary: qwen.vocab_size,
-        longest: qwen.max_position_embeddings,
+        longest: config.positions(qwen.max_position_embeddings),
     })
 }
 

@@ -7,19 +7,23 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
 
 use super::{
     config::Config,
     error::ModelError,
     files::{CONFIG, TOKENIZER},
 };
-use crate::ops::Pooling;
+use crate::{
+    ops::Pooling,
+    tokenizer::{Fields, TokenizerFiles},
+};
 
 mod json;
 mod modules;
 mod pooling;
 mod prompts;
+mod transformer_settings;
 mod weights_files;
 
 pub(super) use self::json::{is_file, read_json};
@@ -27,10 +31,8 @@ use self::json::{is_folder, read_optional_json};
 pub use self::{
     modules::{Module, ModuleKind, Modules},
     prompts::FolderPrompts,
+    transformer_settings::{Lengths, Task, TransformerSettings},
 };
-
-/// Tokenizers without a limit have a `model_max_length` such as 10³⁰: lengths from this one on are no limit.
-const UNLIMITED_LENGTH: f64 = 1e9;
 
 /// A model folder whose configuration was read.
 #[derive(Debug)]
@@ -45,6 +47,8 @@ pub struct ModelFolder {
     pub encoder_dir: PathBuf,
     /// The prompts of `config_sentence_transformers.json`.
     pub prompts: FolderPrompts,
+    /// How the encoder's module is set up.
+    pub settings: TransformerSettings,
 }
 
 impl ModelFolder {
@@ -57,21 +61,28 @@ impl ModelFolder {
             return Err(ModelError::FolderMissing { model: name.to_owned(), dir: dir.to_owned() });
         }
         let modules = Modules::read(name, dir)?;
-        let encoder_dir = [ModuleKind::Transformer, ModuleKind::MlmTransformer, ModuleKind::StaticEmbedding]
+        let encoder = [ModuleKind::Transformer, ModuleKind::MlmTransformer, ModuleKind::StaticEmbedding]
             .into_iter()
-            .find_map(|kind| modules.of_kind(kind).next())
-            .map_or_else(|| dir.to_owned(), |module| module.dir.clone());
+            .find_map(|kind| modules.of_kind(kind).next());
+        let encoder_dir = encoder.map_or_else(|| dir.to_owned(), |module| module.dir.clone());
+        let settings = match encoder.map(|module| module.kind) {
+            None | Some(ModuleKind::StaticEmbedding) => TransformerSettings::of_bare_encoder(name, &encoder_dir),
+            Some(kind) => TransformerSettings::read(name, &encoder_dir, kind)?,
+        };
         let prompts = FolderPrompts::read(name, dir)?;
-        Ok(Self { name: name.to_owned(), dir: dir.to_owned(), modules, encoder_dir, prompts })
+        Ok(Self { name: name.to_owned(), dir: dir.to_owned(), modules, encoder_dir, prompts, settings })
     }
 
-    /// The encoder's configuration.
+    /// The encoder's configuration, with the arguments that the module sets.
     ///
     /// # Errors
-    /// If it is missing or not JSON.
+    /// If it is missing or not JSON, or an argument is not implemented.
     pub fn config(&self) -> Result<Config, ModelError> {
         let file = self.encoder_dir.join(CONFIG);
-        Ok(Config::new(&self.name, &file, read_json(&self.name, &file)?))
+        let json: Value = read_json(&self.name, &file)?;
+        let layers_left = self.settings.layers_left(&json);
+        let config = Config::new(&self.name, &file, self.settings.configure(json)?);
+        Ok(config.with_layers_left(layers_left).with_longest_asked(self.settings.longest_asked()))
     }
 
     /// The pooling that the folder prescribes.
@@ -103,19 +114,6 @@ impl ModelFolder {
         modules.try_for_each(|module| pooling::expect_splade_max(&self.name, module))
     }
 
-    /// Whether the model expects texts in lower case.
-    ///
-    /// # Errors
-    /// If `sentence_bert_config.json` is invalid.
-    pub fn lower_case(&self) -> Result<bool, ModelError> {
-        #[derive(Default, Deserialize)]
-        struct SentenceBertConfig {
-            #[serde(default)]
-            do_lower_case: bool,
-        }
-        Ok(self.read_optional::<SentenceBertConfig>("sentence_bert_config.json")?.do_lower_case)
-    }
-
     /// The path of the tokenizer.
     ///
     /// # Errors
@@ -129,24 +127,25 @@ impl ModelFolder {
         }
     }
 
-    /// The longest sequence that the folder's files allow, in tokens; `None` if they set no limit.
+    /// The files of the tokenizer, of a model with the configuration `config`.
     ///
     /// # Errors
-    /// If a file is invalid.
-    pub fn max_tokens(&self) -> Result<Option<usize>, ModelError> {
-        #[derive(Default, Deserialize)]
-        struct SentenceBertConfig {
-            max_seq_length: Option<usize>,
-        }
-        #[derive(Default, Deserialize)]
-        struct TokenizerConfig {
-            model_max_length: Option<f64>,
-        }
-        let sentence_bert: SentenceBertConfig = self.read_optional("sentence_bert_config.json")?;
-        let tokenizer: TokenizerConfig = self.read_optional("tokenizer_config.json")?;
-        let of_tokenizer = tokenizer.model_max_length.filter(|length| *length < UNLIMITED_LENGTH);
-        let limits = [sentence_bert.max_seq_length, of_tokenizer.map(|length| length as usize)];
-        Ok(limits.into_iter().flatten().min())
+    /// If the tokenizer is missing, or a file is not JSON.
+    pub fn tokenizer_files(&self, config: &Config) -> Result<TokenizerFiles, ModelError> {
+        let fields = |name: &str| -> Result<Fields, ModelError> {
+            let file = self.encoder_dir.join(name);
+            let fields: Map<String, Value> = read_optional_json(&self.name, &file)?;
+            Ok(Fields::new(&file, fields))
+        };
+        Ok(TokenizerFiles {
+            tokenizer: self.tokenizer()?,
+            config: fields("tokenizer_config.json")?,
+            special_tokens_map: fields("special_tokens_map.json")?,
+            added_tokens: fields("added_tokens.json")?,
+            arguments: self.settings.tokenizer.clone(),
+            model_type: config.model_type().to_owned(),
+            model_class: config.get("tokenizer_class").as_str().map(ToOwned::to_owned),
+        })
     }
 
     /// The weights files of a module's folder.
@@ -155,10 +154,5 @@ impl ModelFolder {
     /// If there are none, or only a pickle.
     pub fn weights_files(&self, dir: &Path) -> Result<Vec<PathBuf>, ModelError> {
         weights_files::weights_files(&self.name, dir)
-    }
-
-    /// Reads an optional file of the encoder's folder.
-    fn read_optional<T: DeserializeOwned + Default>(&self, file: &str) -> Result<T, ModelError> {
-        read_optional_json(&self.name, &self.encoder_dir.join(file))
     }
 }

@@ -134,6 +134,12 @@ impl Weights {
         }
     }
 
+    /// Leaves out the layers from number `left` on, which are not computed: their tensors count as read.
+    pub fn leave_out_layers(&self, left: usize) {
+        let left_out = |name: &&String| layer(name).is_some_and(|layer| layer >= left);
+        self.used.borrow_mut().extend(self.tensors.keys().filter(left_out).cloned());
+    }
+
     /// The constructor of linear layers from weight and bias.
     fn linear_constructor(&self) -> fn(&Tensor, Option<&Tensor>) -> candle_core::Result<Linear> {
         if self.int8 { Linear::int8 } else { Linear::new }
@@ -179,6 +185,12 @@ fn rounded(value: f32, dtype: DType) -> f32 {
         DType::BF16 => half::bf16::from_f32(value).to_f32(),
         _ => value,
     }
+}
+
+/// The number of the layer that a tensor belongs to.
+fn layer(tensor: &str) -> Option<usize> {
+    let mut parts = tensor.split('.').skip_while(|part| !["layer", "layers"].contains(part));
+    parts.nth(1)?.parse().ok()
 }
 
 #[cfg(test)]
