@@ -9,7 +9,7 @@ use crds::{
 
 use super::{
     Run,
-    commit::{self, Commit},
+    commit::{self, Commit, Depth},
     plan, publish,
     rerank::rerank,
     summary::{self, StoredSummary},
@@ -23,8 +23,8 @@ use crate::process::{
 /// stored result.
 ///
 /// # Errors
-/// If shards are not committed or their files are damaged, shards were embedded with different models, the gate rejects the revision, a device or
-/// the store fails, or the run is interrupted.
+/// If shards are not committed or their files are damaged, shards were embedded with different models, the gate rejects
+/// the revision, a device or the store fails, or the run is interrupted.
 pub fn finalize(run: &Run) -> Result<FinalizeResult> {
     let revision = &run.config.revision;
     if let Some(result) = publish::complete_result(run)? {
@@ -56,6 +56,10 @@ pub fn finalize(run: &Run) -> Result<FinalizeResult> {
     }
     let rejection = publish::gate_failure(run, &summary, &stored);
     if rejection.is_none() {
+        // The rerank may have taken hours: readers are pointed to files that are there now.
+        if publish::defect(run, stored.iter(), Depth::Size)?.is_some() {
+            commit::survey(&run.store, revision, &plan, Depth::Size)?;
+        }
         publish::publish(run)?;
     }
     let collections: Vec<ProcessingSummary> = stored.iter().map(|stored| stored.summary.clone()).collect();

@@ -16,7 +16,7 @@ use crate::{
         telemetry::{self, timed},
     },
     retrieval::{metric::Metric, queries::QueryFile},
-    store::{PutNew, Store},
+    store::{JsonFile, PutNew, Store},
 };
 
 /// Plans a revision, once. `shard_size` is the largest number of chunks in a shard; it is ignored if the revision
@@ -44,10 +44,10 @@ pub fn plan(run: &Run, shard_size: u64) -> Result<PlanResult> {
     Ok(PlanResult { shards: plan.shards.len() as u32, chunks: plan.chunks(), complete: None })
 }
 
-/// The plan of the revision; `None` if it is not written yet.
+/// The plan of the revision; `None` if it is not written yet, or not whole.
 pub(super) fn load(run: &Run) -> Result<Option<Plan>> {
     let path = layout::plan(&run.config.revision);
-    let Some(bytes) = run.store.get(&path)? else {
+    let JsonFile::Whole(bytes) = run.store.get_json(&path)? else {
         return Ok(None);
     };
     Plan::parse(&bytes, &run.store.uri_of(&path), &run.config.revision).map(Some)
@@ -63,14 +63,20 @@ fn write(run: &Run, shard_size: u64) -> Result<Plan> {
     progress.finish();
     let plan = Plan { seconds, commits, queries_sha256, ..plan? };
     let path = layout::plan(&run.config.revision);
-    match run.store.put_new(&path, plan.to_json())? {
-        PutNew::Written => {
-            tracing::info!(shards = plan.shards.len(), chunks = plan.chunks(), seconds, "planned");
-            Ok(plan)
+    let reply = run.store.put_new(&path, plan.to_json());
+    let plan = match (reply, load(run)) {
+        (Ok(PutNew::Written), _) => plan,
+        // Another attempt wrote its plan first, or this one did and the reply was lost; every shard uses that plan.
+        (_, Ok(Some(plan))) => plan,
+        // It is not whole, so no shard has used it.
+        (Ok(PutNew::Existed), Ok(None)) => {
+            run.store.put(&path, plan.to_json())?;
+            plan
         }
-        // Another attempt wrote its plan first; every shard uses that plan.
-        PutNew::Existed => Ok(load(run)?.unwrap_or(plan)),
-    }
+        (Err(error), _) | (_, Err(error)) => return Err(error),
+    };
+    tracing::info!(shards = plan.shards.len(), chunks = plan.chunks(), seconds, "planned");
+    Ok(plan)
 }
 
 /// Reads and checks the queries and the gate. Returns the sha256 of the file of queries.

@@ -17,6 +17,7 @@ pub use self::open::over;
 pub use self::{
     access::Access,
     client::{Listing, PutNew, Store},
+    committed::JsonFile,
     error::output_error,
     open::{open, open_source},
     upload::{Upload, WrittenFile},
