@@ -81,7 +81,7 @@ pub(super) enum HubFailure {
     )]
     Offline { cache: PathBuf },
     /// The cache cannot be written.
-    #[error("cannot write the hub cache {}{}", path.display(), cache_hint(.source))]
+    #[error("cannot write the hub cache {}; set HF_HOME to a writable folder", path.display())]
     Cache {
         path: PathBuf,
         #[source]
@@ -138,7 +138,6 @@ impl HubFailure {
             | Self::Cut { .. }
             | Self::Corrupt { .. } => FailureReason::HubUnavailable,
             Self::Cache { source, .. } if is_full(source) => FailureReason::StorageFull,
-            Self::Cache { source, .. } if !is_refused(source) => FailureReason::StoreUnavailable,
             Self::UnexpectedStatus { .. } | Self::Cache { .. } | Self::Setting { .. } | Self::Client { .. } => {
                 FailureReason::InvalidConfiguration
             }
@@ -151,24 +150,6 @@ impl From<HubError> for StageError {
     fn from(error: HubError) -> Self {
         Self::new(error.failure.reason(), error.to_string()).caused_by(error.failure)
     }
-}
-
-fn cache_hint(error: &io::Error) -> &'static str {
-    if is_refused(error) { "; set HF_HOME to a writable folder" } else { "" }
-}
-
-/// Whether a folder cannot be written at all: any other error of a disk may pass.
-fn is_refused(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::PermissionDenied
-            | io::ErrorKind::ReadOnlyFilesystem
-            | io::ErrorKind::NotFound
-            | io::ErrorKind::NotADirectory
-            | io::ErrorKind::AlreadyExists
-            | io::ErrorKind::Unsupported
-            | io::ErrorKind::InvalidInput
-    )
 }
 
 /// Whether the file system is full or the user's quota is exceeded.

@@ -8,7 +8,7 @@ use crds::v1alpha1::Dtype;
 use super::{
     ModelError,
     config::Config,
-    folder::{ModelFolder, ModuleKind, Task, is_file, read_json},
+    folder::{ModelFolder, ModuleKind, Task, read_json},
     head::{classifier::Classifier, projection::activation_of_class},
     loading::LoadedTransformer,
     transformer::{Encoder, TokenBatch},
@@ -153,7 +153,7 @@ impl CrossEncoder {
 fn activation(folder: &ModelFolder, config: &Config) -> Result<Activation, ModelError> {
     let file: PathBuf = folder.dir.join("config_sentence_transformers.json");
     let saved: serde_json::Value =
-        if is_file(&folder.name, &file)? { read_json(&folder.name, &file)? } else { serde_json::Value::Null };
+        if file.exists() { read_json(&folder.name, &file)? } else { serde_json::Value::Null };
     let requests = [
         (&config.get("sentence_transformers")["activation_fn"], "sentence_transformers.activation_fn"),
         (config.get("sbert_ce_default_activation_function"), "sbert_ce_default_activation_function"),

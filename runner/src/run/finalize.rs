@@ -9,7 +9,7 @@ use crds::{
 
 use super::{
     Run, columns,
-    commit::{self, Commit},
+    commit::{self, Commit, Depth},
     planned, pointer, publish,
     rerank::rerank,
     summary::{self, StoredSummary},
@@ -23,8 +23,8 @@ use crate::process::{
 /// stored result.
 ///
 /// # Errors
-/// If shards are not committed or their files are damaged, shards were embedded with different models, the gate rejects the revision, a device or
-/// the store fails, or the run is interrupted.
+/// If shards are not committed or their files are damaged, shards were embedded with different models, the gate rejects
+/// the revision, a device or the store fails, or the run is interrupted.
 pub fn finalize(run: &Run) -> Result<FinalizeResult> {
     let revision = &run.config.revision;
     let plan = planned::load(run)?.ok_or_else(|| {
@@ -59,6 +59,10 @@ pub fn finalize(run: &Run) -> Result<FinalizeResult> {
     }
     let rejection = publish::gate_failure(run, &summary, &stored);
     if rejection.is_none() {
+        // The rerank may have taken hours: readers are pointed to files that are there now.
+        if publish::defect(run, stored.iter(), Depth::Size)?.is_some() {
+            commit::survey(&run.store, revision, &plan, Depth::Size)?;
+        }
         pointer::publish(run, &claim)?;
     }
     let collections: Vec<ProcessingSummary> = stored.iter().map(|stored| stored.summary.clone()).collect();
@@ -77,14 +81,20 @@ pub fn finalize(run: &Run) -> Result<FinalizeResult> {
     Ok(summary::result(&run.config, &StoredSummary { summary, sha256 }, &stored))
 }
 
-/// Deletes what attempts left that did not commit: files that no marker names. Nobody reads or writes shards any more.
+/// Deletes what attempts left that did not commit: files that no marker names, and unfinished ones. Nobody reads or
+/// writes the revision any more.
 fn delete_leftovers(run: &Run, commits: &[Commit]) {
-    for commit in commits {
-        let folder = layout::shard(&run.config.revision, &commit.collection, commit.shard);
+    let revision = &run.config.revision;
+    let collections = run.config.collections.iter().map(|collection| layout::collection(revision, &collection.name));
+    let folders = collections.chain([layout::revision(revision)]);
+    let unfinished = folders.map(|folder| run.store.delete_leftovers(&folder, layout::PART));
+    let unnamed = commits.iter().map(|commit| {
+        let folder = layout::shard(revision, &commit.collection, commit.shard);
         let named: Vec<&str> = commit.files().map(|file| file.path).collect();
-        if let Err(error) = run.store.keep_only(&folder, |path| layout::is_marker(path) || named.contains(&path)) {
-            tracing::warn!(shard = commit.shard, "cannot delete the leftovers of attempts: {}", error.sentence());
-        }
+        run.store.keep_only(&folder, |path| layout::is_marker(path) || named.contains(&path))
+    });
+    if let Some(error) = unfinished.chain(unnamed).find_map(Result::err) {
+        tracing::warn!("cannot delete the leftovers of attempts: {}", error.sentence());
     }
 }
 
@@ -127,9 +137,8 @@ fn check_fusion(commits: &[Commit]) -> Result<()> {
         Some(different) => {
             let names = |commit: &Commit| models(commit).unwrap_or_default().join(", ");
             let message = format!(
-                "the fused vectors of shards {} and {} are of different models ({} and {}): an optional model failed \
-                 in some shards only, and again when they were tried again; fix it and run again with \
-                 EMBEDRUN_RETRY_FALLBACKS=true, which embeds only these shards, or remove it from spec.models.dense",
+                "the fused vectors of shards {} and {} are of different models ({} and {}): run again with \
+                 EMBEDRUN_RETRY_FALLBACKS=true, which embeds only the shards without a model, or change spec.rerunToken",
                 first.shard,
                 different.shard,
                 names(first),

@@ -82,14 +82,20 @@ fn write(run: &Run, claim: &Claim, shard_size: u64) -> Result<Plan> {
     let created_at = claim.planned_at.to_string();
     let plan = Plan { created_at, seconds, commits, queries_sha256, ..plan? };
     let path = layout::plan(&run.config.revision);
-    match run.store.put_new(&path, plan.to_json())? {
-        PutNew::Written => {
-            tracing::info!(shards = plan.shards.len(), chunks = plan.chunks(), seconds, "planned");
-            Ok(plan)
+    let reply = run.store.put_new(&path, plan.to_json());
+    let plan = match (reply, planned::load(run)) {
+        (Ok(PutNew::Written), _) => plan,
+        // Another attempt wrote its plan first, or this one did and the reply was lost; every shard uses that plan.
+        (_, Ok(Some(plan))) => plan,
+        // It is not whole, so no shard has used it.
+        (Ok(PutNew::Existed), Ok(None)) => {
+            run.store.put(&path, plan.to_json())?;
+            plan
         }
-        // Another attempt wrote its plan first; every shard uses that plan.
-        PutNew::Existed => Ok(planned::load(run)?.unwrap_or(plan)),
-    }
+        (Err(error), _) | (_, Err(error)) => return Err(error),
+    };
+    tracing::info!(shards = plan.shards.len(), chunks = plan.chunks(), seconds, "planned");
+    Ok(plan)
 }
 
 /// Reads and checks the queries and the gate. Returns the sha256 of the file of queries.

@@ -1,14 +1,18 @@
 //! The stored result of a complete revision, and its gate.
 
+use std::collections::BTreeMap;
+
 use crds::{
     contract::{FailureReason, FinalizeResult},
     layout,
-    summary::{GateOutcome, ProcessingSummary},
+    summary::{ExportedFile, GateOutcome, ProcessingSummary},
     v1alpha1::FallbackSource,
 };
 
 use super::{
-    Run, commit, planned,
+    Run,
+    commit::{self, CommittedFile, Depth},
+    planned,
     summary::{self, StoredSummary},
 };
 use crate::{
@@ -47,18 +51,32 @@ pub fn complete_result(run: &Run) -> Result<Option<FinalizeResult>> {
     if let Some(error) = gate_failure(run, &whole.summary, &collections) {
         return Err(error);
     }
-    for (pointer, stored) in whole.summary.collections.iter().zip(&collections) {
-        let rankings = layout::rankings(revision, &pointer.name);
-        if stored.summary.rerank_run.rankings.is_some() && run.store.size(&rankings)?.is_none() {
-            tracing::warn!(%revision, "the revision was complete, but {} is missing", run.store.uri_of(&rankings));
-            return Ok(None);
-        }
-        if let Some(defect) = commit::missing_file(&run.store, &stored.summary.export_run.files, run.recheck.depth)? {
-            tracing::warn!(%revision, "the revision was complete, but {defect}; its shard is embedded again");
-            return Ok(None);
-        }
+    if let Some(defect) = defect(run, collections.iter().chain([&whole]), run.recheck.depth)? {
+        tracing::warn!(%revision, "the revision was complete, but {defect}");
+        return Ok(None);
     }
     Ok(Some(summary::result(&run.config, &whole, &collections)))
+}
+
+/// The first file that is gone or damaged of those that summaries list, as a sentence; `None` if all are there.
+///
+/// # Errors
+/// If the store fails.
+pub fn defect<'a>(
+    run: &Run,
+    summaries: impl Iterator<Item = &'a StoredSummary> + Clone,
+    depth: Depth,
+) -> Result<Option<String>> {
+    for StoredSummary { summary, .. } in summaries.clone() {
+        if let Some(rankings) = &summary.rerank_run.rankings
+            && run.store.size(rankings)?.is_none()
+        {
+            return Ok(Some(format!("{} is missing", run.store.uri_of(rankings))));
+        }
+    }
+    let files: BTreeMap<&str, &ExportedFile> =
+        summaries.flat_map(|stored| &stored.summary.export_run.files).map(|file| (file.path.as_str(), file)).collect();
+    commit::first_defect(&run.store, files.into_values().map(CommittedFile::of), depth)
 }
 
 /// Whether rows lack the vector of a sparse model that could not be loaded.

@@ -1,6 +1,6 @@
 //! What a commit needs of a store: files that get their name last, and a look at files that were committed.
 
-use std::io;
+use std::{io, thread, time::Duration};
 
 use object_store::{ObjectStoreExt, path::Path};
 use sha2::{Digest, Sha256};
@@ -8,7 +8,43 @@ use sha2::{Digest, Sha256};
 use super::{client::Store, local};
 use crate::process::{error::Result, runtime::runtime};
 
+/// How often, and how long apart, a torn file is read again: its writer may be alive.
+const TORN_READS: u32 = 10;
+const TORN_PAUSE: Duration = Duration::from_millis(200);
+
+/// A JSON file that is written at most once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JsonFile {
+    /// There is none.
+    Missing,
+    /// It is not whole, and no one goes on with it: its writer died on a file system without hard links.
+    Torn,
+    /// Its bytes, which are JSON.
+    Whole(Vec<u8>),
+}
+
 impl Store {
+    /// Reads a JSON file that is written at most once. A torn one is read again for two seconds.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn get_json(&self, path: &str) -> Result<JsonFile> {
+        for read in 0..TORN_READS {
+            if read > 0 {
+                thread::sleep(TORN_PAUSE);
+            }
+            match self.get(path)? {
+                None => return Ok(JsonFile::Missing),
+                Some(bytes) if serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_ok() => {
+                    return Ok(JsonFile::Whole(bytes));
+                }
+                Some(_) => {}
+            }
+        }
+        tracing::warn!("{} is not whole: its writer died in the middle", self.uri_of(path));
+        Ok(JsonFile::Torn)
+    }
+
     /// The size of a file in bytes; `None` if it does not exist.
     ///
     /// # Errors

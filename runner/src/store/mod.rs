@@ -18,6 +18,7 @@ pub use self::open::over;
 pub use self::{
     access::Access,
     client::{ListedFile, Listing, PutNew, Store},
+    committed::JsonFile,
     error::output_error,
     open::{open, open_source},
     replace::Replaced,

@@ -26,8 +26,8 @@ mod prompts;
 mod transformer_settings;
 mod weights_files;
 
-pub(super) use self::json::{is_file, read_json};
-use self::json::{is_folder, read_optional_json};
+pub(super) use self::json::read_json;
+use self::json::read_optional_json;
 pub use self::{
     modules::{Module, ModuleKind, Modules},
     prompts::FolderPrompts,
@@ -57,7 +57,7 @@ impl ModelFolder {
     /// # Errors
     /// If the folder does not exist, or its modules or prompts are invalid.
     pub fn open(name: &str, dir: &Path) -> Result<Self, ModelError> {
-        if !is_folder(name, dir)? {
+        if !dir.is_dir() {
             return Err(ModelError::FolderMissing { model: name.to_owned(), dir: dir.to_owned() });
         }
         let modules = Modules::read(name, dir)?;
@@ -120,11 +120,7 @@ impl ModelFolder {
     /// If the file does not exist.
     pub fn tokenizer(&self) -> Result<PathBuf, ModelError> {
         let file = self.encoder_dir.join(TOKENIZER);
-        if is_file(&self.name, &file)? {
-            Ok(file)
-        } else {
-            Err(ModelError::FileMissing { model: self.name.clone(), file })
-        }
+        if file.is_file() { Ok(file) } else { Err(ModelError::FileMissing { model: self.name.clone(), file }) }
     }
 
     /// The files of the tokenizer, of a model with the configuration `config`.

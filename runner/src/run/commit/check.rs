@@ -1,7 +1,5 @@
 //! Looks at the files that markers and summaries name: a reader must never be pointed to a file that is gone.
 
-use crds::summary::ExportedFile;
-
 use super::marker::{Commit, CommittedFile};
 use crate::{process::error::Result, store::Store};
 
@@ -23,20 +21,11 @@ pub fn defect(store: &Store, commit: &Commit, depth: Depth) -> Result<Option<Str
     first_defect(store, commit.files(), depth)
 }
 
-/// The first file of a summary that is missing or another, as a sentence; `None` if all are there.
+/// The first of these files that is missing or another, as a sentence; `None` if all are there.
 ///
 /// # Errors
 /// If the store fails.
-pub fn missing_file(store: &Store, files: &[ExportedFile], depth: Depth) -> Result<Option<String>> {
-    let files = files.iter().map(|file| CommittedFile {
-        path: &file.path,
-        bytes: Some(file.bytes),
-        sha256: Some(&file.sha256),
-    });
-    first_defect(store, files, depth)
-}
-
-fn first_defect<'a>(
+pub fn first_defect<'a>(
     store: &Store,
     files: impl Iterator<Item = CommittedFile<'a>>,
     depth: Depth,

@@ -1,19 +1,16 @@
 //! The generation of a shard's marker that counts, and how a marker is superseded.
 
-use std::{thread, time::Duration};
-
 use crds::{identity::Revision, layout};
 use serde::{Deserialize, Serialize};
 
 use super::marker::Commit;
-use crate::{process::error::Result, store::Store};
-
-/// How often, and how long apart, a torn marker is read again: its writer may be alive.
-const TORN_READS: u32 = 10;
-const TORN_PAUSE: Duration = Duration::from_millis(200);
+use crate::{
+    process::error::Result,
+    store::{JsonFile, Store},
+};
 
 /// The generation of a shard that counts.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Generation {
     /// Its number, from 1.
     pub number: u32,
@@ -82,19 +79,12 @@ impl Generation {
             number += 1;
         }
         let path = layout::shard_commit(revision, collection, shard, number);
-        for read in 0..TORN_READS {
-            let Some(bytes) = store.get(&path)? else {
-                return Ok(Self { number, superseded, ..Self::default() });
-            };
-            if let Some(commit) = Commit::parse(&bytes, &store.uri_of(&path))? {
-                return Ok(Self { number, commit: Some(commit), superseded, is_torn: false });
-            }
-            if read + 1 < TORN_READS {
-                thread::sleep(TORN_PAUSE);
-            }
-        }
-        tracing::warn!("{} is not whole: its writer died in the middle", store.uri_of(&path));
-        Ok(Self { number, commit: None, is_torn: true, superseded })
+        let (commit, is_torn) = match store.get_json(&path)? {
+            JsonFile::Missing => (None, false),
+            JsonFile::Torn => (None, true),
+            JsonFile::Whole(bytes) => (Some(Commit::parse(&bytes, &store.uri_of(&path))?), false),
+        };
+        Ok(Self { number, commit, is_torn, superseded })
     }
 
     /// How many generations of the shard were superseded for this cause.

@@ -2,7 +2,7 @@
 
 use crds::{
     contract::FailureReason,
-    summary::{DensePass, FusionRun, ModelFallback, SparsePass},
+    summary::{DensePass, ExportedFile, FusionRun, ModelFallback, SparsePass},
 };
 use serde::{Deserialize, Serialize};
 
@@ -75,12 +75,12 @@ impl Commit {
         bytes
     }
 
-    /// Reads a marker; `uri` is its name in messages. `None` if the file is torn: its writer died in the middle.
+    /// Reads a marker; `uri` is its name in messages.
     ///
     /// # Errors
-    /// If the file is whole and no marker of a version that this runner reads. The message has a remedy.
-    pub fn parse(bytes: &[u8], uri: &str) -> Result<Option<Self>> {
-        let Ok(value) = serde_json::from_slice::<serde_json::Value>(bytes) else { return Ok(None) };
+    /// If it is no marker of a version that this runner reads. The message has a remedy.
+    pub fn parse(bytes: &[u8], uri: &str) -> Result<Self> {
+        let value: serde_json::Value = serde_json::from_slice(bytes).unwrap_or_default();
         let invalid = |message: String| StageError::new(FailureReason::InvalidConfiguration, message);
         let version = value["version"].as_u64().unwrap_or(0);
         if version > u64::from(Self::VERSION) {
@@ -99,7 +99,7 @@ impl Commit {
                 Self::VERSION
             )));
         }
-        serde_json::from_value(value).map(Some).map_err(|error| {
+        serde_json::from_value(value).map_err(|error| {
             invalid(format!("{uri} is not a valid commit marker; delete it to embed this shard again")).caused_by(error)
         })
     }
@@ -147,4 +147,11 @@ pub struct CommittedFile<'a> {
     pub bytes: Option<u64>,
     /// Its sha256, in hexadecimal; version 2 does not have that of the candidates.
     pub sha256: Option<&'a str>,
+}
+
+impl<'a> CommittedFile<'a> {
+    /// A file that a summary lists.
+    pub fn of(file: &'a ExportedFile) -> Self {
+        Self { path: &file.path, bytes: Some(file.bytes), sha256: Some(&file.sha256) }
+    }
 }

@@ -26,9 +26,9 @@ mod faulty;
 mod tests;
 
 pub use self::{
-    check::{Depth, defect, missing_file},
+    check::{Depth, defect, first_defect},
     generation::{Cause, Generation, supersede},
-    marker::Commit,
+    marker::{Commit, CommittedFile},
     survey::survey,
     write::Outcome,
 };

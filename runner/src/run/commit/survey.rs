@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use crds::{contract::FailureReason, identity::Revision};
+use crds::{contract::FailureReason, identity::Revision, summary::ModelFallback};
 
 use super::{
     check::{Depth, defect},
@@ -30,8 +30,8 @@ const MODEL_RETRIES: usize = 1;
 ///
 /// # Errors
 /// [`FailureReason::ShardsMissing`] if shards are not committed. [`FailureReason::ShardsSuperseded`] if shards are to be
-/// embedded again: a file is missing or damaged, or an optional model was left out that other shards have. Otherwise if
-/// that happens to a shard again and again, or the store fails.
+/// embedded again: a file is missing or damaged, or an optional model was left out that other shards have. If that happens
+/// to a shard again and again, `StoreUnavailable` or `InvalidModel`. Also if the store fails.
 pub fn survey(store: &Store, revision: &Revision, plan: &Plan, depth: Depth) -> Result<Vec<Commit>> {
     let mut commits = Vec::with_capacity(plan.shards.len());
     let (mut missing, mut again) = (Vec::new(), Vec::new());
@@ -86,8 +86,10 @@ pub fn survey(store: &Store, revision: &Revision, plan: &Plan, depth: Depth) -> 
     Ok(commits.into_iter().filter_map(|(generation, _)| generation.commit).collect())
 }
 
-/// Supersedes the shards that lack an optional model which other shards have. A shard that was tried again for that is
-/// left as it is: later checks name it.
+/// Supersedes the shards that lack an optional model which other shards have.
+///
+/// # Errors
+/// [`FailureReason::InvalidModel`] if a shard was tried again for that and lacks a model still; also if the store fails.
 fn supersede_left_out_models(
     store: &Store,
     revision: &Revision,
@@ -102,10 +104,16 @@ fn supersede_left_out_models(
     for (generation, index) in generations {
         let Some(commit) = &generation.commit else { continue };
         let fallback = commit.missing_models().find(|fallback| elsewhere.contains(fallback.model.as_str()));
-        let Some(fallback) = fallback.filter(|_| generation.superseded_for(Cause::ModelLeftOut) < MODEL_RETRIES) else {
-            continue;
-        };
-        let message = format!("model {} was left out, which other shards have: {}", fallback.model, fallback.message);
+        let Some(ModelFallback { model, message, .. }) = fallback else { continue };
+        if generation.superseded_for(Cause::ModelLeftOut) >= MODEL_RETRIES {
+            let message = format!(
+                "model {model} was left out of shard {index}, also when that was tried again, and other shards have it: \
+                 {message}; fix the model and run again with EMBEDRUN_RETRY_FALLBACKS=true, which embeds only the shards \
+                 without it, or remove it from spec.models"
+            );
+            return Err(StageError::new(FailureReason::InvalidModel, message));
+        }
+        let message = format!("model {model} was left out, which other shards have: {message}");
         let place = (commit.collection.as_str(), *index, generation.number);
         supersede(store, revision, place, Cause::ModelLeftOut, &message)?;
         again.push(format!("shard {index}: {message}"));

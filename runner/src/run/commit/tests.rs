@@ -11,7 +11,7 @@ use super::{
 use crate::{
     plan::Plan,
     process::{error::Result, runtime::runtime},
-    store::{Store, over},
+    store::{JsonFile, Store, over},
 };
 
 const MARKER: &[u8] = include_bytes!("../../../tests/older/0.1.0/out/runs/b91591b7d6/docs/shard-00000/_COMMITTED.json");
@@ -47,7 +47,7 @@ fn attempt(store: &Store, content: &str) -> Commit {
 }
 
 fn older_marker() -> Commit {
-    Commit::parse(MARKER, "x").expect("a marker").expect("a whole marker")
+    Commit::parse(MARKER, "x").expect("a marker")
 }
 
 fn generation(store: &Store) -> Generation {
@@ -246,7 +246,7 @@ fn the_marker_and_the_plan_of_release_0_1_0_are_read() {
     assert_eq!((plan.shards.len(), plan.chunks()), (2, 5));
     // What this release writes is read as it was.
     let written = Commit { version: Commit::VERSION, generation: 3, ..commit };
-    assert_eq!(Commit::parse(&written.to_json(), "x").expect("a marker"), Some(written));
+    assert_eq!(Commit::parse(&written.to_json(), "x").expect("a marker"), written);
 }
 
 #[test]
@@ -260,7 +260,18 @@ fn a_marker_of_a_later_release_is_named_with_what_to_do() {
         let error = Commit::parse(strange.as_bytes(), "x").expect_err(strange).sentence();
         assert!(error.contains("delete it to embed this shard again"), "{error}");
     }
+}
+
+#[test]
+fn a_file_is_torn_if_it_is_no_json() {
+    let (_, store) = store();
+    let read = |text: &str| {
+        store.put("x", text.into()).expect("written");
+        store.get_json("x").expect("a look")
+    };
+    assert_eq!(store.get_json("x").expect("a look"), JsonFile::Missing);
     for torn in ["", "{\"version\": 3, \"sh", "\0\0\0\0"] {
-        assert_eq!(Commit::parse(torn.as_bytes(), "x").expect("torn"), None);
+        assert_eq!(read(torn), JsonFile::Torn, "{torn:?}");
     }
+    assert_eq!(read("{}\n"), JsonFile::Whole(b"{}\n".to_vec()));
 }
