@@ -9,6 +9,7 @@
 //! - [`finalize()`] reranks, measures quality, writes the summaries and publishes the revision.
 
 mod background;
+mod changes;
 mod columns;
 mod commit;
 mod context;

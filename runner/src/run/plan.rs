@@ -3,14 +3,15 @@
 
 use crds::{
     contract::{FailureReason, FinalizeResult, PlanResult},
+    identity::Revision,
     layout,
     pointer::Claim,
 };
 
-use super::{Run, planned, pointer, publish};
+use super::{Run, changes, planned, pointer, publish};
 use crate::{
     hub,
-    plan::{Plan, source_changes},
+    plan::Plan,
     process::{
         error::{Result, StageError},
         progress::Progress,
@@ -42,18 +43,34 @@ pub fn plan(run: &Run, shard_size: u64) -> Result<PlanResult> {
         return publish_again(run, &plan, &claim, result);
     }
     check_writable(&run.store, run.config.revision.as_str())?;
-    let plan = match planned {
-        Some(plan) => {
-            tracing::info!(shards = plan.shards.len(), "already planned");
-            if let Some(changed) = source_changes(&plan, &run.config) {
-                tracing::warn!("{changed}");
-            }
-            pointer::record_plan_time(run, &claim)?;
-            plan
+    let plan = if let Some(plan) = planned {
+        tracing::info!(shards = plan.shards.len(), "already planned");
+        if let Some(changed) = changes::since(&plan, run) {
+            tracing::warn!("{changed}");
         }
-        None => write(run, &claim, shard_size)?,
+        pointer::record_plan_time(run, &claim)?;
+        plan
+    } else {
+        warn_of_short_revision(run)?;
+        write(run, &claim, shard_size)?
     };
     Ok(PlanResult { shards: plan.shards.len() as u32, chunks: plan.chunks(), complete: None })
+}
+
+/// Warns if an earlier release has computed the revision under its short form: that folder is not used, because its plan
+/// does not say of which identity it is.
+fn warn_of_short_revision(run: &Run) -> Result<()> {
+    let revision = &run.config.revision;
+    let short = Revision::from_recorded(revision.short());
+    if short != *revision && run.store.find(&layout::plan(&short))?.is_some() {
+        tracing::warn!(
+            "{} is of an earlier release, whose revisions had ten digits: everything is computed again in {}; delete the \
+             older folder when no reader uses it",
+            run.store.uri_of(&layout::revision(&short)),
+            run.store.uri_of(&layout::revision(revision))
+        );
+    }
+    Ok(())
 }
 
 /// Publishes a complete revision: the spec may have returned to it after another one was published.
@@ -61,7 +78,7 @@ fn publish_again(run: &Run, plan: &Plan, claim: &Claim, result: FinalizeResult) 
     pointer::publish(run, claim)?;
     let chunks = result.totals.chunks;
     tracing::info!(revision = %run.config.revision, chunks, "revision already complete, nothing to compute");
-    let source_changed = source_changes(plan, &run.config);
+    let source_changed = changes::since(plan, run);
     if let Some(changed) = &source_changed {
         tracing::warn!("{changed}");
     }

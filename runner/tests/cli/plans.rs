@@ -84,6 +84,21 @@ fn a_plan_of_the_release_before_is_continued() {
 }
 
 #[test]
+fn a_revision_of_the_release_before_is_named_when_it_is_computed_again() {
+    let world = World::new();
+    world.ten_chunks();
+    world.plan(4).succeeded();
+    let revision = world.revision();
+    let name = revision.file_name().expect("a name").to_string_lossy().into_owned();
+    let short = world.path("out/runs").join(&name[..10]);
+    fs::rename(revision, &short).expect("renamed");
+    let ended = world.run(&[]).succeeded();
+    let warning = format!("{} is of an earlier release", short.display());
+    assert!(ended.stderr.contains(&warning), "{}", ended.stderr);
+    assert_eq!(world.pointer("docs").revision.as_str(), name);
+}
+
+#[test]
 fn a_plan_of_a_later_release_is_named_with_what_to_do() {
     let world = World::new();
     world.ten_chunks();

@@ -60,6 +60,19 @@ fn a_gate_that_is_not_met_keeps_readers_where_they_are() {
 }
 
 #[test]
+fn a_complete_revision_says_that_its_queries_have_changed() {
+    let (world, spec) = world();
+    manifest(&world, &spec);
+    assert_eq!(finalized(run(&world)).source_changed, None);
+    assert_eq!(finalized(run(&world)).source_changed, None);
+    queries(&world, r#"{"id": "q1", "text": "three words", "relevant": ["line-2"]}"#);
+    let changed = finalized(run(&world)).source_changed.expect("changed");
+    for part in ["the queries in configmap://q/q.jsonl have changed", "spec.rerunToken"] {
+        assert!(changed.contains(part), "{part}: {changed}");
+    }
+}
+
+#[test]
 fn bad_queries_are_rejected_before_a_shard_is_embedded() {
     let (world, spec) = world();
     let gate = "  rerank: {queries: {configMap: {name: q, key: q.jsonl}}, gate: {metric: mrr, minimum: 0.1}}\n";
