@@ -140,7 +140,7 @@ impl Draft {
             }
         };
         if let Some(superseded) = world.superseded(revision).filter(|_| stage == Stage::Embed) {
-            message = superseded.message.clone();
+            message.clone_from(&superseded.message);
         }
         if let Some(pending) = world.job(revision, stage).and_then(|job| job.pending.as_ref()) {
             message = format!("{message}; {pending}");
