@@ -4,7 +4,7 @@
 //! step; the next reconciliation takes the next one.
 
 use crds::{
-    contract::{FailureReason, PlanResult, Stage, StageOutcome},
+    contract::{PlanResult, Stage, StageOutcome},
     identity::Revision,
     resolve,
     v1alpha1::{EmbeddingRun, reason},
@@ -140,14 +140,9 @@ fn advance(run: &EmbeddingRun, revision: &Revision, world: &World, now: Timestam
 /// Embeds again if finalize found committed shards that cannot be used: both Jobs are deleted, and the next embed Job
 /// computes these shards only. This ends, because finalize supersedes a shard a few times at most.
 fn embed_again(revision: &Revision, world: &World) -> Option<Decision> {
-    let (embed, finalize) = (world.job(revision, Stage::Embed), world.job(revision, Stage::Finalize));
-    let is_superseded = |job: &&JobState| {
-        let mut reasons = job.failures.iter().map(|failure| failure.reason);
-        job.phase != JobPhase::Complete && reasons.any(|reason| reason == FailureReason::ShardsSuperseded)
-    };
-    let finalize = finalize.filter(is_superseded);
+    let finalize = world.superseded(revision).and_then(|_| world.job(revision, Stage::Finalize));
     // A deleted Job is there until its pods are gone, and must not pass for the Job that comes after it.
-    let embed = embed.filter(|embed| finalize.is_some() || embed.deleting);
+    let embed = world.job(revision, Stage::Embed).filter(|embed| finalize.is_some() || embed.deleting);
     let jobs: Vec<String> = embed.into_iter().chain(finalize).map(|job| job.name.clone()).collect();
     (!jobs.is_empty()).then_some(Decision::Redo(Stage::Embed, jobs))
 }

@@ -1,5 +1,8 @@
 //! The stores that a run reads and writes, as blocking calls; today they are folders ([`local`]).
 //!
+//! A folder that is written is a [`durable`] one: files appear whole, on any file system ([`staged`]). [`committed`] has
+//! what commits need: files that get their name last, and a look at what is there.
+//!
 //! The pipeline is blocking code; the asynchronous clients of the stores do not leave this module.
 
 mod access;

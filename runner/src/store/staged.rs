@@ -9,9 +9,10 @@
 //! | sync of a folder, or of a file | SMB, FUSE, 9P | nothing |
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, Metadata, OpenOptions},
     hash::{BuildHasher, RandomState},
     io::{self, Write},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -67,7 +68,12 @@ impl Staged {
     /// If the file system fails. The file may be in its place all the same: only the sync of the folder may have failed.
     pub(super) fn publish(self) -> io::Result<()> {
         let Self { file, staging, target } = self;
-        sync_file(&file).and_then(|()| rename(&staging, &target)).inspect_err(|_| remove(&staging))
+        let moved = sync_file(&file).and_then(|()| match rename(&staging, &target) {
+            // NFS sends the request again, and hears that the file has gone from where it was.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && is_at(&file, &target) => sync_folder_of(&target),
+            moved => moved,
+        });
+        moved.inspect_err(|_| remove(&staging))
     }
 
     /// Moves the file to its place, unless a file is there. Returns whether it moved.
@@ -103,6 +109,12 @@ pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
         renamed => renamed?,
     }
     sync_folder_of(to)
+}
+
+/// Whether an open file is the one at `path`.
+fn is_at(file: &File, path: &Path) -> bool {
+    let place = |metadata: Metadata| (metadata.dev(), metadata.ino(), metadata.len());
+    file.metadata().is_ok_and(|file| fs::metadata(path).is_ok_and(|found| place(file) == place(found)))
 }
 
 /// Copies a file to `to`, which `options` open, and deletes the copy if that fails in the middle.

@@ -23,7 +23,7 @@ static int committed;
 static int error_of(const char *name) {
     static const struct { const char *name; int error; } errors[] = {
         {"EPERM", EPERM}, {"EIO", EIO}, {"EEXIST", EEXIST}, {"EINVAL", EINVAL}, {"ENOSYS", ENOSYS},
-        {"EOPNOTSUPP", EOPNOTSUPP}, {"ESTALE", ESTALE}, {"ETIMEDOUT", ETIMEDOUT}, {"EACCES", EACCES},
+        {"EOPNOTSUPP", EOPNOTSUPP}, {"ESTALE", ESTALE}, {"ETIMEDOUT", ETIMEDOUT}, {"EACCES", EACCES}, {"ENOENT", ENOENT},
     };
     for (size_t i = 0; i < sizeof errors / sizeof *errors; i++)
         if (!strcmp(errors[i].name, name)) return errors[i].error;
