@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::TokenizerFiles;
+use super::files::TokenizerFiles;
 use crate::tokenizer::error::TokenizerError;
 
 /// How a class builds its tokenizer.

@@ -6,8 +6,8 @@ use serde_json::Value;
 use tokenizers::TruncationDirection;
 
 use super::{
-    TokenizerFiles,
     fields::{Fields, Setting},
+    files::TokenizerFiles,
     keys::{self, SPECIAL_TOKENS},
     token::Token,
 };
