@@ -56,7 +56,7 @@ impl CrossEncoder {
     pub fn load(name: &str, dir: &Path, max_tokens: Option<usize>, device: &Device) -> Result<Self, ModelError> {
         let folder = ModelFolder::open(name, dir)?;
         folder.modules.expect_chain(&[ModuleKind::Transformer], &[])?;
-        folder.settings.expect_task(Task::SequenceClassification)?;
+        folder.settings.expect_task(&[Task::SequenceClassification])?;
         let dtype = natural_dtype(device);
         let transformer = LoadedTransformer::load(&folder, dtype, device)?;
         let tokenizer = transformer.tokenizer(&folder, max_tokens)?;

@@ -300,7 +300,7 @@ fn load_transformer(
     options: &DenseOptions,
     device: &Device,
 ) -> Result<(Encoder, String, Tokenizer), ModelError> {
-    folder.settings.expect_task(Task::FeatureExtraction)?;
+    folder.settings.expect_task(&[Task::FeatureExtraction])?;
     let transformer = LoadedTransformer::load(folder, options.dtype, device)?;
     transformer.reject_unused()?;
     let tokenizer = transformer.tokenizer(folder, options.max_tokens)?;

@@ -71,6 +71,22 @@ pub enum ModelError {
         /// The supported values.
         supported: Vec<String>,
     },
+    /// A file has a field that is neither implemented nor known to have no effect.
+    #[error(
+        "model {model}: {} has the field {field} with the value {value}, which this release does not know and which may \
+         change the results; remove the field if it does not, or use a release that implements it",
+        file.display()
+    )]
+    UnknownField {
+        /// The model's name.
+        model: String,
+        /// The file.
+        file: PathBuf,
+        /// The path of the field.
+        field: String,
+        /// Its value as JSON.
+        value: String,
+    },
     /// The hidden size is not divisible by the number of heads.
     #[error(
         "model {model}: {} has hidden_size {hidden_size}, which num_attention_heads {heads} does not divide",
@@ -314,6 +330,7 @@ impl ModelError {
             Self::FileMissing { .. }
             | Self::FileInvalid { .. }
             | Self::Unsupported { .. }
+            | Self::UnknownField { .. }
             | Self::Heads { .. }
             | Self::PoolingUnknown { .. }
             | Self::NoWeights { .. }

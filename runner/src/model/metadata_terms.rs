@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use serde_json::Value;
 
-use super::{ModelError, SparseOptions, folder::ModelFolder};
+use super::{ModelError, SparseOptions, config::Config, folder::ModelFolder};
 use crate::{
     tokenizer::{MaxTokens, Pretrained, SpecialTokens, Tokenizer},
     vectors::SparseVector,
@@ -29,7 +29,12 @@ impl MetadataTerms {
     /// If the tokenizer is missing or invalid.
     pub fn open(name: &str, dir: &Path, options: SparseOptions) -> Result<Self, ModelError> {
         let folder = ModelFolder::open(name, dir)?;
-        let files = folder.tokenizer_files(&folder.config()?)?;
+        let config = match folder.config() {
+            // The tokenizer may be there although the model is not.
+            Err(ModelError::FileMissing { file, .. }) => Config::new(name, &file, Value::Null),
+            config => config?,
+        };
+        let files = folder.tokenizer_files(&config)?;
         let open = || {
             let mut pretrained = Pretrained::of_folder(&files)?;
             if folder.settings.lower_case {

@@ -54,7 +54,7 @@ impl SpladeModel {
             .modules
             .expect_chain(&[ModuleKind::MlmTransformer, ModuleKind::Transformer], &[ModuleKind::SpladePooling])?;
         folder.expect_splade_max()?;
-        folder.settings.expect_task(Task::FillMask)?;
+        folder.settings.expect_task(&[Task::FillMask])?;
         let dtype = natural_dtype(device);
         let transformer = LoadedTransformer::load(&folder, dtype, device)?;
         let head = MaskedLmHead::load(&transformer.config, &transformer.weights, &transformer.encoder)?;

@@ -29,6 +29,20 @@ pub enum TokenizerError {
         /// The supported values.
         supported: String,
     },
+    /// A file beside it has a field that is neither implemented nor known to have no effect.
+    #[error(
+        "{} has the field {field} with the value {value}, which this release does not know and which may change the \
+         results; remove the field if it does not, or use a release that implements it",
+        path.display()
+    )]
+    UnknownField {
+        /// The file.
+        path: PathBuf,
+        /// The path of the field.
+        field: String,
+        /// Its value as JSON.
+        value: String,
+    },
     /// No special tokens mark the beginning and the end of a text, which an encoder needs.
     #[error("{} adds no special tokens to a text: its post_processor is missing; use the tokenizer.json of the published model", path.display())]
     NoSpecialTokens {

@@ -361,8 +361,8 @@ fn settings_of_tokenizer_files_that_are_not_implemented() {
             token(json!({"4": {"content": "word", "colour": 1}})),
             &["added_tokens_decoder", "colour"],
         ),
-        ("tokenizer_config.json", json!({"stirp_accents": true}), &["stirp_accents true"]),
-        ("special_tokens_map.json", json!({"colour": "red"}), &["colour \"red\""]),
+        ("tokenizer_config.json", json!({"stirp_accents": true}), &["the field stirp_accents with the value true"]),
+        ("special_tokens_map.json", json!({"colour": "red"}), &["the field colour with the value \"red\""]),
         ("added_tokens.json", json!({"word": "four"}), &["word \"four\""]),
         ("sentence_bert_config.json", json!({"tokenizer_args": {"colour": "red"}}), &["tokenizer_args.colour", "red"]),
         (
@@ -370,14 +370,18 @@ fn settings_of_tokenizer_files_that_are_not_implemented() {
             json!({"tokenizer_args": {"tokenizer_class": "BertTokenizer"}}),
             &["tokenizer_args.tokenizer_class"],
         ),
-        ("sentence_bert_config.json", json!({"colour": "red"}), &["colour \"red\""]),
+        ("sentence_bert_config.json", json!({"colour": "red"}), &["the field colour with the value \"red\""]),
         ("sentence_bert_config.json", json!({"max_seq_length": "512"}), &["max_seq_length \"512\""]),
         (
             "sentence_bert_config.json",
             json!({"config_kwargs": {"hidden_size": 8}}),
             &["config_kwargs.hidden_size \"8\"", "num_hidden_layers"],
         ),
-        ("sentence_bert_config.json", json!({"model_args": {"variant": "fp16"}}), &["model_args.variant \"fp16\""]),
+        (
+            "sentence_bert_config.json",
+            json!({"model_args": {"variant": "fp16"}}),
+            &["model_args.variant with the value \"fp16\""],
+        ),
         (
             "sentence_bert_config.json",
             json!({"transformer_task": "fill-mask"}),
@@ -387,7 +391,7 @@ fn settings_of_tokenizer_files_that_are_not_implemented() {
         (
             "sentence_xlnet_config.json",
             json!({"processing_kwargs": {"text": {"stride": 4}}}),
-            &["processing_kwargs.text.stride \"4\""],
+            &["processing_kwargs.text.stride with the value 4"],
         ),
     ];
     for (file, content, named) in cases {

@@ -74,6 +74,11 @@ impl Case {
         let dir = folder.path("");
         let case: Value = serde_json::from_slice(&fs::read(folder.path("case.json")).expect("a case")).expect("a case");
         let device = &Device::Cpu;
+        let without_prompts = DenseOptions {
+            document_prompt: Some(String::new()),
+            query_prompt: Some(String::new()),
+            ..DenseOptions::default()
+        };
         let encoded: Result<[Vec<_>; 3], ModelError> = match case["task"].as_str() {
             Some("sparse") => SpladeModel::load("m", &dir, SparseOptions::default(), device).map(|model| {
                 let documents: Vec<_> = self.documents.iter().map(|text| model.encode(text)).collect();
@@ -82,7 +87,7 @@ impl Case {
             Some("rerank") => CrossEncoder::load("m", &dir, None, device).map(|model| {
                 [Vec::new(), Vec::new(), self.pairs.iter().map(|[query, text]| model.encode(query, text)).collect()]
             }),
-            _ => DenseEncoder::load("m", &dir, &DenseOptions::default(), device).map(|model| {
+            _ => DenseEncoder::load("m", &dir, &without_prompts, device).map(|model| {
                 let of = |texts: &[String], side| texts.iter().map(|text| model.encode(text, side)).collect();
                 [of(&self.documents, Side::Document), of(&self.queries, Side::Query), Vec::new()]
             }),

@@ -83,6 +83,8 @@ pub enum Task {
     FillMask,
     /// Scores of a pair.
     SequenceClassification,
+    /// Logits of the next token, from which a module behind computes a score.
+    TextGeneration,
 }
 
 impl Task {
@@ -91,6 +93,7 @@ impl Task {
             Self::FeatureExtraction => "feature-extraction",
             Self::FillMask => "fill-mask",
             Self::SequenceClassification => "sequence-classification",
+            Self::TextGeneration => "text-generation",
         }
     }
 
@@ -100,6 +103,7 @@ impl Task {
             Self::FeatureExtraction => ["last_hidden_state", "token_embeddings"],
             Self::FillMask => ["logits", "token_embeddings"],
             Self::SequenceClassification => ["logits", "scores"],
+            Self::TextGeneration => ["logits", "causal_logits"],
         }
     }
 }
@@ -219,28 +223,37 @@ impl TransformerSettings {
                 "backend" | "unpad_inputs" | "cache_dir" => {}
                 "query_expansion" | "tokenizer_name_or_path" if value.is_null() => {}
                 "query_expansion" | "tokenizer_name_or_path" => return Err(self.unsupported(&key, &value, &["null"])),
-                _ => return Err(self.unsupported(&key, &value, &["no field of this name"])),
+                _ => return Err(self.unknown(&key, &value)),
             }
         }
         Ok(())
     }
 
-    /// Checks that the module computes what this kind of model needs.
+    /// Checks that the module computes what this kind of model needs: one of the `tasks`, whose outputs it takes. Conversations
+    /// are the caller's.
     ///
     /// # Errors
     /// If it computes something else.
-    pub fn expect_task(&self, task: Task) -> Result<(), ModelError> {
+    pub fn expect_task(&self, tasks: &[Task]) -> Result<(), ModelError> {
         let Some(found) = &self.task else { return Ok(()) };
+        let Some(task) = tasks.iter().find(|task| *found == task.name()) else {
+            let names: Vec<&str> = tasks.iter().map(|task| task.name()).collect();
+            return Err(self.unsupported("transformer_task", found, &names));
+        };
         let [output, module_output] = task.outputs();
-        let modality = serde_json::json!({"text": {"method": "forward", "method_output_name": output}});
-        for (field, found, supported) in [
-            ("transformer_task", found, Value::from(task.name())),
-            ("modality_config", &self.modality, modality),
-            ("module_output_name", &self.output, module_output.into()),
-        ] {
-            if !(found.is_null() && field != "transformer_task") && *found != supported {
-                return Err(self.unsupported(field, found, &[&text(&supported)]));
-            }
+        let text = serde_json::json!({"method": "forward", "method_output_name": output});
+        let mut modality = self.modality.clone();
+        if *task == Task::TextGeneration
+            && let Some(modalities) = modality.as_object_mut()
+        {
+            modalities.remove("message");
+        }
+        if !modality.is_null() && modality != serde_json::json!({"text": text}) {
+            let supported = serde_json::json!({"text": text}).to_string();
+            return Err(self.unsupported("modality_config", &self.modality, &[&supported]));
+        }
+        if !self.output.is_null() && self.output != module_output {
+            return Err(self.unsupported("module_output_name", &self.output, &[module_output]));
         }
         Ok(())
     }
@@ -313,7 +326,7 @@ impl TransformerSettings {
         for (argument, value) in &self.object(key, value.clone())? {
             let known = [&OF_THE_HUB[..], &OF_THE_MODEL].concat();
             if !known.contains(&argument.as_str()) {
-                return Err(self.unsupported(&format!("{key}.{argument}"), value, &["no argument of this name"]));
+                return Err(self.unknown(&format!("{key}.{argument}"), value));
             }
         }
         Ok(())
@@ -355,7 +368,7 @@ impl TransformerSettings {
                     | "return_length"
                     | "return_tensors"
                     | "verbose" => {}
-                    _ => return Err(self.unsupported(&field, value, &["no argument of this name"])),
+                    _ => return Err(self.unknown(&field, value)),
                 }
             }
         }
@@ -388,6 +401,11 @@ impl TransformerSettings {
         }
         let length = value.as_u64().and_then(|length| usize::try_from(length).ok());
         length.map(Some).ok_or_else(|| self.unsupported(field, value, &["a number of tokens", "null"]))
+    }
+
+    fn unknown(&self, field: &str, found: &Value) -> ModelError {
+        let (model, file) = (self.model.clone(), self.file.clone());
+        ModelError::UnknownField { model, file, field: field.to_owned(), value: found.to_string() }
     }
 
     fn unsupported(&self, field: &str, found: &Value, supported: &[&str]) -> ModelError {

@@ -44,8 +44,9 @@ impl NamedTokens {
             }
         }
         let mut extra = settings.extra_tokens()?;
+        let unnamed = if settings.extra_tokens_are_special() { extra.as_slice() } else { &[] };
         let is_special =
-            |content: &str| named.iter().map(|(_, token)| token).chain(&extra).any(|token| token.content() == content);
+            |content: &str| named.iter().map(|(_, token)| token).chain(unnamed).any(|token| token.content() == content);
         let by_id = match settings.get(ADDED) {
             Some(setting) => {
                 let Value::Object(tokens) = &setting.value else { return Err(setting.unsupported("tokens by id")) };

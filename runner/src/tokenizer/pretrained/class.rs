@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::TokenizerFiles;
+use super::files::TokenizerFiles;
 use crate::tokenizer::error::TokenizerError;
 
 /// How a class builds its tokenizer.
@@ -181,16 +181,13 @@ impl Class {
         };
         let named = of_config.or(files.model_class.as_deref());
         let of_type = OF_MODEL_TYPES.iter().find(|(kind, _)| *kind == files.model_type).map(|(_, name)| *name);
+        let is_wrongly_named = WRONGLY_NAMED.contains(&files.model_type.as_str());
         let name = match (named, of_type) {
-            (Some(named), _) if without_fast(named) == "LlamaTokenizer" && is_byte_level(files) => {
+            (Some("LlamaTokenizer" | "LlamaTokenizerFast"), _) if !is_wrongly_named && is_byte_level(files) => {
                 return Ok(Self::AsFile);
             }
             (Some(named), Some(of_type)) if without_fast(named) != of_type => {
-                if of_type == "TokenizersBackend" || WRONGLY_NAMED.contains(&files.model_type.as_str()) {
-                    of_type
-                } else {
-                    named
-                }
+                if of_type == "TokenizersBackend" || is_wrongly_named { of_type } else { named }
             }
             (Some(named), _) => named,
             (None, of_type) => of_type.unwrap_or("TokenizersBackend"),

@@ -95,6 +95,10 @@ impl Setting {
 
     /// The error of a field that is not known.
     pub fn unknown(&self) -> TokenizerError {
-        self.unsupported("no field of this name")
+        TokenizerError::UnknownField {
+            path: self.file.clone(),
+            field: self.field.clone(),
+            value: self.value.to_string(),
+        }
     }
 }

@@ -18,31 +18,13 @@ use super::error::TokenizerError;
 mod added;
 mod class;
 mod fields;
+mod files;
 mod keys;
 mod rebuild;
 mod settings;
 mod token;
 
-pub use self::fields::Fields;
-
-/// The files of a tokenizer, and what the other files of the model folder say about it.
-#[derive(Debug)]
-pub struct TokenizerFiles {
-    /// The path of `tokenizer.json`.
-    pub tokenizer: PathBuf,
-    /// `tokenizer_config.json`; no fields if there is none.
-    pub config: Fields,
-    /// `special_tokens_map.json`; no fields if there is none.
-    pub special_tokens_map: Fields,
-    /// `added_tokens.json`; no fields if there is none.
-    pub added_tokens: Fields,
-    /// The arguments of the tokenizer in `sentence_bert_config.json`, which override `tokenizer_config.json`.
-    pub arguments: Fields,
-    /// `model_type` of `config.json`.
-    pub model_type: String,
-    /// `tokenizer_class` of `config.json`.
-    pub model_class: Option<String>,
-}
+pub use self::{fields::Fields, files::TokenizerFiles};
 
 /// A tokenizer of the `tokenizers` library with all settings of its folder.
 pub struct Pretrained {

@@ -6,8 +6,8 @@ use serde_json::Value;
 use tokenizers::TruncationDirection;
 
 use super::{
-    TokenizerFiles,
     fields::{Fields, Setting},
+    files::TokenizerFiles,
     keys::{self, SPECIAL_TOKENS},
     token::Token,
 };
@@ -27,6 +27,8 @@ const UNLIMITED_LENGTH: f64 = 1e9;
 pub struct Settings {
     values: BTreeMap<String, Setting>,
     config: Fields,
+    /// Whether the list of further tokens has its old name in `special_tokens_map.json`.
+    extra_by_old_name: bool,
 }
 
 impl Settings {
@@ -44,7 +46,7 @@ impl Settings {
         let of_config = files.config.settings().filter(|(key, _)| !dropped.contains(key));
         let all = of_config.chain(files.arguments.settings());
         let values = all.map(|(key, setting)| (key.to_owned(), setting)).collect();
-        let mut settings = Self { values, config: files.config.clone() };
+        let mut settings = Self { values, config: files.config.clone(), extra_by_old_name: false };
         if !settings.get(EXTRA).is_some_and(Setting::is_truthy)
             && let Some(old) = settings.values.remove(EXTRA_OLD)
         {
@@ -57,6 +59,7 @@ impl Settings {
             && let Some(old) = settings.values.remove(EXTRA_OLD)
         {
             settings.values.insert(EXTRA.to_owned(), old);
+            settings.extra_by_old_name = true;
         }
         settings.reject_unimplemented()?;
         Ok(settings)
@@ -179,6 +182,12 @@ impl Settings {
             }
         }
         Ok(tokens)
+    }
+
+    /// Whether a token of `added_tokens.json` is special if it is among those without a name. The reference does not find it if the
+    /// list has its old name in `special_tokens_map.json`.
+    pub fn extra_tokens_are_special(&self) -> bool {
+        !self.extra_by_old_name
     }
 
     /// The special tokens without a name.
