@@ -17,6 +17,7 @@ mod settings;
 
 pub use self::{
     error::HubError,
+    files::module_path,
     model::HubModel,
     resolve::{commits, folder, pinned, recorded},
     settings::{Settings, Token},

@@ -65,11 +65,51 @@ pub enum ModelError {
         /// The configuration file.
         file: PathBuf,
         /// The field of the file.
-        field: &'static str,
+        field: String,
         /// The value of the field.
         found: String,
         /// The supported values.
         supported: Vec<String>,
+    },
+    /// A file has a field that is neither implemented nor known to have no effect.
+    #[error(
+        "model {model}: {} has the field {field} with the value {value}, which this release does not know and which may \
+         change the results; remove the field if it does not, or use a release that implements it",
+        file.display()
+    )]
+    UnknownField {
+        /// The model's name.
+        model: String,
+        /// The file.
+        file: PathBuf,
+        /// The path of the field.
+        field: String,
+        /// Its value as JSON.
+        value: String,
+    },
+    /// A file is what Git LFS leaves in place of the file itself.
+    #[error(
+        "model {model}: {} is a pointer of Git LFS, not the file itself; run `git lfs pull` in the model folder, or \
+         download the file again",
+        file.display()
+    )]
+    LfsPointer {
+        /// The model's name.
+        model: String,
+        /// The pointer.
+        file: PathBuf,
+    },
+    /// The folder is an adapter of another model.
+    #[error(
+        "model {model}: {} makes the folder an adapter, which is not supported; merge the adapter into the weights of its \
+         model and save the result",
+        file.display()
+    )]
+    Adapter {
+        /// The model's name.
+        model: String,
+        /// The configuration of the adapter.
+        file: PathBuf,
     },
     /// The hidden size is not divisible by the number of heads.
     #[error(
@@ -225,9 +265,24 @@ pub enum ModelError {
         /// The shape in the weights.
         found: Vec<usize>,
     },
+    /// A static embedding maps a token to a row that its table does not have.
+    #[error(
+        "model {model}: the tensor mapping in {} has row {row}, but the table has {rows} rows; download the model again",
+        file.display()
+    )]
+    Mapping {
+        /// The model's name.
+        model: String,
+        /// The weights.
+        file: PathBuf,
+        /// The row.
+        row: u32,
+        /// The number of rows.
+        rows: usize,
+    },
     /// The values of a tensor are not floats.
     #[error(
-        "model {model}: tensor {tensor} in {} is {found}; quantised weights are not supported, only floats",
+        "model {model}: tensor {tensor} in {} is {found}, a type that is not supported here; weights are floats",
         file.display()
     )]
     TensorType {
@@ -328,6 +383,9 @@ impl ModelError {
             Self::FileMissing { .. }
             | Self::FileInvalid { .. }
             | Self::Unsupported { .. }
+            | Self::UnknownField { .. }
+            | Self::LfsPointer { .. }
+            | Self::Adapter { .. }
             | Self::Heads { .. }
             | Self::PoolingUnknown { .. }
             | Self::NoWeights { .. }
@@ -339,6 +397,7 @@ impl ModelError {
             | Self::TensorNotFinite { .. }
             | Self::TensorShape { .. }
             | Self::TensorType { .. }
+            | Self::Mapping { .. }
             | Self::Tokenizer { .. }
             | Self::Vocabulary { .. } => FailureReason::InvalidModel,
             Self::NotFinite { .. } => FailureReason::InvalidVector,
@@ -373,11 +432,11 @@ impl ModelError {
     }
 
     /// A configuration with a setting that the runner does not implement.
-    pub(super) fn unsupported(model: &str, file: &Path, field: &'static str, found: &str, supported: &[&str]) -> Self {
+    pub(super) fn unsupported(model: &str, file: &Path, field: &str, found: &str, supported: &[&str]) -> Self {
         Self::Unsupported {
             model: model.to_owned(),
             file: file.to_owned(),
-            field,
+            field: field.to_owned(),
             found: found.to_owned(),
             supported: supported.iter().map(|&name| name.to_owned()).collect(),
         }

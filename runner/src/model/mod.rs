@@ -8,8 +8,11 @@
 
 pub mod architecture;
 pub mod config;
+mod config_keys;
 mod cross_encoder;
+mod cross_folder;
 mod dense_encoder;
+mod dense_folder;
 mod error;
 mod files;
 pub mod folder;
@@ -26,8 +29,9 @@ pub use self::{
     cross_encoder::{CrossEncoder, Score},
     dense_encoder::{DenseEncoder, DenseOptions, Side},
     error::ModelError,
+    loading::Checked,
     metadata_terms::MetadataTerms,
     splade::{SparseOptions, SpladeModel},
-    weights::{Weights, natural_dtype},
+    weights::Weights,
 };
 pub use crate::ops::Pooling;

@@ -58,7 +58,7 @@ fn of_reference(dir: &Path) -> Option<f64> {
 fn dense_vectors_are_those_of_the_cpu() {
     for (name, dir) in fixtures("dense") {
         let load = |dtype| {
-            let options = DenseOptions { dtype, max_tokens: Some(96), ..DenseOptions::default() };
+            let options = DenseOptions { dtype: Some(dtype), max_tokens: Some(96), ..DenseOptions::default() };
             DenseEncoder::load(&name, &dir, &options, &Device::Cpu).expect("a model")
         };
         let model = load(Dtype::F32);
@@ -94,7 +94,7 @@ fn sparse_weights_are_those_of_the_cpu() {
         let options = SparseOptions { max_tokens: Some(96), ..SparseOptions::default() };
         let load = || SpladeModel::load(&name, &dir, options, &Device::Cpu).expect("a model");
         let model = load();
-        let tokens: Vec<Tokens> = TEXTS.iter().map(|text| model.encode(text).expect("tokens")).collect();
+        let tokens: Vec<Tokens> = TEXTS.iter().map(|text| model.encode(text, Side::Document).expect("tokens")).collect();
         let rows: Vec<&Tokens> = tokens.iter().collect();
         let expected = model.embed(&rows).expect("vectors");
         let found = emulate(|| load().embed(&rows)).expect("vectors");

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     device::{ComputeDevice, Holder},
     hub,
-    model::{DenseEncoder, DenseOptions, ModelError, Pooling, Side, natural_dtype},
+    model::{DenseEncoder, DenseOptions, ModelError, Pooling, Side},
     process::{
         error::{Result, StageError},
         interrupt::Interrupt,
@@ -126,7 +126,7 @@ pub fn load(config: &DenseConfig, device: &Device, interrupt: &Interrupt) -> Res
         dimensions: config.dimensions.map(|dimensions| dimensions as usize),
         document_prompt: prompts.document,
         query_prompt: prompts.query,
-        dtype: config.dtype.unwrap_or_else(|| natural_dtype(device)),
+        dtype: config.dtype,
         ..DenseOptions::default()
     };
     let folder = hub::folder(&config.name, &config.source, interrupt)?;
@@ -164,8 +164,8 @@ fn describe(config: &DenseConfig, model: &DenseEncoder, record: &PassRecord) -> 
     DensePass {
         model: config.name.clone(),
         source: config.source.uri.clone(),
-        weights_sha256: model.digest().to_owned(),
-        pooling: model.pooling().to_string(),
+        weights_sha256: model.weights_digest().to_owned(),
+        pooling: model.poolings().iter().map(ToString::to_string).collect::<Vec<_>>().join("+"),
         max_tokens: u32::try_from(model.max_tokens()).unwrap_or(u32::MAX),
         dimensions: model.dimensions() as u32,
         dtype: model.dtype().name().to_owned(),

@@ -99,7 +99,7 @@ pub fn pass(
     let model = RerankModel {
         model: config.name.clone(),
         source: source.uri.clone(),
-        weights_sha256: models[0].digest().to_owned(),
+        weights_sha256: models[0].weights_digest().to_owned(),
         dtype: models[0].dtype().name().to_owned(),
     };
     let scores = match score_all(&mut pass, &models, queries, progress) {

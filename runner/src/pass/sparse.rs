@@ -1,6 +1,8 @@
 //! The sparse pass: one SPLADE model over the chunks of a shard and over the queries. If an optional model fails, the
 //! terms of the chunks' metadata replace its vectors, marked as such.
 
+use std::num::NonZeroUsize;
+
 use crds::{
     contract::SparseConfig,
     summary::{Fallback, ModelFallback, SparsePass},
@@ -16,7 +18,7 @@ use super::{
 use crate::{
     device::Holder,
     hub,
-    model::{MetadataTerms, SparseOptions, SpladeModel},
+    model::{MetadataTerms, Side, SparseOptions, SpladeModel},
     process::{error::Result, metrics::METRICS, progress::Progress},
     spill::{Chunks, SparseColumn, SparseFile, SparseSource},
     vectors::SparseVector,
@@ -101,7 +103,7 @@ pub fn pass(
     let query_vectors = embed_queries(model, queries)?;
     let counts = sink.finish();
     let pass_record = SparsePass {
-        weights_sha256: model.digest().to_owned(),
+        weights_sha256: model.weights_digest().to_owned(),
         dtype: model.dtype().name().to_owned(),
         max_tokens: u32::try_from(model.tokenizer().max_tokens()).unwrap_or(u32::MAX),
         ..describe(config, options, model.vocabulary(), &record, &counts)
@@ -147,7 +149,7 @@ fn metadata_pass(
 fn embed_queries(model: &SpladeModel, queries: &[&str]) -> Result<Vec<SparseVector>> {
     let mut vectors = Vec::with_capacity(queries.len());
     for queries in queries.chunks(QUERY_BATCH) {
-        let tokens = queries.iter().map(|query| model.encode(query)).collect::<Result<Vec<_>, _>>()?;
+        let tokens = model.encode_batch(queries, Side::Query, NonZeroUsize::MIN)?;
         vectors.extend(model.embed(&tokens.iter().collect::<Vec<_>>())?);
     }
     Ok(vectors)

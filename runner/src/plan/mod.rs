@@ -6,11 +6,13 @@
 mod build;
 mod document;
 mod headings;
+mod model_files;
 mod shard;
 mod slicer;
 
 pub use self::{
     document::{PLAN_VERSION, Plan, PlannedCollection, PlannedFile},
+    model_files::ModelFiles,
     shard::{Position, Shard},
     slicer::SliceDigest,
 };

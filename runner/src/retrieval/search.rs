@@ -105,7 +105,7 @@ fn embed(config: &DenseConfig, summary: &ProcessingSummary, question: &str) -> R
     };
     let config = DenseConfig { source: hub::recorded(&config.source, &pass.source), ..config.clone() };
     let model = pass::load_dense(&config, &Device::Cpu, &Interrupt::default())?;
-    if pass.weights_sha256 != model.digest() {
+    if pass.weights_sha256 != model.weights_digest() {
         let message = format!(
             "model {}: the published vectors were computed with other weights than those in {}; restore the weights, \
              or embed again",
