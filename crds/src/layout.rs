@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! runs/<revision>/plan.json
+//! runs/<revision>/models/<kind>-<name>.json                    the files of a model, as it was loaded first
 //! runs/<revision>/<collection>/shard-00042/<attempt>.parquet
 //! runs/<revision>/<collection>/shard-00042/<attempt>.candidates.parquet
 //! runs/<revision>/<collection>/shard-00042/_COMMITTED.json     written last: names the attempt that counts
@@ -25,6 +26,11 @@ pub fn revision(revision: &Revision) -> String {
 /// The plan of a revision.
 pub fn plan(revision: &Revision) -> String {
     format!("runs/{revision}/plan.json")
+}
+
+/// The files of a model as it was loaded first; the `kind` is `dense`, `sparse` or `reranker`.
+pub fn model(revision: &Revision, kind: &str, name: &str) -> String {
+    format!("runs/{revision}/models/{kind}-{name}.json")
 }
 
 /// The folder of a collection in a revision.

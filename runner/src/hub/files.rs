@@ -16,7 +16,7 @@ pub const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
 /// The settings files of the root and of a module's folder; all are optional here.
-const SETTINGS: [&str; 7] = [
+const SETTINGS: [&str; 9] = [
     CONFIG,
     MODULES,
     TOKENIZER,
@@ -24,6 +24,8 @@ const SETTINGS: [&str; 7] = [
     "special_tokens_map.json",
     "sentence_bert_config.json",
     "config_sentence_transformers.json",
+    "chat_template.jinja",
+    "adapter_config.json",
 ];
 
 /// Extensions of files that are pickles, or hold one.

@@ -19,6 +19,6 @@ pub use self::{
     error::HubError,
     files::module_path,
     model::HubModel,
-    resolve::{commits, folder, pinned, recorded},
+    resolve::{commits, folder, pinned, recorded, settings_folder},
     settings::{Settings, Token},
 };

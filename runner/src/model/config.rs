@@ -129,11 +129,7 @@ impl Config {
             let value = self.json.pointer(&format!("/{}", path.replace('.', "/"))).cloned().unwrap_or_default();
             self.unknown.borrow_mut().insert(path, value);
         }
-        parsed.map_err(|source| ModelError::FileInvalid {
-            model: self.model.clone(),
-            file: self.file.clone(),
-            source,
-        })
+        parsed.map_err(|source| ModelError::FileInvalid { model: self.model.clone(), file: self.file.clone(), source })
     }
 
     /// The activation `name`, which is the value of the `field`.

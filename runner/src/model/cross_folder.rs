@@ -124,7 +124,6 @@ fn activation(folder: &ModelFolder, transformer: &OpenTransformer) -> Result<Act
         ),
     ];
     let requested = requests.into_iter().find_map(|(class, file, field)| Some((class?, file, field)));
-    requested.map_or(Ok(Activation::Sigmoid), |(class, file, field)| {
-        activation_of_class(&folder.name, file, field, class)
-    })
+    requested
+        .map_or(Ok(Activation::Sigmoid), |(class, file, field)| activation_of_class(&folder.name, file, field, class))
 }

@@ -119,9 +119,7 @@ impl DenseEncoder {
         match options.normalize {
             None => {}
             Some(true) => of_text.push(LoadedStep::Normalize),
-            Some(false) => {
-                while of_text.pop_if(|step| matches!(step, LoadedStep::Normalize)).is_some() {}
-            }
+            Some(false) => while of_text.pop_if(|step| matches!(step, LoadedStep::Normalize)).is_some() {},
         }
         let dimensions = opened.dimensions.map_or(width, |requested| requested.min(width));
         Ok(Self {
@@ -269,8 +267,7 @@ impl DenseEncoder {
         };
         if let ([pooling], Some(normalised)) = (&self.poolings[..], normalised) {
             let skipped = skipped.filter(|_| reads == TokenSelection::All);
-            let fused =
-                pooling.forward_on_device(&hidden, &batch.sequences, skipped, self.dimensions, normalised)?;
+            let fused = pooling.forward_on_device(&hidden, &batch.sequences, skipped, self.dimensions, normalised)?;
             if let Some(vectors) = fused {
                 return device::download(&vectors);
             }
@@ -296,7 +293,8 @@ impl DenseEncoder {
 
     /// The tokens whose vectors the poolings read; the first token that is pooled may be any if some are skipped.
     fn reads(&self, skips: bool) -> TokenSelection {
-        let of = |pooling: &Pooling| if skips && *pooling == Pooling::Cls { TokenSelection::All } else { pooling.reads() };
+        let of =
+            |pooling: &Pooling| if skips && *pooling == Pooling::Cls { TokenSelection::All } else { pooling.reads() };
         let mut selections = self.poolings.iter().map(of);
         let first = selections.next().unwrap_or(TokenSelection::All);
         if selections.all(|selection| selection == first) { first } else { TokenSelection::All }

@@ -137,12 +137,7 @@ impl DenseFolder {
     ///
     /// # Errors
     /// Same as [`DenseFolder::open`]; or if weights are missing, truncated, or pickles.
-    pub(super) fn check(
-        name: &str,
-        dir: &Path,
-        options: &DenseOptions,
-        weights: bool,
-    ) -> Result<Checked, ModelError> {
+    pub(super) fn check(name: &str, dir: &Path, options: &DenseOptions, weights: bool) -> Result<Checked, ModelError> {
         let opened = Self::open(name, dir, options)?;
         let files = opened.folder.files.read_so_far();
         if weights {

@@ -94,7 +94,8 @@ fn sparse_weights_are_those_of_the_cpu() {
         let options = SparseOptions { max_tokens: Some(96), ..SparseOptions::default() };
         let load = || SpladeModel::load(&name, &dir, options, &Device::Cpu).expect("a model");
         let model = load();
-        let tokens: Vec<Tokens> = TEXTS.iter().map(|text| model.encode(text, Side::Document).expect("tokens")).collect();
+        let tokens: Vec<Tokens> =
+            TEXTS.iter().map(|text| model.encode(text, Side::Document).expect("tokens")).collect();
         let rows: Vec<&Tokens> = tokens.iter().collect();
         let expected = model.embed(&rows).expect("vectors");
         let found = emulate(|| load().embed(&rows)).expect("vectors");

@@ -29,7 +29,7 @@ use crate::{
 const MAX_SHARDS: usize = 100_000;
 
 impl Plan {
-    /// Reads the sources and builds the plan. The caller fills in the duration, the commits of models and the digest of the
+    /// Reads the sources and builds the plan. The caller fills in the duration, the commits and files of models, and the digest of the
     /// queries.
     ///
     /// # Errors
@@ -43,6 +43,7 @@ impl Plan {
             shard_size,
             seconds: 0.0,
             commits: BTreeMap::new(),
+            models: BTreeMap::new(),
             queries_sha256: None,
             collections: Vec::with_capacity(config.collections.len()),
             shards: Vec::new(),

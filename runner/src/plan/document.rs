@@ -8,7 +8,7 @@ use crds::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::shard::Shard;
+use super::{model_files::ModelFiles, shard::Shard};
 use crate::{
     hub,
     process::error::{Result, StageError},
@@ -36,6 +36,9 @@ pub struct Plan {
     /// The commits of the hub models, by the name of the model: a branch may move while shards are embedded.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub commits: BTreeMap<String, String>,
+    /// The settings files of the models, by kind and name, as in `dense-minilm`: a later stage that reads others fails.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub models: BTreeMap<String, ModelFiles>,
     /// The sha256 of the file of queries, in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queries_sha256: Option<String>,

@@ -6,9 +6,10 @@ use crds::{
     layout,
 };
 
-use super::{Run, publish};
+use super::{Run, models::open_models, publish};
 use crate::{
     hub,
+    pass::ModelKind,
     plan::Plan,
     process::{
         error::{Result, StageError},
@@ -23,7 +24,7 @@ use crate::{
 /// already has a plan.
 ///
 /// # Errors
-/// If the output is not writable, a source or the queries cannot be read, the hub fails, or the run is interrupted.
+/// If the output is not writable, a model cannot be used or has changed since an earlier plan, a source or the queries cannot be read, the hub fails, or the run is interrupted.
 pub fn plan(run: &Run, shard_size: u64) -> Result<PlanResult> {
     if let Some(result) = publish::complete_result(run)? {
         // The spec may have returned to this revision after another one was published.
@@ -37,6 +38,7 @@ pub fn plan(run: &Run, shard_size: u64) -> Result<PlanResult> {
     let plan = match load(run)? {
         Some(plan) => {
             tracing::info!(shards = plan.shards.len(), "already planned");
+            check_models(run, &plan)?;
             plan
         }
         None => write(run, shard_size)?,
@@ -56,12 +58,13 @@ pub(super) fn load(run: &Run) -> Result<Option<Plan>> {
 fn write(run: &Run, shard_size: u64) -> Result<Plan> {
     // Before the sources are read, and long before a shard takes a GPU.
     let commits = hub::commits(&run.config, &run.interrupt)?;
+    let models = open_models(run, &commits)?;
     let queries_sha256 = check_queries(run)?;
     let progress = Progress::counter(run.show_progress, "planning");
     let (plan, seconds) =
         timed(tracing::info_span!(telemetry::PLAN), || Plan::build(&run.config, shard_size, &run.interrupt, &progress));
     progress.finish();
-    let plan = Plan { seconds, commits, queries_sha256, ..plan? };
+    let plan = Plan { seconds, commits, models, queries_sha256, ..plan? };
     let path = layout::plan(&run.config.revision);
     match run.store.put_new(&path, plan.to_json())? {
         PutNew::Written => {
@@ -71,6 +74,20 @@ fn write(run: &Run, shard_size: u64) -> Result<Plan> {
         // Another attempt wrote its plan first; every shard uses that plan.
         PutNew::Existed => Ok(load(run)?.unwrap_or(plan)),
     }
+}
+
+/// Opens the models again and compares them with those of the plan: a shard may still need them.
+fn check_models(run: &Run, plan: &Plan) -> Result<()> {
+    let opened = open_models(run, &plan.commits)?;
+    let models = run.config.dense.iter().map(|model| (ModelKind::Dense, &model.name, &model.source));
+    let sparse = run.config.sparse.iter().map(|model| (ModelKind::Sparse, &model.name, &model.source));
+    let reranker = run.config.reranker.iter().map(|model| (ModelKind::Reranker, &model.name, &model.source));
+    for (kind, name, source) in models.chain(sparse).chain(reranker) {
+        if let Some(found) = opened.get(&kind.key(name)) {
+            run.pins(plan).check_plan(kind, name, &source.uri, found)?;
+        }
+    }
+    Ok(())
 }
 
 /// Reads and checks the queries and the gate. Returns the sha256 of the file of queries.

@@ -212,8 +212,9 @@ fn eight_bit_weights_give_nearly_the_vectors_of_floats() {
     // The tiny model, and of each way of a feed-forward network and an attention one more.
     let folders = ["bert-dense-tanh", "modernbert-mean", "qwen3-last-token", "nomic-bert-mean"].map(Folder::of_case);
     for folder in [Folder::new()].iter().chain(&folders) {
-        let load =
-            |dtype| folder.load_with(&DenseOptions { dtype: Some(dtype), ..DenseOptions::default() }).expect("the model loads");
+        let load = |dtype| {
+            folder.load_with(&DenseOptions { dtype: Some(dtype), ..DenseOptions::default() }).expect("the model loads")
+        };
         let (floats, int8) = (load(Dtype::F32), load(Dtype::Int8));
         for text in ["one", "two words", "the whole alphabet in small letters"] {
             let (exact, found) = (vector(&floats, text, Side::Document), vector(&int8, text, Side::Document));

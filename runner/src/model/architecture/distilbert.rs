@@ -3,7 +3,10 @@
 
 use serde::Deserialize;
 
-use super::{bert::attention, definition::{Architecture, Outline}};
+use super::{
+    bert::attention,
+    definition::{Architecture, Outline},
+};
 use crate::{
     model::{
         ModelError, Weights,

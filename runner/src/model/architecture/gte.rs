@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{bert::attention, definition::{Architecture, Outline}};
+use super::{
+    bert::attention,
+    definition::{Architecture, Outline},
+};
 use crate::{
     model::{
         ModelError, Weights,

@@ -3,7 +3,11 @@
 
 use serde::Deserialize;
 
-use super::{bert::attention, definition::{Architecture, Outline}, rope};
+use super::{
+    bert::attention,
+    definition::{Architecture, Outline},
+    rope,
+};
 use crate::{
     model::{
         ModelError, Weights,
@@ -81,7 +85,11 @@ impl ModernBertConfig {
 
 fn outline(config: &Config) -> Result<Outline, ModelError> {
     let Settings { modern, .. } = settings(config)?;
-    Ok(Outline { hidden_size: modern.hidden_size, vocabulary: modern.vocab_size, longest: modern.max_position_embeddings })
+    Ok(Outline {
+        hidden_size: modern.hidden_size,
+        vocabulary: modern.vocab_size,
+        longest: modern.max_position_embeddings,
+    })
 }
 
 /// The configuration and what follows from it.

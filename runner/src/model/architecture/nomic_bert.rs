@@ -4,7 +4,11 @@
 
 use serde::Deserialize;
 
-use super::{bert::attention, definition::{Architecture, Outline}, rope};
+use super::{
+    bert::attention,
+    definition::{Architecture, Outline},
+    rope,
+};
 use crate::{
     model::{
         ModelError, Weights,

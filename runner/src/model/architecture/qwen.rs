@@ -3,7 +3,10 @@
 
 use serde::Deserialize;
 
-use super::{definition::{Architecture, Outline}, rope};
+use super::{
+    definition::{Architecture, Outline},
+    rope,
+};
 use crate::{
     model::{
         ModelError, Weights,

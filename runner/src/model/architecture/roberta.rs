@@ -1,7 +1,10 @@
 //! RoBERTa and XLM-RoBERTa (Liu et al., 2019; Conneau et al., 2019; `transformers/models/roberta/modeling_roberta.py`):
 //! BERT whose positions begin behind the padding id.
 
-use super::{bert, definition::{Architecture, Outline}};
+use super::{
+    bert,
+    definition::{Architecture, Outline},
+};
 use crate::{
     model::{ModelError, Weights, config::Config, transformer::Encoder, weights::Tensors},
     tokenizer::SpecialTokens,

@@ -78,7 +78,10 @@ impl Chain {
             nodes.push(Node { input: Some(0), kind: NodeKind::Pooling(None) });
             features.insert(TEXT.to_owned(), 1);
         }
-        if list.first().is_some_and(|first| !matches!(first.kind, ModuleKind::Transformer | ModuleKind::StaticEmbedding)) {
+        if list
+            .first()
+            .is_some_and(|first| !matches!(first.kind, ModuleKind::Transformer | ModuleKind::StaticEmbedding))
+        {
             return Err(unsupported(modules));
         }
         for module in list.iter().skip(1) {

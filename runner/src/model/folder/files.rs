@@ -106,7 +106,8 @@ impl Files {
                 unknown.push(path);
             }
         });
-        let parsed = parsed.and_then(|parsed| json.end().map(|()| parsed)).map_err(|source| self.invalid(file, source))?;
+        let parsed =
+            parsed.and_then(|parsed| json.end().map(|()| parsed)).map_err(|source| self.invalid(file, source))?;
         let Some(field) = unknown.into_iter().next() else { return Ok(parsed) };
         let whole: Value = serde_json::from_slice(&bytes).unwrap_or_default();
         let value = whole.pointer(&format!("/{}", field.replace('.', "/"))).map(Value::to_string).unwrap_or_default();

@@ -167,6 +167,6 @@ impl ModelFolder {
 
     /// Reads an optional file of the encoder's folder.
     fn read_optional<T: DeserializeOwned + Default>(&self, file: &str) -> Result<T, ModelError> {
-        self.files.optional_json( &self.encoder_dir.join(file))
+        self.files.optional_json(&self.encoder_dir.join(file))
     }
 }

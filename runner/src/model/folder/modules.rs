@@ -87,9 +87,8 @@ impl Modules {
             let kind = kind.ok_or_else(|| {
                 ModelError::unsupported(model, &file, "type", &class, &ModuleKind::NAMES.map(|(known, _)| known))
             })?;
-            let below = hub::module_path(&path).ok_or_else(|| {
-                ModelError::unsupported(model, &file, "path", &path, &["a folder below the model's"])
-            })?;
+            let below = hub::module_path(&path)
+                .ok_or_else(|| ModelError::unsupported(model, &file, "path", &path, &["a folder below the model's"]))?;
             Ok(Module { kind, dir: if below.is_empty() { dir.to_owned() } else { dir.join(below) } })
         });
         let list = modules.collect::<Result<_, _>>()?;
@@ -173,7 +172,8 @@ mod tests {
     #[test]
     fn the_folder_of_a_module_may_be_written_in_several_ways() {
         for path in ["", ".", "./"] {
-            let found = modules(json!([{"idx": 0, "name": "0", "type": "x.Transformer", "path": path}])).expect("modules");
+            let found =
+                modules(json!([{"idx": 0, "name": "0", "type": "x.Transformer", "path": path}])).expect("modules");
             let parent = found.file().parent().expect("a folder").to_owned();
             assert_eq!(found.all()[0].dir, parent, "{path:?}");
         }

@@ -77,7 +77,9 @@ pub fn activation_of_class(model: &str, file: &Path, field: &str, class: &str) -
     let name = class.rsplit('.').next().filter(|_| class.starts_with("torch."));
     let known = ACTIVATIONS.iter().find(|(known, _)| Some(*known) == name);
     let classes = || ACTIVATIONS.map(|(known, _)| known);
-    known.map(|(_, activation)| *activation).ok_or_else(|| ModelError::unsupported(model, file, field, class, &classes()))
+    known
+        .map(|(_, activation)| *activation)
+        .ok_or_else(|| ModelError::unsupported(model, file, field, class, &classes()))
 }
 
 impl ProjectionConfig {

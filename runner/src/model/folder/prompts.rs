@@ -15,7 +15,8 @@ const DOCUMENT_PROMPTS: [&str; 3] = ["document", "passage", "corpus"];
 
 /// Fields that change no vector, weight or score: the versions that saved the model, its kind, whose modules say the same,
 /// parts of a cross-encoder that stay in f32, and the comparison of vectors, which is not the model's work.
-const WITHOUT_EFFECT: [&str; 5] = ["__version__", "keep_in_fp32_modules", "model_type", "requirements", "similarity_fn_name"];
+const WITHOUT_EFFECT: [&str; 5] =
+    ["__version__", "keep_in_fp32_modules", "model_type", "requirements", "similarity_fn_name"];
 
 /// `config_sentence_transformers.json`.
 #[derive(Debug, Default, Deserialize)]

@@ -13,8 +13,7 @@ use crate::{
 };
 
 /// The architectures that have a head.
-const KINDS: [&str; 8] =
-    ["bert", "roberta", "xlm-roberta", "camembert", "distilbert", "modernbert", "qwen2", "qwen3"];
+const KINDS: [&str; 8] = ["bert", "roberta", "xlm-roberta", "camembert", "distilbert", "modernbert", "qwen2", "qwen3"];
 
 /// The ids of the tokens with which a language model answers whether a document is relevant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -27,8 +27,7 @@ impl WeightsFile {
     /// Opens the file at `path` and reads its header. Returns it with its tensors by name.
     pub(super) fn open(model: &str, path: &Path) -> Result<(Self, Vec<(String, TensorInfo)>), ModelError> {
         let read_error = |source| ModelError::Read { model: model.to_owned(), file: path.to_owned(), source };
-        let corrupt =
-            |source| ModelError::WeightsCorrupt { model: model.to_owned(), file: path.to_owned(), source };
+        let corrupt = |source| ModelError::WeightsCorrupt { model: model.to_owned(), file: path.to_owned(), source };
         let file = File::open(path).map_err(read_error)?;
         if file.metadata().map_err(read_error)?.len() == 0 {
             return Err(corrupt(SafeTensorError::HeaderTooSmall));
@@ -43,8 +42,7 @@ impl WeightsFile {
 
     /// The sha256 of the file, in hexadecimal: reads all of it.
     pub(super) fn digest(&self, model: &str) -> Result<String, ModelError> {
-        let read_error =
-            |source| ModelError::Read { model: model.to_owned(), file: self.path.clone(), source };
+        let read_error = |source| ModelError::Read { model: model.to_owned(), file: self.path.clone(), source };
         sha256(&mut &self.file).map_err(read_error)
     }
 
@@ -90,8 +88,7 @@ impl WeightsFile {
             return Ok(None);
         }
         let bytes = map(&self.file, self.data + start as u64, Some(end - start));
-        let read_error =
-            |source| ModelError::Read { model: model.to_owned(), file: self.path.clone(), source };
+        let read_error = |source| ModelError::Read { model: model.to_owned(), file: self.path.clone(), source };
         bytes.map(Some).map_err(read_error)
     }
 

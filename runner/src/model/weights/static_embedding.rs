@@ -52,7 +52,9 @@ impl Weights {
         let values = integers.map_or_else(|| file.values(&self.model, name, &entry.info), Ok)?;
         let mut folded = match mapping {
             None => values,
-            Some(mapping) => mapping.iter().flat_map(|row| &values[*row as usize * width..][..width]).copied().collect(),
+            Some(mapping) => {
+                mapping.iter().flat_map(|row| &values[*row as usize * width..][..width]).copied().collect()
+            }
         };
         if let Some(factors) = factors {
             for (row, factor) in folded.chunks_exact_mut(width.max(1)).zip(factors) {
@@ -70,7 +72,9 @@ impl Weights {
         let mapping = file.indices(&self.model, name, &entry.info)?;
         match mapping.iter().find(|row| **row as usize >= rows) {
             None => Ok(mapping),
-            Some(row) => Err(ModelError::Mapping { model: self.model.clone(), file: file.path.clone(), row: *row, rows }),
+            Some(row) => {
+                Err(ModelError::Mapping { model: self.model.clone(), file: file.path.clone(), row: *row, rows })
+            }
         }
     }
 
