@@ -55,6 +55,22 @@ def rerank_bert_sigmoid(folder: Path) -> None:
     write_expected(folder, 302)
 
 
+@cases.case("rerank-bert-prompt")
+def rerank_bert_prompt(folder: Path) -> None:
+    """A default prompt, which precedes the query, and an activation that precedes that of `config.json`."""
+
+    def set_raw_logits(config: dict) -> None:
+        config["sentence_transformers"] = {"activation_fn": "torch.nn.modules.linear.Identity", "version": "4.1.0"}
+
+    save_model(folder, bert(308), family.wrap(family.word_piece(), MAX_TOKENS, segments=True), set_raw_logits)
+    prompts = {"prompts": {"search": "find: "}, "default_prompt_name": "search"}
+    config = (folder / "config.json").read_bytes()
+    model = CrossEncoder(str(folder), device="cpu", local_files_only=True, activation_fn=nn.Tanh(), **prompts)
+    model.save_pretrained(str(folder), create_model_card=False)
+    (folder / "config.json").write_bytes(config)
+    write_expected(folder, 308)
+
+
 @cases.case("rerank-roberta")
 def rerank_roberta(folder: Path) -> None:
     """Raw logits, set by the key of older models."""

@@ -47,6 +47,22 @@ def bert_mlm_untied(folder: Path) -> None:
     write_expected(folder, 201, MAX_TOKENS)
 
 
+@cases.case("bert-mlm-prompt")
+def bert_mlm_prompt(folder: Path) -> None:
+    """A prompt before every document."""
+    model = bert(204, tied=True)
+    lower_bias(model.cls.predictions.bias, 12.0)
+    with tempfile.TemporaryDirectory() as encoder:
+        model.save_pretrained(encoder)
+        family.wrap(family.word_piece(), MAX_TOKENS, segments=True).save_pretrained(encoder)
+        modules = [Transformer(encoder, transformer_task="fill-mask"), SpladePooling("max")]
+        prompts = {"prompts": {"document": "passage: ", "query": "query: "}, "default_prompt_name": "document"}
+        SparseEncoder(modules=modules, device="cpu", **prompts).save_pretrained(str(folder), create_model_card=False)
+        for name in ("config.json", "model.safetensors"):
+            shutil.copy(Path(encoder) / name, folder / name)
+    write_expected(folder, 204, MAX_TOKENS)
+
+
 @cases.case("bert-mlm-tied")
 def bert_mlm_tied(folder: Path) -> None:
     """The word embeddings as the decoder, with the bias `cls.predictions.bias`, in a folder without `modules.json`."""
