@@ -1,13 +1,13 @@
 //! A cross-encoder: computes one score per pair of query and document.
 
-use std::{borrow::Cow, path::Path};
+use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use crds::v1alpha1::Dtype;
 
 use super::{
     ModelError,
-    cross_folder::CrossFolder,
+    cross_folder::{CrossFolder, PairInput},
     head::classifier::Classifier,
     loading::{Checked, LoadedTransformer},
     transformer::{Encoder, TokenBatch},
@@ -18,11 +18,7 @@ use crate::{
     tokenizer::{Tokenizer, Tokens},
 };
 
-/// The chat template of the Qwen3-Reranker model card: the texts before and after a pair, and the instruction within.
-const TEMPLATE_START: &str = "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the \
-                              Instruct provided. Note that the answer can only be \"yes\" or \"no\".<|im_end|>\n\
-                              <|im_start|>user\n";
-const TEMPLATE_END: &str = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n";
+/// The instruction within the template of the model card of Qwen3-Reranker.
 const INSTRUCTION: &str = "Given a web search query, retrieve relevant passages that answer the query";
 
 /// The score of a pair.
@@ -44,10 +40,7 @@ pub struct CrossEncoder {
     head: Classifier,
     activation: Activation,
     tokenizer: Tokenizer,
-    /// The tokens before and after a pair, if the model reads a conversation.
-    template: Option<[Vec<u32>; 2]>,
-    /// The text before the query.
-    prompt: Option<String>,
+    input: PairInput,
 }
 
 impl CrossEncoder {
@@ -65,14 +58,11 @@ impl CrossEncoder {
     /// If a part of the folder is missing, unsupported, or inconsistent with the rest; nothing is guessed.
     pub fn load(name: &str, dir: &Path, max_tokens: Option<usize>, device: &Device) -> Result<Self, ModelError> {
         let opened = CrossFolder::open(name, dir, max_tokens)?;
-        let CrossFolder { folder, transformer, tokenizer, activation, answers, .. } = opened;
+        let CrossFolder { folder, transformer, tokenizer, activation, answers, input } = opened;
         let transformer = transformer.load(&folder, None, device)?;
-        let has_template = Classifier::is_generative(&transformer.config);
         let head = Classifier::load(&transformer.config, &transformer.weights, &transformer.encoder, answers)?;
         transformer.reject_unused()?;
         let LoadedTransformer { weights, encoder, dtype, .. } = transformer;
-        let ids = |text| tokenizer.ids(text).map_err(|source| ModelError::tokenizer(name, source));
-        let template = has_template.then(|| Ok([ids(TEMPLATE_START)?, ids(TEMPLATE_END)?])).transpose()?;
         Ok(Self {
             name: name.to_owned(),
             weights_digest: weights.digest().to_owned(),
@@ -82,8 +72,7 @@ impl CrossEncoder {
             encoder,
             head,
             tokenizer,
-            template,
-            prompt: folder.prompts.of_pair().map(ToOwned::to_owned),
+            input,
         })
     }
 
@@ -120,17 +109,19 @@ impl CrossEncoder {
     /// The tokens of a pair. If it is too long, the longer text is truncated first.
     ///
     /// # Errors
-    /// If a text cannot be encoded.
+    /// If a text cannot be encoded, or the chat template rejects it.
     pub fn encode(&self, query: &str, document: &str) -> Result<Tokens, ModelError> {
-        let query = &*match &self.prompt {
-            None => Cow::Borrowed(query),
-            Some(prompt) => Cow::Owned(format!("{prompt}{query}")),
-        };
-        let tokens = match &self.template {
-            None => self.tokenizer.encode_pair(query, document),
-            Some([start, end]) => {
+        let prompted = |prompt: &Option<String>| format!("{}{query}", prompt.as_deref().unwrap_or_default());
+        let tokens = match &self.input {
+            PairInput::Pair(None) => self.tokenizer.encode_pair(query, document),
+            PairInput::Pair(prompt) => self.tokenizer.encode_pair(&prompted(prompt), document),
+            PairInput::Card([start, end], prompt) => {
+                let query = prompted(prompt);
                 let text = format!("<Instruct>: {INSTRUCTION}\n<Query>: {query}\n<Document>: {document}");
                 self.tokenizer.encode_between(start, &text, end)
+            }
+            PairInput::Chat(template) => {
+                self.tokenizer.encode_ending(&template.render(query, document)?, template.suffix())
             }
         };
         tokens.map_err(|source| ModelError::tokenizer(&self.name, source))

@@ -6,12 +6,29 @@ use serde::Deserialize;
 
 use super::{
     ModelError, Weights,
+    chat_template::ChatTemplate,
     files::CONFIG,
     folder::{ModelFolder, ModuleKind, activation_of_class},
     head::classifier::{Answers, Classifier},
     loading::{Checked, OpenTransformer, check_vocabulary, open_tokenizer},
 };
 use crate::{ops::Activation, tokenizer::Tokenizer};
+
+/// The template of the model card of Qwen3-Reranker: the texts before and after a pair.
+const CARD_START: &str = "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the \
+                          Instruct provided. Note that the answer can only be \"yes\" or \"no\".<|im_end|>\n\
+                          <|im_start|>user\n";
+const CARD_END: &str = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n";
+
+/// How a pair becomes a sequence.
+pub(super) enum PairInput {
+    /// As the tokenizer joins two texts; the prompt, if there is one, precedes the query.
+    Pair(Option<String>),
+    /// Within the template of the model card of Qwen3-Reranker: the tokens before and after; the prompt precedes the query.
+    Card([Vec<u32>; 2], Option<String>),
+    /// Within the folder's own template, of which the prompt is a part.
+    Chat(Box<ChatTemplate>),
+}
 
 /// A cross-encoder without its weights.
 pub(super) struct CrossFolder {
@@ -21,8 +38,8 @@ pub(super) struct CrossFolder {
     pub(super) activation: Activation,
     /// The tokens of a generative model's answers.
     pub(super) answers: Option<Answers>,
-    /// Whether the folder has its own chain of a language model and a score.
-    pub(super) has_score_module: bool,
+    /// How a pair becomes a sequence.
+    pub(super) input: PairInput,
 }
 
 impl CrossFolder {
@@ -37,13 +54,23 @@ impl CrossFolder {
         let transformer = OpenTransformer::open(&folder)?;
         Classifier::check(&transformer.config)?;
         let activation = activation(&folder, &transformer)?;
-        transformer.config.saved_dtype();
         transformer.config.reject_unknown()?;
         let outline = transformer.outline;
         let tokenizer = open_tokenizer(&folder, outline.longest, max_tokens, transformer.special_tokens)?;
         check_vocabulary(&folder, &tokenizer, outline.vocabulary)?;
         let score = folder.modules.of_kind(LogitScore).next();
-        let has_score_module = score.is_some();
+        let prompt = folder.prompts.of_pair().map(ToOwned::to_owned);
+        let input = match &score {
+            Some(_) => match ChatTemplate::open(&folder, &tokenizer, prompt.as_deref())? {
+                Some(template) => PairInput::Chat(Box::new(template)),
+                None => PairInput::Pair(prompt),
+            },
+            None if Classifier::is_generative(&transformer.config) => {
+                let ids = |text| tokenizer.ids(text).map_err(|source| ModelError::tokenizer(name, source));
+                PairInput::Card([ids(CARD_START)?, ids(CARD_END)?], prompt)
+            }
+            None => PairInput::Pair(prompt),
+        };
         let answers = match score {
             Some(module) => Some(read_score(&folder, &module.dir, &transformer)?),
             None => tokenizer
@@ -51,7 +78,7 @@ impl CrossFolder {
                 .zip(tokenizer.id("no"))
                 .map(|(positive, negative)| Answers { positive, negative: Some(negative) }),
         };
-        Ok(Self { folder, transformer, tokenizer, activation, answers, has_score_module })
+        Ok(Self { folder, transformer, tokenizer, activation, answers, input })
     }
 
     /// Checks the folder without reading weights beyond their headers. Without `weights` only the settings are there.

@@ -60,10 +60,11 @@ impl DenseFolder {
             None => (usize::MAX, SpecialTokens::Never),
             Some(transformer) => (transformer.outline.longest, transformer.special_tokens),
         };
+        if let Some(transformer) = &transformer {
+            transformer.config.reject_unknown()?;
+        }
         let tokenizer = open_tokenizer(&folder, longest, options.max_tokens, special_tokens)?;
         if let Some(transformer) = &transformer {
-            transformer.config.saved_dtype();
-            transformer.config.reject_unknown()?;
             check_vocabulary(&folder, &tokenizer, transformer.outline.vocabulary)?;
         }
         let lower_case = folder.lower_case()?;

@@ -111,6 +111,17 @@ pub enum ModelError {
         /// The configuration of the adapter.
         file: PathBuf,
     },
+    /// The chat template of a reranker is invalid, or cannot carry a pair.
+    #[error("model {model}: {} cannot be used as the chat template of a query and a document", file.display())]
+    Template {
+        /// The model's name.
+        model: String,
+        /// The file of the template.
+        file: PathBuf,
+        /// The place and the reason.
+        #[source]
+        source: minijinja::Error,
+    },
     /// The hidden size is not divisible by the number of heads.
     #[error(
         "model {model}: {} has hidden_size {hidden_size}, which num_attention_heads {heads} does not divide",
@@ -386,6 +397,7 @@ impl ModelError {
             | Self::UnknownField { .. }
             | Self::LfsPointer { .. }
             | Self::Adapter { .. }
+            | Self::Template { .. }
             | Self::Heads { .. }
             | Self::PoolingUnknown { .. }
             | Self::NoWeights { .. }

@@ -7,6 +7,7 @@
 //! Nothing is guessed: a setting that the runner does not implement is rejected with its file, field and value.
 
 pub mod architecture;
+mod chat_template;
 pub mod config;
 mod config_keys;
 mod cross_encoder;

@@ -66,7 +66,6 @@ impl SpladeFolder {
         folder.expect_splade_max()?;
         let transformer = OpenTransformer::open(&folder)?;
         MaskedLmHead::check(&transformer.config)?;
-        transformer.config.saved_dtype();
         transformer.config.reject_unknown()?;
         let outline = transformer.outline;
         let tokenizer = open_tokenizer(&folder, outline.longest, options.max_tokens, transformer.special_tokens)?;

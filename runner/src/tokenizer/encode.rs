@@ -94,6 +94,25 @@ impl Tokenizer {
         Ok(Tokens { ids: [prefix, &ids, suffix].concat(), lost, ..Tokens::default() })
     }
 
+    /// Encodes a text without special tokens. If it is too long, its end is cut, and the last tokens are replaced by the
+    /// `suffix` that it ended with.
+    ///
+    /// # Errors
+    /// If the tokenizer cannot encode it; the row is 0.
+    pub fn encode_ending(&self, text: &str, suffix: &[u32]) -> Result<Tokens, TokenizerError> {
+        let mut ids = self.ids(text)?;
+        let lost = ids.len().saturating_sub(self.max_tokens);
+        if lost > 0 {
+            let kept = suffix.len().min(self.max_tokens);
+            ids.truncate(self.max_tokens - kept);
+            ids.extend(&suffix[suffix.len() - kept..]);
+        }
+        if ids.is_empty() {
+            return Err(TokenizerError::NoTokens { row: 0 });
+        }
+        Ok(Tokens { ids, lost, ..Tokens::default() })
+    }
+
     /// The ids of a text, without special tokens and without truncation.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ mod cards;
 mod fallbacks;
 mod faults;
 mod full_path;
+mod pins;
 mod pipeline;
 mod queries;
 mod stages;

@@ -9,3 +9,4 @@ mod folder;
 mod loaded;
 mod passes;
 mod refused;
+mod settings;
