@@ -8,6 +8,8 @@ from torch import nn
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
     ModernBertConfig,
     ModernBertForSequenceClassification,
     RobertaConfig,
@@ -22,7 +24,7 @@ from random_weights import draw_weights
 from reference_rerank import write_expected
 from registry import Cases
 
-from .sizes import LONG, MAX_TOKENS, bert_options, modern_bert_options, roberta_options
+from .sizes import LONG, MAX_TOKENS, bert_options, distilbert_options, modern_bert_options, roberta_options
 
 cases = Cases()
 
@@ -124,3 +126,11 @@ def rerank_modernbert_cls(folder: Path) -> None:
     model.save_pretrained(str(folder), create_model_card=False)
     assert (folder / "model.safetensors").read_bytes() == weights
     write_expected(folder, 306)
+
+
+@cases.case("rerank-distilbert")
+def rerank_distilbert(folder: Path) -> None:
+    config = DistilBertConfig(**distilbert_options(2), num_labels=1)
+    model = draw_weights(DistilBertForSequenceClassification(config), 311)
+    save_model(folder, model, family.wrap(family.word_piece(), MAX_TOKENS))
+    write_expected(folder, 311)
