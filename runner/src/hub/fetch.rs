@@ -128,7 +128,7 @@ async fn needed_files(client: &Client, listing: &Listing) -> Result<Needed, HubF
         }
     }
     // A module's weights may come without a configuration, those in the root may not.
-    let needs_config = weights.iter().any(|file| files::name(file) == file);
+    let needs_config = !files::is_static(modules.as_deref()) && weights.iter().any(|file| files::name(file) == file);
     let missing = [
         (files::WEIGHTS, weights.is_empty()),
         (files::CONFIG, needs_config && !listed.contains(files::CONFIG)),

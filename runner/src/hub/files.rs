@@ -74,6 +74,17 @@ pub fn folders(modules: Option<&[u8]>) -> serde_json::Result<BTreeSet<String>> {
     Ok(modules.iter().filter_map(|module| module_path(&module.path)).collect())
 }
 
+/// Whether the model's first module is a static embedding, which has no `config.json`.
+pub fn is_static(modules: Option<&[u8]>) -> bool {
+    #[derive(Deserialize)]
+    struct Module {
+        #[serde(rename = "type")]
+        class: String,
+    }
+    let modules = modules.and_then(|modules| serde_json::from_slice::<Vec<Module>>(modules).ok());
+    modules.as_ref().and_then(|modules| modules.first()).is_some_and(|first| first.class.ends_with("StaticEmbedding"))
+}
+
 /// The settings files in `folders` and in the root that are `listed` in the repository.
 pub fn settings(folders: &BTreeSet<String>, listed: &BTreeSet<String>) -> Vec<String> {
     let root = folders.iter().all(|folder| !folder.is_empty()).then(String::new);
@@ -126,6 +137,14 @@ mod tests {
         assert_eq!(folders(Some(modules)).expect("modules"), set(&["", "1_Pooling"]));
         assert_eq!(folders(None).expect("the root"), set(&[""]));
         assert!(folders(Some(b"{}")).is_err());
+    }
+
+    #[test]
+    fn a_static_embedding_is_known_by_its_first_module() {
+        let of = |class: &str| format!(r#"[{{"path": "", "type": "sentence_transformers.models.{class}"}}]"#);
+        assert!(is_static(Some(of("StaticEmbedding").as_bytes())));
+        assert!(!is_static(Some(of("Transformer").as_bytes())));
+        assert!(!is_static(None));
     }
 
     #[test]

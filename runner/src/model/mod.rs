@@ -1,6 +1,7 @@
 //! Models: open the folder, check it, build the encoder and its head, compute batches.
 //!
-//! [`folder`] reads the settings of a model folder, [`weights`] its tensors; [`architecture`] has a file per architecture and
+//! [`folder`] reads the settings of a model folder, [`weights`] its tensors; a model is opened and checked by its settings
+//! before its weights are read, in the plan and at the beginning of every load; [`architecture`] has a file per architecture and
 //! [`transformer`] the layers that they are made of; [`head`] turns hidden states into vectors, logits and scores. The three
 //! kinds of model are [`DenseEncoder`], [`SpladeModel`] and [`CrossEncoder`].
 //!
@@ -22,16 +23,18 @@ mod loading;
 mod metadata_terms;
 #[cfg(test)]
 mod on_device;
+mod options;
 mod splade;
 pub mod transformer;
 pub mod weights;
 
 pub use self::{
     cross_encoder::{CrossEncoder, Score},
-    dense_encoder::{DenseEncoder, DenseOptions, Side},
+    dense_encoder::DenseEncoder,
     error::ModelError,
     loading::Checked,
     metadata_terms::MetadataTerms,
+    options::{DenseOptions, Side},
     splade::{SparseOptions, SpladeModel},
     weights::Weights,
 };

@@ -60,15 +60,13 @@ impl Files {
             _ => ModelError::Read { model: model.clone(), file: path.clone(), source },
         };
         if !file.metadata().map_err(read_error)?.is_file() {
-            let source = io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file");
-            return Err(ModelError::Read { model: self.model.clone(), file: file.to_owned(), source });
+            return Err(self.invalid(file, serde::de::Error::custom("it is not a regular file")));
         }
         let mut bytes = Vec::new();
         let opened = File::open(file).map_err(read_error)?;
         opened.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(read_error)?;
         if bytes.len() as u64 > MAX_BYTES {
-            let source = io::Error::new(io::ErrorKind::FileTooLarge, "it has more than 512 MiB");
-            return Err(ModelError::Read { model: self.model.clone(), file: file.to_owned(), source });
+            return Err(self.invalid(file, serde::de::Error::custom("it has more than 512 MiB")));
         }
         reject_pointer(&self.model, file, &bytes)?;
         self.record(file, hex::encode(Sha256::digest(&bytes)));
