@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use minijinja::{Environment, Error, ErrorKind, Value, context};
+use minijinja::{Environment, Error, ErrorKind, Value, context, syntax::SyntaxConfig, value::Serde};
 use serde_json::Value as Json;
 
 use super::{ModelError, folder::ModelFolder};
@@ -46,23 +46,24 @@ impl ChatTemplate {
         let Some(message) = settings["modality_config"].get("message") else { return Ok(None) };
         let (file, text, special_tokens) = read(folder)?;
         let mut environment = Environment::new();
-        environment.set_trim_blocks(true);
-        environment.set_lstrip_blocks(true);
         environment.set_fuel(Some(FUEL));
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_function("raise_exception", |message: String| -> Result<String, Error> {
             Err(Error::new(ErrorKind::InvalidOperation, message))
         });
         let invalid = |source: Error| ModelError::Template { model: folder.name.clone(), file: file.clone(), source };
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        environment.set_syntax(syntax.map_err(invalid)?);
         environment.add_template_owned("chat", text).map_err(invalid)?;
         let mut variables = special_tokens;
+        variables.insert("add_generation_prompt".into(), false.into());
         for (name, value) in settings["processing_kwargs"]["chat_template"].as_object().into_iter().flatten() {
             variables.insert(name.clone(), value.clone());
         }
         let mut template = Self {
             model: folder.name.clone(),
             structured: message["format"].as_str() == Some("structured"),
-            variables: Value::from_serialize(&variables),
+            variables: Value::from(Serde(&variables)),
             system: system.map(ToOwned::to_owned),
             suffix: Vec::new(),
             environment,
@@ -89,9 +90,10 @@ impl ChatTemplate {
         };
         let system = self.system.iter().map(|text| message("system", text));
         let messages: Vec<Value> = system.chain([message("query", query), message("document", document)]).collect();
-        let rendered = self.environment.get_template("chat").and_then(|template| {
-            template.render(context! { messages => messages, add_generation_prompt => false, ..self.variables.clone() })
-        });
+        let rendered = self
+            .environment
+            .get_template("chat")
+            .and_then(|template| template.render(context! { messages => messages, ..self.variables.clone() }));
         rendered.map_err(|source| self.invalid(source))
     }
 
