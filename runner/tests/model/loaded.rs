@@ -237,3 +237,20 @@ fn eight_bit_vectors_do_not_depend_on_the_batch() {
         assert!(similarity >= 0.9999, "row {row}: cosine {similarity}");
     }
 }
+
+#[test]
+fn the_names_of_wrappers_in_a_checkpoint_are_no_part_of_the_model() {
+    let expected = Folder::of_case("bert-mean").vector("one two three");
+    for wrapper in ["_orig_mod.", "module.", "0.auto_model.", "module._orig_mod."] {
+        let folder = Folder::of_case("bert-mean");
+        folder.edit_weights(|tensors| {
+            *tensors = tensors.drain().map(|(name, tensor)| (format!("{wrapper}{name}"), tensor)).collect();
+        });
+        assert_eq!(folder.vector("one two three"), expected, "{wrapper}");
+    }
+    // A checkpoint of which a part is wrapped is another model, and the tensor is named as the file names it.
+    let folder = Folder::of_case("bert-mean");
+    folder.add(&[("module.extra.weight", &[2, 2])]);
+    let message = folder.refusal();
+    assert!(message.contains("module.extra.weight"), "{message}");
+}

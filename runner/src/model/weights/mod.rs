@@ -265,6 +265,16 @@ mod tests {
     }
 
     #[test]
+    fn a_card_computes_in_the_type_that_the_model_bears() {
+        let natural = |saved| natural_dtype(&Device::Cpu, saved);
+        let saved = [None, Some(v1alpha1::Dtype::F32), Some(v1alpha1::Dtype::F16), Some(v1alpha1::Dtype::Bf16)];
+        assert_eq!(saved.map(natural), [v1alpha1::Dtype::F32; 4]);
+        let on_card = device::emulate(|| saved.map(natural));
+        let half = v1alpha1::Dtype::F16;
+        assert_eq!(on_card, [half, half, half, v1alpha1::Dtype::Bf16]);
+    }
+
+    #[test]
     fn a_tensor_in_two_files_is_rejected() {
         let folder = tempfile::tempdir().expect("a folder");
         let paths = ["1.safetensors", "2.safetensors"].map(|name| folder.path().join(name));
