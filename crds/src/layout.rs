@@ -3,6 +3,7 @@
 //! ```text
 //! runs/<revision>/plan.json
 //! runs/<revision>/plan_time.json                               when it was taken up again, after another revision
+//! runs/<revision>/models/<kind>-<name>.json                    the files of a model, as it was loaded first
 //! runs/<revision>/<collection>/shard-00042/<sha256>.parquet
 //! runs/<revision>/<collection>/shard-00042/<sha256>.candidates.parquet
 //! runs/<revision>/<collection>/shard-00042/_COMMITTED.json     written last: names the files that count
@@ -39,6 +40,11 @@ pub fn plan(revision: &Revision) -> String {
 /// The time at which a planned revision was taken up again, after another one had been published.
 pub fn plan_time(revision: &Revision) -> String {
     format!("runs/{revision}/plan_time.json")
+}
+
+/// The files of a model as it was loaded first; the `kind` is `dense`, `sparse` or `reranker`.
+pub fn model(revision: &Revision, kind: &str, name: &str) -> String {
+    format!("runs/{revision}/models/{kind}-{name}.json")
 }
 
 /// The folder of a collection in a revision.

@@ -54,6 +54,8 @@ pub enum FailureReason {
     HubUnavailable,
     /// A model folder cannot be used.
     InvalidModel,
+    /// A file of a model changed while the revision was embedded.
+    ModelChanged,
     /// A model computed a vector that is not finite.
     InvalidVector,
     /// The arithmetic of a model failed, which another attempt would repeat.
@@ -96,6 +98,7 @@ impl FailureReason {
             | Self::ModelNotFound
             | Self::ModelAccessDenied
             | Self::InvalidModel
+            | Self::ModelChanged
             | Self::DeviceUnavailable
             | Self::OutputNotWritable
             | Self::OutputConflict

@@ -24,6 +24,20 @@ pub fn folder(model: &str, source: &Place, interrupt: &Interrupt) -> Result<Path
     }
 }
 
+/// The folder of a model with its settings, and whether it has the weights too. For a model of a hub it is in the cache, after
+/// missing settings were fetched.
+///
+/// # Errors
+/// If the settings cannot be fetched.
+pub fn settings_folder(model: &str, source: &Place, interrupt: &Interrupt) -> Result<(PathBuf, bool)> {
+    match HubModel::of(model, source) {
+        Some(hub_model) => {
+            Ok(hub_model.settings().and_then(|settings| hub_model.fetch_settings(&settings, interrupt))?)
+        }
+        None => Ok((PathBuf::from(&source.path), true)),
+    }
+}
+
 /// Resolves the revisions of all hub models to commits, by the name of the model. A few small requests also check that the
 /// models are available, before any weights are fetched.
 ///

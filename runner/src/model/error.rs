@@ -87,6 +87,41 @@ pub enum ModelError {
         /// Its value as JSON.
         value: String,
     },
+    /// A file is what Git LFS leaves in place of the file itself.
+    #[error(
+        "model {model}: {} is a pointer of Git LFS, not the file itself; run `git lfs pull` in the model folder, or \
+         download the file again",
+        file.display()
+    )]
+    LfsPointer {
+        /// The model's name.
+        model: String,
+        /// The pointer.
+        file: PathBuf,
+    },
+    /// The folder is an adapter of another model.
+    #[error(
+        "model {model}: {} makes the folder an adapter, which is not supported; merge the adapter into the weights of its \
+         model and save the result",
+        file.display()
+    )]
+    Adapter {
+        /// The model's name.
+        model: String,
+        /// The configuration of the adapter.
+        file: PathBuf,
+    },
+    /// The chat template of a reranker is invalid, or cannot carry a pair.
+    #[error("model {model}: {} cannot be used as the chat template of a query and a document", file.display())]
+    Template {
+        /// The model's name.
+        model: String,
+        /// The file of the template.
+        file: PathBuf,
+        /// The place and the reason.
+        #[source]
+        source: minijinja::Error,
+    },
     /// The hidden size is not divisible by the number of heads.
     #[error(
         "model {model}: {} has hidden_size {hidden_size}, which num_attention_heads {heads} does not divide",
@@ -241,9 +276,24 @@ pub enum ModelError {
         /// The shape in the weights.
         found: Vec<usize>,
     },
+    /// A static embedding maps a token to a row that its table does not have.
+    #[error(
+        "model {model}: the tensor mapping in {} has row {row}, but the table has {rows} rows; download the model again",
+        file.display()
+    )]
+    Mapping {
+        /// The model's name.
+        model: String,
+        /// The weights.
+        file: PathBuf,
+        /// The row.
+        row: u32,
+        /// The number of rows.
+        rows: usize,
+    },
     /// The values of a tensor are not floats.
     #[error(
-        "model {model}: tensor {tensor} in {} is {found}; quantised weights are not supported, only floats",
+        "model {model}: tensor {tensor} in {} is {found}, a type that is not supported here; weights are floats",
         file.display()
     )]
     TensorType {
@@ -331,6 +381,9 @@ impl ModelError {
             | Self::FileInvalid { .. }
             | Self::Unsupported { .. }
             | Self::UnknownField { .. }
+            | Self::LfsPointer { .. }
+            | Self::Adapter { .. }
+            | Self::Template { .. }
             | Self::Heads { .. }
             | Self::PoolingUnknown { .. }
             | Self::NoWeights { .. }
@@ -342,6 +395,7 @@ impl ModelError {
             | Self::TensorNotFinite { .. }
             | Self::TensorShape { .. }
             | Self::TensorType { .. }
+            | Self::Mapping { .. }
             | Self::Tokenizer { .. } => FailureReason::InvalidModel,
             Self::NotFinite { .. } => FailureReason::InvalidVector,
             Self::OutOfMemory { .. } => FailureReason::OutOfMemory,

@@ -6,7 +6,7 @@ use crds::{contract::ExitCode, v1alpha1::FallbackReason};
 
 use super::RowModel;
 use crate::{
-    model::{ModelError, SpladeModel},
+    model::{ModelError, Side, SpladeModel},
     tokenizer::Tokens,
     vectors::SparseVector,
 };
@@ -45,8 +45,7 @@ impl<T: AsRef<str> + Send + Sync> RowModel<T> for SpladeModel {
     }
 
     fn encode_items(&self, texts: &[T], threads: NonZeroUsize) -> Result<Vec<Tokens>, ModelError> {
-        let tokens = self.tokenizer().encode_batch(texts, self.tokenizer().max_tokens().document, threads);
-        tokens.map_err(|source| ModelError::tokenizer(self.name(), source))
+        self.encode_batch(texts, Side::Document, threads)
     }
 
     fn compute(&self, rows: &[&Tokens]) -> Result<Self::Rows, ModelError> {

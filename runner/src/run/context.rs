@@ -9,7 +9,8 @@ use crate::{
     config::toggles::Toggles,
     device::{DeviceOptions, Devices, Holder, LazyDevices, Lease, Ledger},
     ops,
-    pass::{ModelCache, PassContext},
+    pass::{ModelCache, ModelPins, PassContext},
+    plan::Plan,
     process::{error::Result, interrupt::Interrupt},
     store::{self, Access, Store},
 };
@@ -69,8 +70,20 @@ impl Run {
     }
 
     /// The context of the passes that run on these devices and are recorded in this ledger.
-    pub fn pass_context<'a>(&'a self, devices: &'a Devices, ledger: &'a Ledger) -> PassContext<'a> {
-        PassContext { devices, models: &self.models, ledger, toggles: &self.toggles, interrupt: &self.interrupt }
+    pub fn pass_context<'a>(&'a self, plan: &'a Plan, devices: &'a Devices, ledger: &'a Ledger) -> PassContext<'a> {
+        PassContext {
+            devices,
+            models: &self.models,
+            pins: self.pins(plan),
+            ledger,
+            toggles: &self.toggles,
+            interrupt: &self.interrupt,
+        }
+    }
+
+    /// The models of the revision, pinned by the plan and by their first load.
+    pub fn pins<'a>(&'a self, plan: &'a Plan) -> ModelPins<'a> {
+        ModelPins { store: &self.store, revision: &self.config.revision, planned: &plan.models }
     }
 
     /// Leases the devices for work without a model.

@@ -1,5 +1,7 @@
 //! The finalize stage: reranks every collection, writes the summaries and the report, and publishes the revision.
 
+use std::collections::BTreeMap;
+
 use crds::{
     contract::{FailureReason, FinalizeResult},
     layout,
@@ -38,7 +40,7 @@ pub fn finalize(run: &Run) -> Result<FinalizeResult> {
     }
     pointer::check(run, &claim)?;
     let commits = commit::survey(&run.store, revision, &plan, run.recheck.depth)?;
-    check_weights(&commits)?;
+    check_models(&commits)?;
     check_fusion(&commits)?;
     columns::check(&run.store, &commits)?;
 
@@ -98,27 +100,25 @@ fn delete_leftovers(run: &Run, commits: &[Commit]) {
     }
 }
 
-/// Checks that all shards were embedded with the same weights: a model folder may change during a run, and vectors of
-/// different weights cannot be compared.
-fn check_weights(commits: &[Commit]) -> Result<()> {
-    let Some(first) = commits.first() else {
-        return Ok(());
-    };
+/// Checks that all shards were embedded with the same models: a folder may change during a run, and vectors of different
+/// models cannot be compared. Every load is compared with the first one; this compares what the shards have recorded, also
+/// of earlier releases.
+fn check_models(commits: &[Commit]) -> Result<()> {
+    let mut first: BTreeMap<(&str, &str), (u32, &str)> = BTreeMap::new();
     for commit in commits {
-        for expected in &first.dense {
-            let Some(pass) = commit.dense.iter().find(|pass| pass.model == expected.model) else { continue };
-            if pass.weights_sha256 != expected.weights_sha256 {
+        let dense = commit.dense.iter().map(|pass| ("dense", &pass.model, &pass.model_sha256, &pass.weights_sha256));
+        let sparse = commit.sparse.iter().map(|pass| ("sparse", &pass.model, &pass.model_sha256, &pass.weights_sha256));
+        for (kind, model, of_files, of_weights) in dense.chain(sparse) {
+            // A sparse model that could not be loaded has neither.
+            let Some(digest) = [of_files, of_weights].into_iter().find(|digest| !digest.is_empty()) else { continue };
+            let (shard, expected) = *first.entry((kind, model)).or_insert((commit.shard, digest));
+            if digest != expected {
                 let message = format!(
-                    "model {}: shards {} and {} were embedded with different weights ({} and {}): the folder {} \
-                     changed during the run; change spec.rerunToken to embed everything again",
-                    expected.model,
-                    first.shard,
-                    commit.shard,
-                    expected.weights_sha256,
-                    pass.weights_sha256,
-                    expected.source
+                    "{kind} model {model}: shards {shard} and {} were embedded with different files ({expected} and \
+                     {digest}): the model changed during the run; change spec.rerunToken to embed everything again",
+                    commit.shard
                 );
-                return Err(StageError::new(FailureReason::InvalidModel, message));
+                return Err(StageError::new(FailureReason::ModelChanged, message));
             }
         }
     }

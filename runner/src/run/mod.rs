@@ -3,7 +3,7 @@
 //! [`run`] executes the three stages in one process. In a cluster each stage is a process of its own, and
 //! the stages communicate only through the output store.
 //!
-//! - [`plan()`] reads the sources once and writes the list of shards.
+//! - [`plan()`] opens the models, reads the sources once and writes the list of shards.
 //! - [`embed()`] runs one pass per model over a shard, fuses and writes its rows in the background, and commits the
 //!   shard.
 //! - [`finalize()`] reranks, measures quality, writes the summaries and publishes the revision.
@@ -15,6 +15,7 @@ mod commit;
 mod context;
 mod embed;
 mod finalize;
+mod models;
 pub mod outcome;
 mod passes;
 mod plan;

@@ -12,8 +12,8 @@ mod durable;
 mod error;
 mod local;
 mod open;
-mod staged;
 mod replace;
+mod staged;
 mod upload;
 
 #[cfg(test)]

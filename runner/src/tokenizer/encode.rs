@@ -53,6 +53,12 @@ impl Tokenizer {
         Ok(Self { inner, max_tokens, truncation_side, special, segments, rows })
     }
 
+    /// The same tokenizer of a model with vectors for ids below `rows`.
+    #[must_use]
+    pub fn with_rows(self, rows: usize) -> Self {
+        Self { rows, ..self }
+    }
+
     /// The longest sequences.
     pub fn max_tokens(&self) -> MaxTokens {
         self.max_tokens
@@ -118,6 +124,26 @@ impl Tokenizer {
         let lost = ids.len().saturating_sub(room);
         ids.truncate(room);
         Ok(Tokens { ids: [prefix, &ids, suffix].concat(), lost, ..Tokens::default() })
+    }
+
+    /// Encodes a text without special tokens. If it is too long, its end is cut, and the last tokens are replaced by the
+    /// `suffix` that it ended with.
+    ///
+    /// # Errors
+    /// If the tokenizer cannot encode it; the row is 0.
+    pub fn encode_ending(&self, text: &str, suffix: &[u32]) -> Result<Tokens, TokenizerError> {
+        let max_tokens = self.max_tokens.pair;
+        let mut ids = self.ids(text)?;
+        let lost = ids.len().saturating_sub(max_tokens);
+        if lost > 0 {
+            let kept = suffix.len().min(max_tokens);
+            ids.truncate(max_tokens - kept);
+            ids.extend(&suffix[suffix.len() - kept..]);
+        }
+        if ids.is_empty() {
+            return Err(TokenizerError::NoTokens { row: 0 });
+        }
+        Ok(Tokens { ids, lost, ..Tokens::default() })
     }
 
     /// The ids of a text, without special tokens and without truncation.

@@ -13,6 +13,7 @@ mod file_systems;
 mod full_path;
 mod kills;
 mod ownership;
+mod pins;
 mod pipeline;
 mod plans;
 mod queries;

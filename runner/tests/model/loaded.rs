@@ -100,10 +100,10 @@ fn a_text_alone_and_in_a_batch_of_any_lengths_has_one_vector() {
 fn weights_in_several_files_give_the_vectors_of_one_file() {
     for case in [None, Some("qwen3-last-token")] {
         let folder = case.map_or_else(Folder::new, Folder::of_case);
-        let (whole, digest) = (folder.vector("one two three"), folder.load().digest().to_owned());
+        let (whole, digest) = (folder.vector("one two three"), folder.load().weights_digest().to_owned());
         folder.shard();
         assert_eq!(folder.vector("one two three"), whole);
-        assert_ne!(folder.load().digest(), digest, "the digest is that of the files");
+        assert_ne!(folder.load().weights_digest(), digest, "the digest is that of the files");
     }
 }
 
@@ -123,7 +123,7 @@ fn vectors_of_an_activation_and_of_a_pooling_differ_from_those_of_another() {
     let silu = folder.vector("one two three");
     assert!(cosine(&usual, &silu) < 0.999_9, "the activation is that of the configuration");
     folder.edit("1_Pooling/config.json", |json| *json = json!({"pooling_mode": "max"}));
-    assert_eq!(folder.load().pooling(), Pooling::Max);
+    assert_eq!(folder.load().poolings(), [Pooling::Max]);
     assert!(cosine(&silu, &folder.vector("one two three")) < 0.999);
 }
 
@@ -231,8 +231,9 @@ fn eight_bit_weights_give_nearly_the_vectors_of_floats() {
     // The tiny model, and of each way of a feed-forward network and an attention one more.
     let folders = ["bert-dense-tanh", "modernbert-mean", "qwen3-last-token", "nomic-bert-mean"].map(Folder::of_case);
     for folder in [Folder::new()].iter().chain(&folders) {
-        let load =
-            |dtype| folder.load_with(&DenseOptions { dtype, ..DenseOptions::default() }).expect("the model loads");
+        let load = |dtype| {
+            folder.load_with(&DenseOptions { dtype: Some(dtype), ..DenseOptions::default() }).expect("the model loads")
+        };
         let (floats, int8) = (load(Dtype::F32), load(Dtype::Int8));
         for text in ["one", "two words", "the whole alphabet in small letters"] {
             let (exact, found) = (vector(&floats, text, Side::Document), vector(&int8, text, Side::Document));
@@ -245,7 +246,7 @@ fn eight_bit_weights_give_nearly_the_vectors_of_floats() {
 
 #[test]
 fn eight_bit_vectors_do_not_depend_on_the_batch() {
-    let options = DenseOptions { dtype: Dtype::Int8, ..DenseOptions::default() };
+    let options = DenseOptions { dtype: Some(Dtype::Int8), ..DenseOptions::default() };
     let model = Folder::new().load_with(&options).expect("the model loads");
     let tokens = ["abc d", "xyz 9", "the whole alphabet in small letters"]
         .map(|text| model.encode(text, Side::Document).expect("tokens"));
@@ -254,4 +255,21 @@ fn eight_bit_vectors_do_not_depend_on_the_batch() {
         let similarity = cosine(together.row(row), model.embed(&[tokens]).expect("a vector").row(0));
         assert!(similarity >= 0.9999, "row {row}: cosine {similarity}");
     }
+}
+
+#[test]
+fn the_names_of_wrappers_in_a_checkpoint_are_no_part_of_the_model() {
+    let expected = Folder::of_case("bert-mean").vector("one two three");
+    for wrapper in ["_orig_mod.", "module.", "0.auto_model.", "module._orig_mod."] {
+        let folder = Folder::of_case("bert-mean");
+        folder.edit_weights(|tensors| {
+            *tensors = tensors.drain().map(|(name, tensor)| (format!("{wrapper}{name}"), tensor)).collect();
+        });
+        assert_eq!(folder.vector("one two three"), expected, "{wrapper}");
+    }
+    // A checkpoint of which a part is wrapped is another model, and the tensor is named as the file names it.
+    let folder = Folder::of_case("bert-mean");
+    folder.add(&[("module.extra.weight", &[2, 2])]);
+    let message = folder.refusal();
+    assert!(message.contains("module.extra.weight"), "{message}");
 }

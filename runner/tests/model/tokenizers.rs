@@ -81,8 +81,8 @@ impl Case {
         };
         let encoded: Result<[Vec<_>; 3], ModelError> = match case["task"].as_str() {
             Some("sparse") => SpladeModel::load("m", &dir, SparseOptions::default(), device).map(|model| {
-                let documents: Vec<_> = self.documents.iter().map(|text| model.encode(text)).collect();
-                [documents, self.queries.iter().map(|text| model.encode_query(text)).collect(), Vec::new()]
+                let of = |texts: &[String], side| texts.iter().map(|text| model.encode(text, side)).collect();
+                [of(&self.documents, Side::Document), of(&self.queries, Side::Query), Vec::new()]
             }),
             Some("rerank") => CrossEncoder::load("m", &dir, None, device).map(|model| {
                 [Vec::new(), Vec::new(), self.pairs.iter().map(|[query, text]| model.encode(query, text)).collect()]

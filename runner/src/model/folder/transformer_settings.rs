@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::{json::read_json, modules::ModuleKind};
+use super::{files::Files, modules::ModuleKind};
 use crate::{model::ModelError, tokenizer::Fields};
 
 /// The names of the file, in the order in which the reference tries them.
@@ -174,13 +174,13 @@ impl TransformerSettings {
     ///
     /// # Errors
     /// If the file is invalid, or has a field that is unknown or not implemented.
-    pub(super) fn read(model: &str, dir: &Path, kind: ModuleKind) -> Result<Self, ModelError> {
+    pub(super) fn read(files: &Files, dir: &Path, kind: ModuleKind) -> Result<Self, ModelError> {
         let task = if kind == ModuleKind::MlmTransformer { Task::FillMask } else { Task::FeatureExtraction };
-        let mut settings = Self::of_bare_encoder(model, dir);
+        let mut settings = Self::of_bare_encoder(files.model(), dir);
         settings.task = Some(task.name().into());
         for file in FILES.map(|name| dir.join(name)) {
             if file.exists() {
-                let fields: Map<String, Value> = read_json(model, &file)?;
+                let fields: Map<String, Value> = files.json(&file)?;
                 if !fields.is_empty() {
                     settings.file = file;
                     settings.take(fields)?;
