@@ -65,9 +65,9 @@ pub enum ModelError {
         /// The configuration file.
         file: PathBuf,
         /// The field of the file.
-        field: String,
+        field: Box<str>,
         /// The value of the field.
-        found: String,
+        found: Box<str>,
         /// The supported values.
         supported: Vec<String>,
     },
@@ -433,8 +433,8 @@ impl ModelError {
         Self::Unsupported {
             model: model.to_owned(),
             file: file.to_owned(),
-            field: field.to_owned(),
-            found: found.to_owned(),
+            field: field.into(),
+            found: found.into(),
             supported: supported.iter().map(|&name| name.to_owned()).collect(),
         }
     }

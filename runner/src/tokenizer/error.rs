@@ -23,11 +23,11 @@ pub enum TokenizerError {
         /// The file.
         path: PathBuf,
         /// The field of the file.
-        field: String,
+        field: Box<str>,
         /// The value of the field, as JSON.
-        found: String,
+        found: Box<str>,
         /// The supported values.
-        supported: String,
+        supported: Box<str>,
     },
     /// A file beside it has a field that is neither implemented nor known to have no effect.
     #[error(

@@ -212,7 +212,7 @@ impl TransformerSettings {
                 "query_length" => self.query_length = self.length("query_length", &value)?,
                 "model_args" | "model_kwargs" => self.check_model_arguments(&key, &value)?,
                 "config_args" => {
-                    (self.configuration, self.configuration_name) = (self.object(&key, value)?, "config_args")
+                    (self.configuration, self.configuration_name) = (self.object(&key, value)?, "config_args");
                 }
                 "config_kwargs" => self.configuration = self.object(&key, value)?,
                 "tokenizer_args" | "processor_kwargs" => {

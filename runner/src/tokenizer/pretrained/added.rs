@@ -39,7 +39,7 @@ impl NamedTokens {
     ) -> Result<Self, TokenizerError> {
         let mut named = Vec::new();
         for key in SPECIAL_TOKENS {
-            if let Some(Some(token)) = settings.token(key)? {
+            if let Some(token) = settings.token(key)? {
                 named.push((key.to_owned(), token));
             }
         }
@@ -47,29 +47,23 @@ impl NamedTokens {
         let unnamed = if settings.extra_tokens_are_special() { extra.as_slice() } else { &[] };
         let is_special =
             |content: &str| named.iter().map(|(_, token)| token).chain(unnamed).any(|token| token.content() == content);
-        let by_id = match settings.get(ADDED) {
-            Some(setting) => {
-                let Value::Object(tokens) = &setting.value else { return Err(setting.unsupported("tokens by id")) };
-                let mut by_id = BTreeMap::new();
-                for (id, token) in tokens {
-                    let setting = setting.with(token.clone());
-                    let token = Token::read(&setting)?;
-                    let id = id.parse().ok().filter(|_| matches!(token, Token::Added(_)));
-                    by_id.insert(id.ok_or_else(|| setting.unsupported("tokens with properties by id"))?, token);
-                }
-                by_id
+        let mut by_id = BTreeMap::new();
+        if let Some(setting) = settings.get(ADDED) {
+            let Value::Object(tokens) = &setting.value else { return Err(setting.unsupported("tokens by id")) };
+            for (id, token) in tokens {
+                let setting = setting.with(token.clone());
+                let token = Token::read(&setting)?;
+                let id = id.parse().ok().filter(|_| matches!(token, Token::Added(_)));
+                by_id.insert(id.ok_or_else(|| setting.unsupported("tokens with properties by id"))?, token);
             }
-            None => {
-                let mut by_id = BTreeMap::new();
-                for (content, setting) in added_tokens.settings() {
-                    let id = setting.value.as_u64().and_then(|id| u32::try_from(id).ok());
-                    let id = id.ok_or_else(|| setting.unsupported("an id"))?;
-                    by_id.insert(id, Token::added(content, is_special(content)));
-                }
-                by_id.extend(of_file.iter().map(|(id, token)| (*id, token.clone())));
-                by_id
+        } else {
+            for (content, setting) in added_tokens.settings() {
+                let id = setting.value.as_u64().and_then(|id| u32::try_from(id).ok());
+                let id = id.ok_or_else(|| setting.unsupported("an id"))?;
+                by_id.insert(id, Token::added(content, is_special(content)));
             }
-        };
+            by_id.extend(of_file.iter().map(|(id, token)| (*id, token.clone())));
+        }
         // A token that is added by id too has the properties that it has there.
         for (_, token) in &mut named {
             if let Some(added) = by_id.values().rfind(|added| added.content() == token.content()) {
@@ -80,7 +74,7 @@ impl NamedTokens {
         for key in SPECIAL_TOKENS {
             let token = match named.iter().find(|(named, _)| named == key) {
                 Some((_, token)) => Some(of_class(class, key, token.clone())),
-                None if settings.token(key)?.is_some() => None,
+                None if settings.get(key).is_some() => None,
                 None => default(class, key).map(|text| of_class(class, key, Token::Text(text.to_owned()))),
             };
             special.extend(token.map(|token| (key.to_owned(), token)));

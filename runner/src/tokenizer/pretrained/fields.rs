@@ -87,9 +87,9 @@ impl Setting {
         };
         TokenizerError::Unsupported {
             path: self.file.clone(),
-            field: self.field.clone(),
-            found,
-            supported: supported.to_owned(),
+            field: self.field.as_str().into(),
+            found: found.into(),
+            supported: supported.into(),
         }
     }
 

@@ -112,10 +112,10 @@ fn kind(model: &Value) -> &str {
 fn unknown_token(class: Class, settings: &Settings) -> Result<String, TokenizerError> {
     let default = if matches!(class, Class::Bert | Class::DistilBert | Class::Mpnet) { "[UNK]" } else { "<unk>" };
     match settings.token("unk_token")? {
-        Some(Some(token)) => Ok(token.content().to_owned()),
+        Some(token) => Ok(token.content().to_owned()),
         // The byte-level models know all characters.
-        Some(None) if !matches!(class, Class::Qwen2 | Class::Roberta) => {
-            Err(settings.get("unk_token").expect("it is set to null").unsupported("a token"))
+        None if settings.get("unk_token").is_some() && !matches!(class, Class::Qwen2 | Class::Roberta) => {
+            Err(settings.place("unk_token").unsupported("a token"))
         }
         _ => Ok(default.to_owned()),
     }
@@ -211,8 +211,8 @@ pub fn set_post_processor(
         }
         Class::AsFile | Class::Gemma | Class::Qwen2 => {
             // Arguments that add a token replace the post-processor of the file.
-            let [adds_bos, adds_eos] = ["add_bos_token", "add_eos_token"];
-            let explicit = settings.get(adds_bos).is_some() || settings.get(adds_eos).is_some();
+            let [first, last] = ["add_bos_token", "add_eos_token"];
+            let explicit = settings.get(first).is_some() || settings.get(last).is_some();
             if backend.get_post_processor().is_some() && !explicit {
                 return Ok(());
             }
@@ -220,7 +220,7 @@ pub fn set_post_processor(
                 let adds = settings.flag(switch)?.unwrap_or(false) && named.content(key).is_some();
                 adds.then(|| token(key)).transpose()
             };
-            let (bos, eos) = (added(adds_bos, "bos_token")?, added(adds_eos, "eos_token")?);
+            let (bos, eos) = (added(first, "bos_token")?, added(last, "eos_token")?);
             let framed = |kind: usize, name: &str| -> Vec<String> {
                 let special = |token: &Option<(String, u32)>| token.as_ref().map(|(text, _)| format!("{text}:{kind}"));
                 [special(&bos), Some(format!("${name}:{kind}")), special(&eos)].into_iter().flatten().collect()

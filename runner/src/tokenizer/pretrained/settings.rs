@@ -150,16 +150,12 @@ impl Settings {
         }
     }
 
-    /// The token of a special token's setting. The outer `None` means that the settings do not name it, the inner that they say it
-    /// has none.
+    /// The token of a special token's setting; `None` if the settings do not name it, or say that there is none.
     ///
     /// # Errors
     /// If it is not a token.
-    pub fn token(&self, key: &str) -> Result<Option<Option<Token>>, TokenizerError> {
-        let setting = self.get(key);
-        setting
-            .map(|setting| if setting.value.is_null() { Ok(None) } else { Token::read(setting).map(Some) })
-            .transpose()
+    pub fn token(&self, key: &str) -> Result<Option<Token>, TokenizerError> {
+        self.get(key).filter(|setting| !setting.value.is_null()).map(Token::read).transpose()
     }
 
     /// The special tokens of a model's own, by the names of their settings.
