@@ -68,9 +68,11 @@ impl Staged {
     /// If the file system fails. The file may be in its place all the same: only the sync of the folder may have failed.
     pub(super) fn publish(self) -> io::Result<()> {
         let Self { file, staging, target } = self;
-        let moved = sync_file(&file).and_then(|()| match rename(&staging, &target) {
+        let moved = sync_and_close(file).and_then(|written| match rename(&staging, &target) {
             // NFS sends the request again, and hears that the file has gone from where it was.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && is_at(&file, &target) => sync_folder_of(&target),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && is_at(&written, &target) => {
+                sync_folder_of(&target)
+            }
             moved => moved,
         });
         moved.inspect_err(|_| remove(&staging))
@@ -82,7 +84,7 @@ impl Staged {
     /// If the file system fails. The file may be in its place all the same.
     pub(super) fn publish_new(self) -> io::Result<bool> {
         let Self { file, staging, target } = self;
-        let published = sync_file(&file).and_then(|()| match fs::hard_link(&staging, &target) {
+        let published = sync_and_close(file).and_then(|_| match fs::hard_link(&staging, &target) {
             Err(error) if has_no_links(&error) => {
                 copy(&staging, &target, OpenOptions::new().write(true).create_new(true))
             }
@@ -111,10 +113,17 @@ pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     sync_folder_of(to)
 }
 
-/// Whether an open file is the one at `path`.
-fn is_at(file: &File, path: &Path) -> bool {
-    let place = |metadata: Metadata| (metadata.dev(), metadata.ino(), metadata.len());
-    file.metadata().is_ok_and(|file| fs::metadata(path).is_ok_and(|found| place(file) == place(found)))
+/// Syncs a file and closes it before it moves: some mounted buckets store a file when it is closed. Returns what the
+/// file was.
+fn sync_and_close(file: File) -> io::Result<Metadata> {
+    sync_file(&file)?;
+    file.metadata()
+}
+
+/// Whether a file is the one at `path`.
+fn is_at(file: &Metadata, path: &Path) -> bool {
+    let place = |metadata: &Metadata| (metadata.dev(), metadata.ino(), metadata.len());
+    fs::metadata(path).is_ok_and(|found| place(&found) == place(file))
 }
 
 /// Copies a file to `to`, which `options` open, and deletes the copy if that fails in the middle.
