@@ -54,7 +54,7 @@ pub enum FailureReason {
     HubUnavailable,
     /// A model folder cannot be used.
     InvalidModel,
-    /// A model computed a vector that is not finite.
+    /// A model computed a vector that is not finite, or that its stored form cannot hold.
     InvalidVector,
     /// A requested accelerator cannot be used.
     DeviceUnavailable,

@@ -33,8 +33,9 @@ pub fn models(summary: &ProcessingSummary) -> Table {
         let prompt = pass.document_prompt.as_ref().map(|prompt| format!(", document prompt {prompt:?}"));
         let quantization = pass.quantization.as_ref().map(|scheme| format!(", {} vectors: {scheme}", pass.precision));
         let settings = format!(
-            "{} pooling, up to {} tokens, {}{}{}",
+            "{} pooling, {} similarity, up to {} tokens, {}{}{}",
             pass.pooling,
+            pass.similarity,
             count(pass.max_tokens.into()),
             pass.dtype,
             quantization.unwrap_or_default(),
