@@ -5,5 +5,5 @@ mod parquet;
 
 pub use self::{
     arrow::Columns,
-    parquet::{ExportedFile, write},
+    parquet::{ExportedFile, ShardName, write},
 };

@@ -3,13 +3,13 @@
 use std::{num::NonZeroUsize, path::Path};
 
 use candle_core::{DType, Device, Tensor};
-use crds::v1alpha1::Dtype;
+use crds::v1alpha1::{Dtype, Similarity};
 
 use super::{
     ModelError, Weights,
     folder::{ModelFolder, ModuleKind},
     head::projection::Projection,
-    loading::{LoadedTransformer, open_tokenizer},
+    loading::{LoadedTransformer, open_tokenizer, tokenizer_digest},
     transformer::{Embeddings, Encoder, TokenBatch},
     weights::Tensors,
 };
@@ -18,6 +18,10 @@ use crate::{
     tokenizer::{SpecialTokens, Tokenizer, Tokens},
     vectors::Rows,
 };
+
+/// The similarities of dense vectors.
+const SIMILARITIES: [Similarity; 4] =
+    [Similarity::Cosine, Similarity::Dot, Similarity::Euclidean, Similarity::Manhattan];
 
 /// Settings of a run that override those of the model folder.
 #[derive(Clone, Debug)]
@@ -73,6 +77,8 @@ struct Prompt {
 pub struct DenseEncoder {
     name: String,
     digest: String,
+    tokenizer_digest: String,
+    similarity: Similarity,
     dtype: Dtype,
     dimensions: usize,
     encoder: Encoder,
@@ -120,6 +126,7 @@ impl DenseEncoder {
             width = projection.check_input(width)?;
         }
         let tokenizer = open_tokenizer(&folder, &encoder, options.max_tokens, special_tokens)?;
+        let similarity = folder.similarity(&SIMILARITIES)?.unwrap_or_default();
         let (pools_prompt, lower_case) = (folder.pools_prompt()?, folder.lower_case()?);
         let prompt = |of_run: &Option<String>, of_folder: Option<&str>| -> Result<Prompt, ModelError> {
             let text = of_run.as_deref().or(of_folder).filter(|prompt| !prompt.is_empty()).map(ToOwned::to_owned);
@@ -138,6 +145,8 @@ impl DenseEncoder {
         Ok(Self {
             name: name.to_owned(),
             digest,
+            tokenizer_digest: tokenizer_digest(&folder)?,
+            similarity,
             dtype: options.dtype,
             dimensions: options.dimensions.unwrap_or(width),
             pooling,
@@ -163,6 +172,16 @@ impl DenseEncoder {
     /// The sha256 of the weights file, in hexadecimal; for several files, the sha256 of their concatenated digests.
     pub fn digest(&self) -> &str {
         &self.digest
+    }
+
+    /// The sha256 of the tokenizer's file, in hexadecimal.
+    pub fn tokenizer_digest(&self) -> &str {
+        &self.tokenizer_digest
+    }
+
+    /// The similarity that the model was made for.
+    pub fn similarity(&self) -> Similarity {
+        self.similarity
     }
 
     /// The type of the arithmetic.

@@ -1,7 +1,10 @@
 //! The steps that all kinds of models share while they are loaded: a folder to an encoder and its tokenizer.
 
+use std::fs;
+
 use candle_core::Device;
 use crds::v1alpha1::Dtype;
+use sha2::{Digest, Sha256};
 
 use super::{ModelError, Weights, architecture, config::Config, folder::ModelFolder, transformer::Encoder};
 use crate::tokenizer::{SpecialTokens, Tokenizer};
@@ -60,4 +63,15 @@ pub(super) fn open_tokenizer(
         return Err(ModelError::Vocabulary { model: folder.name.clone(), file, tokenizer: vocabulary, embedding });
     }
     Ok(tokenizer)
+}
+
+/// The sha256 of a folder's `tokenizer.json`, in hexadecimal.
+///
+/// # Errors
+/// If the file is missing or cannot be read.
+pub(super) fn tokenizer_digest(folder: &ModelFolder) -> Result<String, ModelError> {
+    let file = folder.tokenizer()?;
+    let bytes = fs::read(&file);
+    let bytes = bytes.map_err(|source| ModelError::Read { model: folder.name.clone(), file, source })?;
+    Ok(hex::encode(Sha256::digest(bytes)))
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use serde_json::Value;
 
-use super::{ModelError, SparseOptions, folder::ModelFolder};
+use super::{ModelError, SparseOptions, folder::ModelFolder, loading::tokenizer_digest};
 use crate::{
     tokenizer::{SpecialTokens, Tokenizer},
     vectors::SparseVector,
@@ -19,6 +19,7 @@ const FIELDS: [&str; 9] =
 pub struct MetadataTerms {
     name: String,
     tokenizer: Tokenizer,
+    tokenizer_digest: String,
     options: SparseOptions,
 }
 
@@ -28,10 +29,15 @@ impl MetadataTerms {
     /// # Errors
     /// If the tokenizer is missing or invalid.
     pub fn open(name: &str, dir: &Path, options: SparseOptions) -> Result<Self, ModelError> {
-        let file = ModelFolder::open(name, dir)?.tokenizer()?;
-        let tokenizer = Tokenizer::open(&file, usize::MAX, SpecialTokens::Never)
+        let folder = ModelFolder::open(name, dir)?;
+        let tokenizer = Tokenizer::open(&folder.tokenizer()?, usize::MAX, SpecialTokens::Never)
             .map_err(|source| ModelError::tokenizer(name, source))?;
-        Ok(Self { name: name.to_owned(), tokenizer, options })
+        Ok(Self { name: name.to_owned(), tokenizer, tokenizer_digest: tokenizer_digest(&folder)?, options })
+    }
+
+    /// The sha256 of the tokenizer's file, in hexadecimal.
+    pub fn tokenizer_digest(&self) -> &str {
+        &self.tokenizer_digest
     }
 
     /// The size of the index space.

@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use candle_core::Device;
-use crds::v1alpha1::Dtype;
+use crds::v1alpha1::{Dtype, Similarity};
 
 use super::{
     ModelError,
     folder::{ModelFolder, ModuleKind},
     head::masked_lm::MaskedLmHead,
-    loading::{LoadedTransformer, open_tokenizer},
+    loading::{LoadedTransformer, open_tokenizer, tokenizer_digest},
     transformer::{Encoder, TokenBatch},
     weights::natural_dtype,
 };
@@ -18,6 +18,9 @@ use crate::{
     tokenizer::{Tokenizer, Tokens},
     vectors::SparseVector,
 };
+
+/// The similarities of sparse vectors; a distance to vectors without a common term says nothing.
+const SIMILARITIES: [Similarity; 2] = [Similarity::Cosine, Similarity::Dot];
 
 /// Settings of a run that override those of the model folder, and the entries of a vector that are kept.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,6 +39,8 @@ pub struct SparseOptions {
 pub struct SpladeModel {
     name: String,
     digest: String,
+    tokenizer_digest: String,
+    similarity: Similarity,
     dtype: Dtype,
     encoder: Encoder,
     head: MaskedLmHead,
@@ -63,6 +68,8 @@ impl SpladeModel {
         Ok(Self {
             name: name.to_owned(),
             digest: weights.digest().to_owned(),
+            tokenizer_digest: tokenizer_digest(&folder)?,
+            similarity: folder.similarity(&SIMILARITIES)?.unwrap_or_else(Similarity::of_sparse),
             dtype,
             encoder,
             head,
@@ -84,6 +91,16 @@ impl SpladeModel {
     /// The sha256 of the weights, in hexadecimal.
     pub fn digest(&self) -> &str {
         &self.digest
+    }
+
+    /// The sha256 of the tokenizer's file, in hexadecimal.
+    pub fn tokenizer_digest(&self) -> &str {
+        &self.tokenizer_digest
+    }
+
+    /// The similarity that the model was made for.
+    pub fn similarity(&self) -> Similarity {
+        self.similarity
     }
 
     /// The options that the model was loaded with.

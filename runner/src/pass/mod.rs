@@ -28,7 +28,7 @@ mod worker;
 
 pub use self::{
     context::PassContext,
-    dense::{DenseOutput, load as load_dense},
+    dense::{DenseOutput, fingerprint as dense_fingerprint, load as load_dense},
     engine::run,
     error::PassError,
     model_cache::ModelCache,

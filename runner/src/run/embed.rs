@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     device::Ledger,
-    export::ExportedFile,
+    export::{ExportedFile, ShardName},
     process::{
         error::{Result, StageError},
         metrics::METRICS,
@@ -67,7 +67,8 @@ pub fn embed(run: &Run, index: u32) -> Result<ShardResult> {
     let ledger = Ledger::default();
     let attempt = attempt_name();
     let file = layout::shard_data(revision, &shard.collection, index, &attempt);
-    let target = ShardTarget { run, index, first_chunk: shard.first_chunk, chunks: &chunks, path: &file };
+    let name = ShardName { revision, collection: &shard.collection, shard: index, content_sha256: &shard.sha256 };
+    let target = ShardTarget { run, index, name, first_chunk: shard.first_chunk, chunks: &chunks, path: &file };
     let embedded = thread::scope(|scope| {
         let mut background = BackgroundWork::new(scope, target);
         let embedded: Result<_> = (|| {

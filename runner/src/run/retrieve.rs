@@ -41,7 +41,7 @@ pub fn retrieve(
     fused: Option<&FusedOutput>,
     (devices, ledger): (&Devices, &Ledger),
 ) -> Result<CandidateFile> {
-    let fused = fused.map(|fused| FusedVectors { fusion: &fused.fusion, vectors: &fused.column.vectors });
+    let fused = fused.map(|fused| FusedVectors { fusion: &fused.fusion, column: &fused.column });
     let holder = Holder { stage: "retrieve", model: "", shard: Some(index) };
     let lease = devices.accelerated().then(|| run.lease(holder, devices, ledger)).transpose()?;
     let device = devices.iter().next().map_or(Device::Cpu, |first| first.device.clone());

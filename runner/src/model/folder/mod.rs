@@ -2,11 +2,12 @@
 //!
 //! [`modules`] reads `modules.json`, which lists the modules: a transformer with `config.json`, `tokenizer.json` and the
 //! weights (in the folder itself or one below), a [`pooling`] with its own `config.json`, perhaps projections and a
-//! normalisation. A folder without `modules.json` is a bare encoder. [`prompts`] precede queries and documents;
-//! [`weights_files`] finds the weights, and [`json`] reads every configuration file.
+//! normalisation. A folder without `modules.json` is a bare encoder. [`prompts`] precede queries and documents, whose
+//! vectors are compared by a [`similarity`]; [`weights_files`] finds the weights, and [`json`] reads every configuration file.
 
 use std::path::{Path, PathBuf};
 
+use crds::v1alpha1::Similarity;
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{
@@ -20,6 +21,7 @@ mod json;
 mod modules;
 mod pooling;
 mod prompts;
+mod similarity;
 mod weights_files;
 
 pub(super) use self::json::read_json;
@@ -114,6 +116,14 @@ impl ModelFolder {
             do_lower_case: bool,
         }
         Ok(self.read_optional::<SentenceBertConfig>("sentence_bert_config.json")?.do_lower_case)
+    }
+
+    /// The similarity that the folder names, one of those that are `supported`; `None` if it names none.
+    ///
+    /// # Errors
+    /// If `config_sentence_transformers.json` is invalid, or names another function.
+    pub fn similarity(&self, supported: &[Similarity]) -> Result<Option<Similarity>, ModelError> {
+        similarity::similarity(&self.name, &self.dir, supported)
     }
 
     /// The path of the tokenizer.
