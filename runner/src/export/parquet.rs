@@ -180,7 +180,10 @@ mod tests {
         fingerprint::{ColumnFingerprint, FusedFingerprint},
         v1alpha1::{FusionMethod, Similarity},
     };
-    use parquet::file::reader::{FileReader, SerializedFileReader};
+    use parquet::file::{
+        metadata::RowGroupMetaData,
+        reader::{FileReader, SerializedFileReader},
+    };
 
     use super::*;
     use crate::{
@@ -226,7 +229,7 @@ mod tests {
         let file = fs::File::open(folder.path().join("v.parquet")).expect("a file");
         let reader = SerializedFileReader::new(file).expect("Parquet");
         let mut sizes: Vec<(String, f64)> = Vec::new();
-        for column in reader.metadata().row_groups().iter().flat_map(|group| group.columns()) {
+        for column in reader.metadata().row_groups().iter().flat_map(RowGroupMetaData::columns) {
             let bytes = column.compressed_size() as f64 / ROWS as f64;
             sizes.push((column.column_path().parts()[0].clone(), bytes));
         }

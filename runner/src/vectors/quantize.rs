@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(stored(rows(), Precision::F32), rows());
         assert_eq!(stored(rows(), Precision::Binary).values(), [1.0, -1.0, 1.0, -1.0, 1.0, -1.0, 1.0, 1.0]);
         let (half, eight) = (stored(rows(), Precision::F16), stored(rows(), Precision::Int8));
-        assert_eq!(half.values()[2], f16::from_f32(0.1).to_f32());
+        assert_eq!(half.values()[2].to_bits(), f16::from_f32(0.1).to_f32().to_bits());
         for (value, levels) in eight.values().iter().zip([127.0, -76.0, 13.0]) {
             assert!((value - levels / 127.0).abs() < 1e-6, "{value} and {levels} levels");
         }

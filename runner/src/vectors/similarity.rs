@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn the_scores_are_those_of_the_definitions() {
-        let scores = |left: &[f32], right: &[f32]| ALL.map(|similarity| score(similarity, left, right));
+        let scores = |left: &[f32], right: &[f32]| ALL.map(|similarity| score(similarity, left, right)).to_vec();
         assert_eq!(scores(&[3.0, 0.0], &[0.0, 4.0]), [0.0, 0.0, -5.0, -7.0]);
         assert_eq!(scores(&[2.0, 0.0], &[3.0, 0.0]), [1.0, 6.0, -1.0, -1.0]);
         assert_eq!(scores(&[1.0, 2.0], &[-1.0, -2.0]), [-1.0, -5.0, -20f32.sqrt(), -6.0]);

@@ -107,8 +107,8 @@ fn relevant_chunks_that_are_not_there_are_listed_and_count_as_not_found() {
     let all_there = summary(&world);
     assert!(all_there["quality"]["unknown_relevant"] == 0 && !all_there["warnings"].to_string().contains("relevant"));
     // The sparse list has only chunks that share a term with the query.
-    let dense = |values: Vec<f64>| [values[0], values[1], values[2], values[4], values[5]];
-    assert_eq!(dense(figures(&all_there, "recall@10")), [1.0; 5]);
+    let dense = |values: Vec<f64>| vec![values[0], values[1], values[2], values[4], values[5]];
+    assert_eq!(dense(figures(&all_there, "recall@10")), vec![1.0; 5]);
 
     fs::remove_dir_all(world.path("out")).expect("removed");
     queries(&world, r#"{"id": "q", "text": "two words", "relevant": ["line-1", "gone-1", "gone-2"]}"#);

@@ -242,7 +242,9 @@ fn rewrite(file: &Path, change: impl Fn(RecordBatch) -> RecordBatch, footer: Opt
     let properties = WriterProperties::builder().set_key_value_metadata(entries).build();
     let to = fs::File::create(file).expect("a file");
     let mut writer = ArrowWriter::try_new(to, batches[0].schema(), Some(properties)).expect("a writer");
-    batches.iter().for_each(|batch| writer.write(batch).expect("written"));
+    for batch in &batches {
+        writer.write(batch).expect("written");
+    }
     writer.close().expect("closed");
 }
 

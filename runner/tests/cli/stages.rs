@@ -157,8 +157,8 @@ pub fn decoded(world: &World, name: &str, precision: &str) -> Vec<Vec<f64>> {
                 "Int8" => {
                     let scales = batch.column_by_name(&format!("{name}_scale")).expect("scales");
                     let scales = scales.as_any().downcast_ref::<Float32Array>().expect("floats");
-                    let scaled = |byte: &u8| f64::from(byte.cast_signed()) * f64::from(scales.value(row));
-                    bytes().value(row).iter().map(scaled).collect()
+                    let restored = |byte: &u8| f64::from(byte.cast_signed()) * f64::from(scales.value(row));
+                    bytes().value(row).iter().map(restored).collect()
                 }
                 _ => {
                     let sign = |bit: usize| bytes().value(row)[bit / 8] >> (7 - bit % 8) & 1 == 1;

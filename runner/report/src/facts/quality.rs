@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crds::summary::{GateOutcome, Quality};
 
 use crate::{
-    format::{counted, score},
+    format::{counted, digest, score},
     table::Table,
 };
 
@@ -29,7 +29,12 @@ pub fn quality(quality: &Quality) -> Table {
 
 /// The judgements behind the metrics in a sentence.
 pub fn judged_queries(quality: &Quality) -> String {
-    let queries = format!("averages over {}", counted(quality.judged_queries, "judged query", "judged queries"));
+    let file = quality.queries_sha256.as_ref().map(|sha256| format!(" (sha256 {})", digest(sha256)));
+    let queries = format!(
+        "averages over {}{}",
+        counted(quality.judged_queries, "judged query", "judged queries"),
+        file.unwrap_or_default()
+    );
     match quality.unknown_relevant {
         0 => queries,
         unknown => format!(
