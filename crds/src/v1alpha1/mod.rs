@@ -10,6 +10,7 @@ mod model;
 mod model_source;
 mod output;
 mod pipeline;
+mod similarity;
 mod spec;
 mod stage_status;
 mod status;
@@ -27,6 +28,7 @@ pub use model::{DenseModelSpec, Dtype, ModelsSpec, Pooling, Precision, Prompts, 
 pub use model_source::{ModelSource, ModelSourceError};
 pub use output::{OutputFormat, OutputSpec, QdrantSpec, SecretKeyRef};
 pub use pipeline::{CandidateFusion, FusionMethod, FusionSpec, GateSpec, KeyRef, QueriesSpec, RerankSpec, TogglesSpec};
+pub use similarity::Similarity;
 pub use spec::{DeletionPolicy, EmbeddingRun, EmbeddingRunSpec, Processing, UpdatePolicy};
 pub use stage_status::StageStatus;
 pub use status::{EmbeddingRunStatus, HistoryEntry, Outcome, Phase, Progress};

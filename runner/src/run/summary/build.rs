@@ -33,6 +33,7 @@ pub fn of_collection(
     summary.examples.clone_from(&reranked.examples);
     summary.warnings.extend(warnings::ignored_files(planned));
     summary.warnings.extend(warnings::few_chunks(planned, &reranked.run));
+    summary.warnings.extend(warnings::not_compared(planned, reranked.gate.as_ref()));
     if plan.collections.len() == 1 {
         summary.warnings.extend(warnings::unknown_ids(&reranked.unknown_ids));
     }
@@ -65,6 +66,12 @@ pub fn of_run(
     summary.skipped_chunks = plan.collections.iter().map(|planned| planned.skipped).sum();
     summary.gate = collections::worst_gate(config, reranks);
     summary.warnings.extend(plan.collections.iter().filter_map(warnings::ignored_files));
+    summary.warnings.extend(
+        plan.collections
+            .iter()
+            .zip(reranks)
+            .filter_map(|(planned, reranked)| warnings::not_compared(planned, reranked.gate.as_ref())),
+    );
     // A query may be about one collection only: an id is unknown if no collection has it.
     let in_no_collection =
         reranks.iter().map(|reranked| reranked.unknown_ids.clone()).reduce(|left, right| &left & &right);
@@ -87,6 +94,7 @@ fn common(
     let warnings = fallbacks
         .iter()
         .map(|fallback| format!("optional model {} was skipped: {}", fallback.model, fallback.message))
+        .chain(fusion_run.as_ref().and_then(|_| warnings::fused_by_cosine(&passes)))
         .collect();
     ProcessingSummary {
         schema_version: SCHEMA_VERSION.into(),
