@@ -14,10 +14,12 @@ mod model;
 mod resolve;
 mod retry;
 mod settings;
+mod token;
 
 pub use self::{
     error::HubError,
     model::HubModel,
     resolve::{commits, folder, pinned, recorded},
-    settings::{Settings, Token},
+    settings::Settings,
+    token::{Token, take_from_environment},
 };

@@ -5,6 +5,7 @@ pub mod interrupt;
 pub mod log;
 pub mod message;
 pub mod metrics;
+pub mod printable;
 pub mod progress;
 pub mod runtime;
 pub mod telemetry;

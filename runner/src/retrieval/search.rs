@@ -17,6 +17,7 @@ use crate::{
     process::{
         error::{Result, StageError},
         interrupt::Interrupt,
+        printable::printable,
     },
     store::{self, Access, Store},
 };
@@ -117,7 +118,7 @@ fn embed(config: &DenseConfig, summary: &ProcessingSummary, question: &str) -> R
     Ok(model.embed(&[&tokens])?.into_values())
 }
 
-/// A hit as text for a terminal: rank, score, id, the first lines of the text, and the metadata.
+/// A hit as text for a terminal: rank, score, id, the first lines of the text, and the metadata, all [`printable`].
 pub fn show(rank: usize, hit: &Hit) -> String {
     const WIDTH: usize = 100;
     let truncate = |text: &str| match text.char_indices().nth(WIDTH) {
@@ -134,5 +135,5 @@ pub fn show(rank: usize, hit: &Hit) -> String {
         shown.push_str("\n   ");
         shown.push_str(&truncate(&hit.metadata.to_string()));
     }
-    shown
+    printable(&shown).into_owned()
 }

@@ -14,5 +14,6 @@ mod queries;
 mod stages;
 mod stored_forms;
 mod telemetry;
+mod terminal;
 mod toggles;
 mod world;

@@ -8,6 +8,8 @@ from torch import nn
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
     ModernBertConfig,
     ModernBertForSequenceClassification,
     RobertaConfig,
@@ -22,7 +24,7 @@ from random_weights import draw_weights
 from reference_rerank import write_expected
 from registry import Cases
 
-from .sizes import LONG, MAX_TOKENS, bert_options, modern_bert_options, roberta_options
+from .sizes import LONG, MAX_TOKENS, bert_options, distilbert_options, modern_bert_options, roberta_options
 
 cases = Cases()
 
@@ -73,6 +75,15 @@ def rerank_xlm_roberta(folder: Path) -> None:
     model = draw_weights(XLMRobertaForSequenceClassification(XLMRobertaConfig(**roberta_options(2), num_labels=1)), 304)
     save_model(folder, model, family.wrap(family.xlm_roberta(), MAX_TOKENS))
     write_expected(folder, 304)
+
+
+@cases.case("rerank-distilbert")
+def rerank_distilbert(folder: Path) -> None:
+    """A hidden layer with ReLU, whatever the activation of the encoder."""
+    config = DistilBertConfig(**distilbert_options(2), num_labels=1)
+    model = draw_weights(DistilBertForSequenceClassification(config), 307)
+    save_model(folder, model, family.wrap(family.word_piece(), MAX_TOKENS))
+    write_expected(folder, 307)
 
 
 def modern_bert(seed: int, **options) -> ModernBertForSequenceClassification:

@@ -8,7 +8,16 @@ import torch
 from sentence_transformers import SparseEncoder
 from sentence_transformers.base.modules import Transformer
 from sentence_transformers.sparse_encoder.modules import SpladePooling
-from transformers import BertConfig, BertForMaskedLM, DistilBertConfig, DistilBertForMaskedLM
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    DistilBertConfig,
+    DistilBertForMaskedLM,
+    RobertaConfig,
+    RobertaForMaskedLM,
+    XLMRobertaConfig,
+    XLMRobertaForMaskedLM,
+)
 
 import tokenizer_families as family
 from case_files import write_json
@@ -17,7 +26,7 @@ from reference_sparse import write_expected
 from registry import Cases
 from vocabularies import VOCABULARY
 
-from .sizes import MAX_TOKENS, bert_options, distilbert_options
+from .sizes import MAX_TOKENS, bert_options, distilbert_options, roberta_options
 
 cases = Cases()
 
@@ -77,3 +86,24 @@ def distilbert_mlm(folder: Path) -> None:
     write_json(folder / "config_sentence_transformers.json", {"model_type": "SparseEncoder", "prompts": {}})
     write_json(folder / "sentence_bert_config.json", {"max_seq_length": MAX_TOKENS, "do_lower_case": False})
     write_expected(folder, 203, MAX_TOKENS)
+
+
+@cases.case("roberta-mlm")
+def roberta_mlm(folder: Path) -> None:
+    """The word embeddings as the decoder, with the bias `lm_head.bias`."""
+    model = draw_weights(RobertaForMaskedLM(RobertaConfig(**roberta_options(2))), 204)
+    lower_bias(model.lm_head.bias, 12.0)
+    model.save_pretrained(folder)
+    family.wrap(family.roberta(), MAX_TOKENS).save_pretrained(folder)
+    write_expected(folder, 204, MAX_TOKENS)
+
+
+@cases.case("xlm-roberta-mlm")
+def xlm_roberta_mlm(folder: Path) -> None:
+    """A separate decoder, whose bias is not `lm_head.bias`."""
+    config = XLMRobertaConfig(**roberta_options(2), tie_word_embeddings=False)
+    model = draw_weights(XLMRobertaForMaskedLM(config), 205)
+    lower_bias(model.lm_head.decoder.bias, 3.0)
+    model.save_pretrained(folder)
+    family.wrap(family.xlm_roberta(), MAX_TOKENS).save_pretrained(folder)
+    write_expected(folder, 205, MAX_TOKENS)

@@ -88,15 +88,18 @@ const SECOND: &[(&str, Second)] = &[
     ("qwen3-last-token", Second::Hidden(models::qwen3)),
     ("rerank-bert", Second::Scores(models::bert_classifier, Activated::No)),
     ("rerank-bert-sigmoid", Second::Scores(models::bert_classifier, Activated::No)),
+    ("rerank-distilbert", Second::Scores(models::distilbert_classifier, Activated::No)),
     ("rerank-modernbert-cls", Second::Lacking("its ModernBERT has no biases")),
     ("rerank-modernbert-mean", Second::Scores(models::modernbert_classifier, Activated::Yes)),
     ("rerank-qwen3", Second::Scores(models::qwen3_yes_or_no, Activated::No)),
     ("rerank-roberta", Second::Scores(models::roberta_classifier, Activated::No)),
     ("rerank-xlm-roberta", Second::Scores(models::roberta_classifier, Activated::No)),
     ("roberta-mean", ROBERTA),
+    ("roberta-mlm", Second::Vocabulary(models::roberta_for_masked_lm)),
     ("splade-tiny", BERT_MLM),
     ("static-embedding", Second::Lacking("it has no static embeddings, which are no transformer")),
     ("xlm-roberta-cls", ROBERTA),
+    ("xlm-roberta-mlm", Second::Lacking("the decoder of its XLM-RoBERTa is always that of the word embeddings")),
 ];
 
 /// Where `candle-transformers` computes something else than the first reference: the case, the key of `config.json` with
@@ -104,8 +107,11 @@ const SECOND: &[(&str, Second)] = &[
 ///
 /// Its DistilBERT takes the tanh form of GELU where the configuration names the erf form. `transformers` takes the erf
 /// form, and so do the published models.
-const OTHERWISE: &[(&str, &str, &str)] =
-    &[("distilbert-mean", "activation", "gelu_new"), ("distilbert-mlm", "activation", "gelu_new")];
+const OTHERWISE: &[(&str, &str, &str)] = &[
+    ("distilbert-mean", "activation", "gelu_new"),
+    ("distilbert-mlm", "activation", "gelu_new"),
+    ("rerank-distilbert", "activation", "gelu_new"),
+];
 
 /// A test per case that has a second reference, and one that none is forgotten.
 pub fn trials(cases: Vec<Case>) -> Vec<Trial> {

@@ -51,6 +51,13 @@ pub fn roberta(folder: &Folder, batch: &Padded) -> Computed {
     model.forward(&batch.ids, &batch.mask, &batch.types, None, None, None)
 }
 
+/// Its decoder has no bias.
+pub fn roberta_for_masked_lm(folder: &Folder, batch: &Padded) -> Computed {
+    let model = xlm_roberta::XLMRobertaForMaskedLM::new(&roberta_config(folder), folder.tensors())?;
+    let logits = model.forward(&batch.ids, &batch.mask, &batch.types, None, None, None)?;
+    logits.broadcast_add(folder.tensor("lm_head.bias"))
+}
+
 pub fn roberta_classifier(folder: &Folder, batch: &Padded) -> Computed {
     let config = roberta_config(folder);
     let model = xlm_roberta::XLMRobertaForSequenceClassification::new(1, &config, folder.tensors())?;
@@ -70,6 +77,14 @@ pub fn distilbert(folder: &Folder, batch: &Padded) -> Computed {
 pub fn distilbert_for_masked_lm(folder: &Folder, batch: &Padded) -> Computed {
     let model = distilbert::DistilBertForMaskedLM::load(folder.tensors(), &distilbert_config(folder))?;
     model.forward(&batch.ids, &batch.padding()?)
+}
+
+/// It has no classifier: the hidden layer and the classifier are two products here.
+pub fn distilbert_classifier(folder: &Folder, batch: &Padded) -> Computed {
+    let model = distilbert::DistilBertModel::load(folder.tensors().pp("distilbert"), &distilbert_config(folder))?;
+    let first = first_token(&model.forward(&batch.ids, &batch.padding()?)?)?;
+    let hidden = linear(folder, "pre_classifier").forward(&first)?.relu()?;
+    linear(folder, "classifier").forward(&hidden)?.squeeze(1)
 }
 
 /// JinaBERT v2. Its table of distances has the longest sequence squared entries for every head, 1.6 GB for 8192 tokens.

@@ -1,0 +1,76 @@
+//! The files of a model's folder: one of them is the input, the others are those of a tiny BERT.
+
+#[path = "../../../../runner/tests/common/mod.rs"]
+mod tiny;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::LazyLock,
+};
+
+use candle_core::Device;
+use runner::model::{DenseEncoder, DenseOptions, Side};
+
+use super::folder;
+
+/// Settings of a model, as far as a folder may have them.
+const SETTINGS: [&str; 8] = [
+    "config.json",
+    "modules.json",
+    "1_Pooling/config.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+];
+
+/// The weights.
+pub fn safetensors(data: &[u8]) {
+    with("model.safetensors", data);
+}
+
+/// The tokenizer.
+pub fn tokenizer(data: &[u8]) {
+    with("tokenizer.json", data);
+}
+
+/// One of the settings: the first line names the file, the rest is its content.
+pub fn model_json(data: &[u8]) {
+    let Some(end) = data.iter().position(|byte| *byte == b'\n') else { return };
+    let (name, content) = (&data[..end], &data[end + 1..]);
+    if let Some(name) = SETTINGS.iter().find(|setting| setting.as_bytes() == name) {
+        with(name, content);
+    }
+}
+
+/// The folder of the tiny model.
+pub fn folder_of_model() -> &'static Path {
+    static MODEL: LazyLock<PathBuf> = LazyLock::new(|| {
+        let model = folder().join("model");
+        tiny::write_tiny_bert(&model, 1);
+        model
+    });
+    &MODEL
+}
+
+/// Loads the model with another content of a file, and computes a vector if it loads.
+fn with(file: &str, content: &[u8]) {
+    let model = folder_of_model();
+    let own = fs::read(model.join(file)).ok();
+    fs::write(model.join(file), content).expect("a file");
+    let loaded = DenseEncoder::load("tiny", model, &DenseOptions::default(), &Device::Cpu);
+    match own {
+        Some(own) => fs::write(model.join(file), own).expect("a file"),
+        None => fs::remove_file(model.join(file)).expect("a file"),
+    }
+    match loaded {
+        Err(error) => assert!(!error.to_string().is_empty()),
+        Ok(encoder) => {
+            if let Ok(tokens) = encoder.encode("a text of five words", Side::Document) {
+                let _ = encoder.embed(&[&tokens]);
+            }
+        }
+    }
+}
