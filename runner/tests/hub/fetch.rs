@@ -1,6 +1,11 @@
 //! What is fetched: the files that a model needs, once, at the commit that was planned.
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
 
 use reqwest::Method;
 use runner::{

@@ -38,7 +38,7 @@ pub fn plan(data: &[u8]) {
 pub fn summary(data: &[u8]) {
     if let Ok(summary) = report::read(data, "processing_summary.json") {
         let _ = report::text(&summary);
-        let _ = report::html(&summary);
+        let _ = report::html(&summary, std::slice::from_ref(&summary));
     }
 }
 

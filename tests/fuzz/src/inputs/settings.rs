@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 use crds::contract::Place;
 use runner::{
     config::{self as configuration, LocalVolumes, Manifest},
-    retrieval::queries::Queries,
+    retrieval::queries::QueryFile,
 };
 
 use super::folder;
@@ -21,7 +21,7 @@ fn written(name: &str, data: &[u8]) -> PathBuf {
 /// The queries of a rerank stage.
 pub fn queries(data: &[u8]) {
     let path = written("queries.jsonl", data).display().to_string();
-    let _ = Queries::read(&Place { uri: format!("file://{path}"), path });
+    let _ = QueryFile::read(&Place { uri: format!("file://{path}"), path });
 }
 
 /// The configuration of a pod.
