@@ -1,5 +1,6 @@
 //! The process: errors, logs, metrics, spans, progress and interrupts. It does not depend on the pipeline.
 
+pub mod contained;
 pub mod error;
 pub mod interrupt;
 pub mod log;

@@ -16,7 +16,7 @@ use crds::{
     v1alpha1::FallbackSource,
 };
 
-use crate::process::{error::StageError, printable::printable};
+use crate::process::{contained::is_contained, error::StageError, printable::printable};
 
 /// The outcome of a run that did not fail.
 #[derive(Debug)]
@@ -66,10 +66,13 @@ pub fn print(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-/// Makes a panic of any thread end the process with the result `Internal`, after the message, and after a backtrace if
-/// `RUST_BACKTRACE` is set.
+/// Makes a panic of any thread that is not contained end the process with the result `Internal`, after the message, and
+/// after a backtrace if `RUST_BACKTRACE` is set.
 pub fn report_panics(file: Option<PathBuf>, revision: Revision, stage: Stage, shard: Option<u32>) {
     std::panic::set_hook(Box::new(move |panic| {
+        if is_contained() {
+            return;
+        }
         eprintln!("{}", printable(&panic.to_string()));
         let backtrace = Backtrace::capture();
         if backtrace.status() == BacktraceStatus::Captured {

@@ -6,6 +6,7 @@ use tokenizers::TruncationDirection;
 
 use super::{
     error::TokenizerError,
+    library,
     tokens::{SpecialTokens, Tokens},
     truncation::{truncate, truncate_pair},
 };
@@ -28,11 +29,11 @@ impl Tokenizer {
     /// for text.
     pub fn open(path: &Path, max_tokens: usize, special: SpecialTokens) -> Result<Self, TokenizerError> {
         let open_error = |source| TokenizerError::Open { path: path.to_owned(), source };
-        let mut inner = tokenizers::Tokenizer::from_file(path).map_err(open_error)?;
+        let mut inner = library::from_file(path).map_err(open_error)?;
         let truncation_side =
             inner.get_truncation().map_or(TruncationDirection::Right, |truncation| truncation.direction);
         inner.with_padding(None).with_truncation(None).map_err(open_error)?;
-        let special_count = inner.encode_fast("", special != SpecialTokens::Never).map_err(open_error)?.len();
+        let special_count = library::encode(&inner, "", special != SpecialTokens::Never).map_err(open_error)?.len();
         if special_count == 0 && special == SpecialTokens::Required {
             return Err(TokenizerError::NoSpecialTokens { path: path.to_owned() });
         }
@@ -78,7 +79,7 @@ impl Tokenizer {
     /// If the tokenizer cannot encode it; the row is 0.
     pub fn encode_pair(&self, first: &str, second: &str) -> Result<Tokens, TokenizerError> {
         let encode_error = |source| TokenizerError::Encode { row: 0, source };
-        let encoding = self.inner.encode_fast((first, second), true).map_err(encode_error)?;
+        let encoding = library::encode(&self.inner, (first, second), true).map_err(encode_error)?;
         Ok(truncate_pair(&encoding, self.max_tokens))
     }
 
@@ -100,7 +101,7 @@ impl Tokenizer {
     /// If the tokenizer cannot encode it; the row is 0.
     pub fn ids(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
         let encode_error = |source| TokenizerError::Encode { row: 0, source };
-        Ok(self.inner.encode_fast(text, false).map_err(encode_error)?.get_ids().to_vec())
+        Ok(library::encode(&self.inner, text, false).map_err(encode_error)?.get_ids().to_vec())
     }
 
     /// The number of tokens at the beginning of a sequence that belong to the text `text` it begins with, and to special tokens
@@ -110,7 +111,8 @@ impl Tokenizer {
     /// If the tokenizer cannot encode it; the row is 0.
     pub fn leading_tokens(&self, text: &str) -> Result<usize, TokenizerError> {
         let encode_error = |source| TokenizerError::Encode { row: 0, source };
-        let encoding = self.inner.encode_fast(text, self.special != SpecialTokens::Never).map_err(encode_error)?;
+        let encoding =
+            library::encode(&self.inner, text, self.special != SpecialTokens::Never).map_err(encode_error)?;
         let trailing = encoding.get_special_tokens_mask().iter().rev().take_while(|special| **special == 1).count();
         Ok(encoding.len() - trailing)
     }
@@ -123,7 +125,7 @@ impl Tokenizer {
     fn encode_row(&self, row: usize, text: &str) -> Result<Tokens, TokenizerError> {
         let special = self.special != SpecialTokens::Never;
         let encoding =
-            self.inner.encode_fast(text, special).map_err(|source| TokenizerError::Encode { row, source })?;
+            library::encode(&self.inner, text, special).map_err(|source| TokenizerError::Encode { row, source })?;
         if encoding.is_empty() {
             return Err(TokenizerError::NoTokens { row });
         }

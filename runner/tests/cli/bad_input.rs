@@ -299,3 +299,20 @@ fn a_manifest_is_checked_before_anything_is_touched() {
     assert!(message.contains("holds 2 documents"), "{message}");
     assert!(!world.path("out").exists());
 }
+
+#[test]
+fn a_tokenizer_on_which_its_library_panics_is_an_invalid_model_and_no_defect() {
+    let world = World::new();
+    world.ten_chunks();
+    let path = world.path("model/tokenizer.json");
+    let mut tokenizer = json(&path);
+    // The first table is no table; the second is one whose only cell points far outside.
+    for table in ["AAAA", "BAAAAP////8="] {
+        tokenizer["normalizer"] = serde_json::json!({"type": "Precompiled", "precompiled_charsmap": table});
+        fs::write(&path, tokenizer.to_string()).expect("a tokenizer");
+        let ended = world.run(&[]);
+        assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
+        let failure = ended.failed(2, FailureReason::InvalidModel);
+        assert!(failure.message.contains("tokenizers library failed"), "{}", failure.message);
+    }
+}

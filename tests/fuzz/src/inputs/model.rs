@@ -55,16 +55,35 @@ pub fn folder_of_model() -> &'static Path {
     &MODEL
 }
 
+/// A file with another content, until this value is dropped: a panic must not leave it to the next input.
+struct Replaced {
+    path: PathBuf,
+    own: Option<Vec<u8>>,
+}
+
+impl Replaced {
+    fn new(path: PathBuf, content: &[u8]) -> Self {
+        let own = fs::read(&path).ok();
+        fs::write(&path, content).expect("a file");
+        Self { path, own }
+    }
+}
+
+impl Drop for Replaced {
+    fn drop(&mut self) {
+        match &self.own {
+            Some(own) => fs::write(&self.path, own).expect("a file"),
+            None => fs::remove_file(&self.path).expect("a file"),
+        }
+    }
+}
+
 /// Loads the model with another content of a file, and computes a vector if it loads.
 fn with(file: &str, content: &[u8]) {
     let model = folder_of_model();
-    let own = fs::read(model.join(file)).ok();
-    fs::write(model.join(file), content).expect("a file");
+    let replaced = Replaced::new(model.join(file), content);
     let loaded = DenseEncoder::load("tiny", model, &DenseOptions::default(), &Device::Cpu);
-    match own {
-        Some(own) => fs::write(model.join(file), own).expect("a file"),
-        None => fs::remove_file(model.join(file)).expect("a file"),
-    }
+    drop(replaced);
     match loaded {
         Err(error) => assert!(!error.to_string().is_empty()),
         Ok(encoder) => {
