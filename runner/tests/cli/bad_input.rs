@@ -301,18 +301,20 @@ fn a_manifest_is_checked_before_anything_is_touched() {
 }
 
 #[test]
-fn a_tokenizer_on_which_its_library_panics_is_an_invalid_model_and_no_defect() {
+fn a_tokenizer_on_which_its_library_panics_is_invalid_input_and_no_defect() {
     let world = World::new();
     world.ten_chunks();
     let path = world.path("model/tokenizer.json");
     let mut tokenizer = json(&path);
-    // The first table is no table; the second is one whose only cell points far outside.
-    for table in ["AAAA", "BAAAAP////8="] {
+    // The first is no table; the only cell of the second points far outside, which the first text meets.
+    for (table, code, reason) in
+        [("AAAA", 2, FailureReason::InvalidModel), ("BAAAAPz///8=", 3, FailureReason::InvalidRecord)]
+    {
         tokenizer["normalizer"] = serde_json::json!({"type": "Precompiled", "precompiled_charsmap": table});
         fs::write(&path, tokenizer.to_string()).expect("a tokenizer");
         let ended = world.run(&[]);
         assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
-        let failure = ended.failed(2, FailureReason::InvalidModel);
+        let failure = ended.failed(code, reason);
         assert!(failure.message.contains("tokenizers library failed"), "{}", failure.message);
     }
 }
