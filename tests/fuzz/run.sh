@@ -21,5 +21,5 @@ fi
 for target in "${targets[@]}"; do
     mkdir -p "$fuzz/corpus/$target"
     "${cargo[@]}" run "${options[@]}" "$target" "$fuzz/corpus/$target" "$fuzz/seeds/$target" -- \
-        -max_total_time="${FUZZ_SECONDS:-60}" -rss_limit_mb=2048 -malloc_limit_mb=1024 -timeout=20 -print_final_stats=1
+        -max_total_time="${FUZZ_SECONDS:-60}" -rss_limit_mb=2048 -malloc_limit_mb=1024 -timeout=120 -print_final_stats=1
 done
