@@ -33,7 +33,8 @@ fn an_error_shows_the_control_characters_of_a_field() {
     let world = World::new();
     world.ten_chunks();
     let manifest = std::fs::read_to_string(world.path("run.yaml")).expect("a manifest");
-    let escaped: String = HOSTILE.chars().map(|character| format!("\\u{:04x}", u32::from(character))).collect();
+    let escaped: Vec<String> = HOSTILE.chars().map(|character| format!("\\u{:04x}", u32::from(character))).collect();
+    let escaped = escaped.concat();
     world.manifest_text(&manifest.replace("{hostPath: {path: ", &format!("{{hostPath: {{\"{escaped}\": 1, path: ")));
     let ended = world.run(&[]);
     assert_eq!(ended.code, 2, "{}", ended.stderr);

@@ -83,7 +83,7 @@ fn find(dir: &Path, part: &str) -> Option<PathBuf> {
         if path.is_dir() {
             return find(&path, part);
         }
-        let name = path.file_name()?.to_str()?;
-        (name.to_ascii_lowercase().contains(part) && name.ends_with(".json")).then(|| path.clone())
+        let named = path.file_stem()?.to_str()?.to_ascii_lowercase().contains(part);
+        (named && path.extension()? == "json").then(|| path.clone())
     })
 }
