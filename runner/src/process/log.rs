@@ -48,7 +48,7 @@ pub fn init(format: LogFormat, quiet: bool, collector: Option<&Collector>) -> Re
         LogFormat::Text => {
             // Of a message the layer shows escape sequences itself, so that those it writes are its own colors.
             let colors = stderr().is_terminal();
-            let writer = move || PrintableLines::new(AboveBars::default(), colors);
+            let writer = move || PrintableLines::new(AboveBars, colors);
             layer.with_writer(writer).with_ansi(colors).without_time().compact().boxed()
         }
     };
