@@ -18,8 +18,11 @@ pub use self::{
     source::{chunks_json, json_lines, markdown, text},
 };
 
+/// What takes the bytes of an input.
+pub type Input = fn(&[u8]);
+
 /// Every input by the name of its target.
-pub const INPUTS: [(&str, fn(&[u8])); 15] = [
+pub const INPUTS: [(&str, Input); 15] = [
     ("chunks_json", chunks_json),
     ("json_lines", json_lines),
     ("markdown", markdown),

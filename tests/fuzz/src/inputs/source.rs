@@ -39,8 +39,11 @@ fn records(name: &str, data: &[u8]) {
     assert_eq!(from_middle, all[middle as usize..], "records from {middle} on");
 }
 
-/// The number, the id and the text of each record from `from` on.
-fn read(dir: &std::path::Path, name: &str, from: u64) -> Result<Vec<(u64, Option<(String, String)>)>, ()> {
+/// The number of a record, and the id and the text of its chunk.
+type ReadRecord = (u64, Option<(String, String)>);
+
+/// The records from `from` on.
+fn read(dir: &std::path::Path, name: &str, from: u64) -> Result<Vec<ReadRecord>, ()> {
     let path = dir.display().to_string();
     let collection: CollectionConfig = serde_json::from_value(json!({
         "name": "docs", "source": {"path": path, "uri": format!("file://{path}")}, "format": "Auto", "fields": {}
