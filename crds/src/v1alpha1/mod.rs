@@ -21,7 +21,7 @@ pub use collection::{
 };
 pub use collection_status::{ChunkCounts, CollectionStatus, DenseModelStatus};
 pub use conditions::{ConditionType, reason};
-pub use execution::{ExecutionSpec, GpuSpec, ModelCacheSpec, QueueSpec};
+pub use execution::{ExecutionSpec, GpuSpec, HubSpec, ModelCacheSpec, QueueSpec};
 pub use fallback::{FallbackReason, FallbackSource};
 pub use labels::{LABEL_REVISION, LABEL_RUN, LABEL_STAGE};
 pub use model::{DenseModelSpec, Dtype, ModelsSpec, Pooling, Precision, Prompts, RerankerSpec, SparseModelSpec};

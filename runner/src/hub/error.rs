@@ -2,7 +2,7 @@
 
 use std::{fmt, io, path::PathBuf, time::Duration};
 
-use crds::contract::FailureReason;
+use crds::contract::{FailureReason, HUB_TOKEN_VARIABLE};
 
 use crate::process::error::StageError;
 
@@ -87,6 +87,13 @@ pub(super) enum HubFailure {
         #[source]
         source: io::Error,
     },
+    /// The file with the token cannot be read.
+    #[error("cannot read the token of the hub in {}, which {HUB_TOKEN_VARIABLE} names; check the Secret, or unset the variable", path.display())]
+    TokenFile {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     /// An environment variable has an invalid value.
     #[error("{variable} must be {expected}")]
     Setting { variable: &'static str, expected: &'static str },
@@ -138,9 +145,11 @@ impl HubFailure {
             | Self::Cut { .. }
             | Self::Corrupt { .. } => FailureReason::HubUnavailable,
             Self::Cache { source, .. } if is_full(source) => FailureReason::StorageFull,
-            Self::UnexpectedStatus { .. } | Self::Cache { .. } | Self::Setting { .. } | Self::Client { .. } => {
-                FailureReason::InvalidConfiguration
-            }
+            Self::UnexpectedStatus { .. }
+            | Self::Cache { .. }
+            | Self::TokenFile { .. }
+            | Self::Setting { .. }
+            | Self::Client { .. } => FailureReason::InvalidConfiguration,
             Self::Interrupted => FailureReason::Interrupted,
         }
     }

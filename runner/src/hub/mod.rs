@@ -14,11 +14,13 @@ mod model;
 mod resolve;
 mod retry;
 mod settings;
+mod token;
 
 pub use self::{
     error::HubError,
     files::module_path,
     model::HubModel,
     resolve::{commits, folder, pinned, recorded, settings_folder},
-    settings::{Settings, Token},
+    settings::Settings,
+    token::{Token, take_from_environment},
 };

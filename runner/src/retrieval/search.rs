@@ -26,6 +26,7 @@ use crate::{
     process::{
         error::{Result, StageError},
         interrupt::Interrupt,
+        printable::printable,
     },
     store::{self, Access, Store},
 };
@@ -211,7 +212,7 @@ fn named<T: DeserializeOwned>(name: &str) -> Option<T> {
     serde_json::from_value(name.into()).ok()
 }
 
-/// A hit as text for a terminal: rank, score, id, the first lines of the text, and the metadata.
+/// A hit as text for a terminal: rank, score, id, the first lines of the text, and the metadata, all [`printable`].
 pub fn show(rank: usize, hit: &Hit) -> String {
     const WIDTH: usize = 100;
     let truncate = |text: &str| match text.char_indices().nth(WIDTH) {
@@ -228,5 +229,5 @@ pub fn show(rank: usize, hit: &Hit) -> String {
         shown.push_str("\n   ");
         shown.push_str(&truncate(&hit.metadata.to_string()));
     }
-    shown
+    printable(&shown).into_owned()
 }

@@ -6,6 +6,7 @@ use tokenizers::TruncationDirection;
 
 use super::{
     error::TokenizerError,
+    library,
     pretrained::Pretrained,
     tokens::{MaxTokens, SpecialTokens, Tokens},
     truncation::{truncate, truncate_pair},
@@ -37,7 +38,7 @@ impl Tokenizer {
         let Pretrained { backend: mut inner, path, truncation_side, segments, .. } = pretrained;
         let open_error = |source| TokenizerError::Open { path: path.clone(), source };
         inner.with_padding(None).with_truncation(None).map_err(open_error)?;
-        let of_every_text = inner.encode_fast("", special != SpecialTokens::Never).map_err(open_error)?;
+        let of_every_text = library::encode(&inner, "", special != SpecialTokens::Never).map_err(open_error)?;
         let special_count = of_every_text.len();
         if special_count == 0 && special == SpecialTokens::Required {
             return Err(TokenizerError::NoSpecialTokens { path });
@@ -109,8 +110,8 @@ impl Tokenizer {
     /// If the tokenizer cannot encode it; the row is 0.
     pub fn encode_pair(&self, first: &str, second: &str) -> Result<Tokens, TokenizerError> {
         let encode_error = |source| TokenizerError::Encode { row: 0, source };
-        let encoding =
-            self.inner.encode_fast((first, second), self.special != SpecialTokens::Never).map_err(encode_error)?;
+        let encoding = library::encode(&self.inner, (first, second), self.special != SpecialTokens::Never)
+            .map_err(encode_error)?;
         self.checked(0, truncate_pair(&encoding, self.max_tokens.pair, self.truncation_side))
     }
 
@@ -152,7 +153,7 @@ impl Tokenizer {
     /// If the tokenizer cannot encode it; the row is 0.
     pub fn ids(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
         let encode_error = |source| TokenizerError::Encode { row: 0, source };
-        let ids = self.inner.encode_fast(text, false).map_err(encode_error)?.get_ids().to_vec();
+        let ids = library::encode(&self.inner, text, false).map_err(encode_error)?.get_ids().to_vec();
         Ok(self.checked(0, Tokens { ids, ..Tokens::default() })?.ids)
     }
 
@@ -163,7 +164,8 @@ impl Tokenizer {
     /// If the tokenizer cannot encode it; the row is 0.
     pub fn leading_tokens(&self, text: &str) -> Result<usize, TokenizerError> {
         let encode_error = |source| TokenizerError::Encode { row: 0, source };
-        let encoding = self.inner.encode_fast(text, self.special != SpecialTokens::Never).map_err(encode_error)?;
+        let encoding =
+            library::encode(&self.inner, text, self.special != SpecialTokens::Never).map_err(encode_error)?;
         let trailing = encoding.get_special_tokens_mask().iter().rev().take_while(|special| **special == 1).count();
         Ok(encoding.len() - trailing)
     }
@@ -176,7 +178,7 @@ impl Tokenizer {
     fn encode_row(&self, row: usize, text: &str, max_tokens: usize) -> Result<Tokens, TokenizerError> {
         let special = self.special != SpecialTokens::Never;
         let encoding =
-            self.inner.encode_fast(text, special).map_err(|source| TokenizerError::Encode { row, source })?;
+            library::encode(&self.inner, text, special).map_err(|source| TokenizerError::Encode { row, source })?;
         if encoding.is_empty() {
             return Err(TokenizerError::NoTokens { row });
         }

@@ -5,6 +5,7 @@
 
 mod encode;
 mod error;
+mod library;
 mod pretrained;
 mod tokens;
 mod truncation;

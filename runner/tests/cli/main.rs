@@ -22,5 +22,6 @@ mod searching;
 mod stages;
 mod stored_forms;
 mod telemetry;
+mod terminal;
 mod toggles;
 mod world;
