@@ -16,13 +16,14 @@ use super::{
     slicer::Slicer,
 };
 use crate::{
+    config::toggles::SourceLimits,
     process::{
         error::{Result, StageError},
         interrupt::Interrupt,
         message::first_few,
         progress::Progress,
     },
-    source::{Chunk, Source, SourceRecord},
+    source::{Chunk, ListedFile, Listing, Source, SourceRecord},
 };
 
 /// The largest number of indices of an Indexed Job in Kubernetes.
@@ -34,7 +35,13 @@ impl Plan {
     ///
     /// # Errors
     /// If a source cannot be read, has no text or has duplicate ids, or there are more than 100,000 shards.
-    pub fn build(config: &RunnerConfig, shard_size: u64, interrupt: &Interrupt, progress: &Progress) -> Result<Self> {
+    pub fn build(
+        config: &RunnerConfig,
+        shard_size: u64,
+        limits: SourceLimits,
+        interrupt: &Interrupt,
+        progress: &Progress,
+    ) -> Result<Self> {
         let mut plan = Self {
             version: PLAN_VERSION,
             revision: config.revision.clone(),
@@ -48,7 +55,8 @@ impl Plan {
             shards: Vec::new(),
         };
         for collection in &config.collections {
-            let planned = plan_collection(collection, shard_size, &mut plan.shards, interrupt, progress)?;
+            let source = Source::open(collection, limits, interrupt)?;
+            let planned = plan_collection(collection, &source, shard_size, &mut plan.shards, (interrupt, progress))?;
             plan.collections.push(planned);
         }
         if plan.shards.len() > MAX_SHARDS {
@@ -64,20 +72,19 @@ impl Plan {
 
 fn plan_collection(
     collection: &CollectionConfig,
+    source: &Source,
     shard_size: u64,
     shards: &mut Vec<Shard>,
-    interrupt: &Interrupt,
-    progress: &Progress,
+    (interrupt, progress): (&Interrupt, &Progress),
 ) -> Result<PlannedCollection> {
-    let source = Source::open(collection)?;
     let listing = source.list()?;
     let mut slicer = Slicer::new(&collection.name, shard_size);
     let mut ids = HashSet::new();
     let mut headings = Headings::default();
     let mut files = Vec::with_capacity(listing.files.len());
-    for (index, path) in listing.files.iter().enumerate() {
-        let mut file = PlannedFile { path: path.clone(), chunks: 0, skipped: 0 };
-        let _ = source.visit(path, 0, &mut |record: SourceRecord<'_>| {
+    for (index, listed) in listing.files.iter().enumerate() {
+        let mut file = PlannedFile { path: listed.path.clone(), chunks: 0, skipped: 0 };
+        let _ = source.visit(&listed.path, 0, &mut |record: SourceRecord<'_>| {
             interrupt.check()?;
             let position = Position { file: index, record: record.location.record };
             match record.chunk {
@@ -87,7 +94,7 @@ fn plan_collection(
                 }
                 Some(chunk) => {
                     if !ids.insert(short_hash(&chunk.id)) {
-                        return Err(duplicate_id(&source, &listing.files, &chunk, &record.location.to_string()));
+                        return Err(duplicate_id(source, &listing.files, &chunk, &record.location.to_string()));
                     }
                     file.chunks += 1;
                     slicer.push(position, &chunk);
@@ -107,10 +114,18 @@ fn plan_collection(
             first_few(&listing.ignored)
         );
     }
+    if !listing.left_out.is_empty() {
+        tracing::warn!(
+            collection = collection.name,
+            files = listing.left_out.len(),
+            "left out what cannot be read: {}",
+            first_few(&listing.left_out)
+        );
+    }
     let skipped = files.iter().map(|file| file.skipped).sum();
     let chunks = files.iter().map(|file| file.chunks).sum();
     if chunks == 0 {
-        return Err(empty_collection(collection, files.len(), skipped, &listing.ignored));
+        return Err(empty_collection(collection, files.len(), skipped, &listing));
     }
     shards.extend(slicer.finish());
     Ok(PlannedCollection {
@@ -119,6 +134,7 @@ fn plan_collection(
         skipped,
         files,
         ignored_files: listing.ignored,
+        left_out: listing.left_out,
         headings: headings.finish(),
     })
 }
@@ -129,10 +145,10 @@ fn short_hash(id: &str) -> [u8; 16] {
 
 /// The error of a duplicate id, with both locations. Only hashes are in memory, so the sources are read again to find the
 /// first location.
-fn duplicate_id(source: &Source, files: &[String], chunk: &Chunk, second: &str) -> StageError {
+fn duplicate_id(source: &Source, files: &[ListedFile], chunk: &Chunk, second: &str) -> StageError {
     let mut first = None;
     for file in files {
-        let visited = source.visit(file, 0, &mut |record: SourceRecord<'_>| {
+        let visited = source.visit(&file.path, 0, &mut |record: SourceRecord<'_>| {
             if record.chunk.as_ref().is_some_and(|earlier| earlier.id == chunk.id) {
                 first = Some(record.location.to_string());
                 return Ok(ControlFlow::Break(()));
@@ -150,7 +166,8 @@ fn duplicate_id(source: &Source, files: &[String], chunk: &Chunk, second: &str) 
     )
 }
 
-fn empty_collection(collection: &CollectionConfig, files: usize, skipped: u64, ignored: &[String]) -> StageError {
+fn empty_collection(collection: &CollectionConfig, files: usize, skipped: u64, listing: &Listing) -> StageError {
+    let ignored = &listing.ignored;
     let CollectionConfig { name, source, format, .. } = collection;
     let message = if files > 0 {
         format!(
@@ -166,6 +183,10 @@ fn empty_collection(collection: &CollectionConfig, files: usize, skipped: u64, i
             source.uri,
             first_few(ignored)
         )
+    };
+    let message = match &listing.left_out[..] {
+        [] => message,
+        left_out => format!("{message}; left out: {}", first_few(left_out)),
     };
     StageError::new(FailureReason::EmptyCollection, message)
 }

@@ -8,11 +8,12 @@ use arrow_array::{
 };
 use parquet::arrow::{ProjectionMask, arrow_reader::ParquetRecordBatchReaderBuilder};
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use crate::vectors::quantize;
 
 /// A chunk near the question.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Hit {
     /// The cosine of the vectors of question and chunk, -1 to 1.
     pub score: f32,
@@ -20,8 +21,8 @@ pub struct Hit {
     pub id: String,
     /// Its text.
     pub text: String,
-    /// Its metadata.
-    pub metadata: serde_json::Value,
+    /// Its metadata as it is stored: a parsed number would lose digits.
+    pub metadata: Box<RawValue>,
 }
 
 /// Compares the vectors of `model` in a file with the question. `hits` keeps the best `count` chunks of all files so

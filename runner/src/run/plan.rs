@@ -58,8 +58,9 @@ fn write(run: &Run, shard_size: u64) -> Result<Plan> {
     let commits = hub::commits(&run.config, &run.interrupt)?;
     let queries_sha256 = check_queries(run)?;
     let progress = Progress::counter(run.show_progress, "planning");
-    let (plan, seconds) =
-        timed(tracing::info_span!(telemetry::PLAN), || Plan::build(&run.config, shard_size, &run.interrupt, &progress));
+    let (plan, seconds) = timed(tracing::info_span!(telemetry::PLAN), || {
+        Plan::build(&run.config, shard_size, run.toggles.limits, &run.interrupt, &progress)
+    });
     progress.finish();
     let plan = Plan { seconds, commits, queries_sha256, ..plan? };
     let path = layout::plan(&run.config.revision);

@@ -3,16 +3,20 @@
 use std::{
     fs::File,
     io::{self, Read},
-    path::PathBuf,
     sync::Arc,
 };
 
-use crds::contract::{FailureReason, Place};
+use crds::contract::Place;
 use futures::TryStreamExt;
 use object_store::{GetResultPayload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, path::Path};
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
-use super::{access::Access, error::output_error, local, upload::Upload};
+use super::{
+    access::Access,
+    error::{output_error, source_error},
+    local,
+    upload::Upload,
+};
 use crate::process::{
     error::{Cause, Result, StageError},
     runtime::runtime,
@@ -66,12 +70,6 @@ impl Store {
         listing.files.sort_unstable();
         listing.folders.sort_unstable();
         Ok(listing)
-    }
-
-    /// The path of a folder without symbolic links, to detect that two paths are the same folder; `None` if the folder
-    /// does not exist.
-    pub fn canonical_path(&self, folder: &str) -> Option<PathBuf> {
-        local::canonical(&self.place, folder)
     }
 
     /// Opens a file for reading; `None` if it does not exist.
@@ -192,7 +190,7 @@ impl Store {
         let message = format!("cannot {action} {}", self.uri_of(path));
         match self.access {
             Access::Write => output_error(message, cause),
-            Access::Read => StageError::new(FailureReason::SourceNotFound, message).caused_by(cause),
+            Access::Read => source_error(message, cause),
         }
     }
 }

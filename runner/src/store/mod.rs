@@ -1,18 +1,26 @@
-//! The stores that a run reads and writes, as blocking calls; today they are folders ([`local`]).
+//! The stores that a run reads and writes, as blocking calls; today they are folders.
 //!
-//! The pipeline is blocking code; the asynchronous clients of the stores do not leave this module.
+//! Output goes through [`Store`]; its asynchronous client does not leave this module. Sources, queries and models are read
+//! through [`Folder`], which does not leave its root, because their authors may be others than the user of the process.
+//! [`Fault`] classifies the failures of both.
 
 mod access;
 mod client;
 mod error;
+mod fault;
+mod folder;
 mod local;
 mod open;
+mod source;
 mod upload;
 
 pub use self::{
     access::Access,
     client::{Listing, PutNew, Store},
-    error::output_error,
-    open::{open, open_source},
+    error::{output_error, source_error},
+    fault::Fault,
+    folder::{Entry, EntryKind, FileKind, FileState, Folder, FolderId, OpenError, open_regular, read_regular},
+    open::open,
+    source::{OpenSource, SingleFile, open_error, open_source, read_file},
     upload::{Upload, WrittenFile},
 };

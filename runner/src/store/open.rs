@@ -13,17 +13,6 @@ pub fn open(place: &Place, access: Access) -> Result<Store> {
     Ok(Store { inner: local::open(place, access)?, access, place: place.clone() })
 }
 
-/// Opens the store of a source. If the source is a single file, returns the store of its folder, and its name.
-///
-/// # Errors
-/// If the source does not exist or cannot be read.
-pub fn open_source(place: &Place) -> Result<(Store, Option<String>)> {
-    match local::single_file(place)? {
-        Some((folder, name)) => Ok((open(&folder, Access::Read)?, Some(name))),
-        None => Ok((open(place, Access::Read)?, None)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -61,18 +50,5 @@ mod tests {
         store.keep_only("s", &["s/two"]).expect("leftovers deleted");
         let left: Vec<_> = std::fs::read_dir(folder.path().join("s")).expect("a folder").flatten().collect();
         assert_eq!(left.len(), 1, "{left:?}");
-    }
-
-    #[test]
-    fn listed_names_are_those_of_the_files_even_with_special_characters() {
-        let (folder, store) = store(Access::Read);
-        for name in ["a b.txt", "100%.txt", "ü.txt", "a%20b.txt", "q?#x.txt"] {
-            std::fs::write(folder.path().join(name), name).expect(name);
-        }
-        let listing = store.list("").expect("a listing");
-        for name in &listing.files {
-            assert_eq!(store.get(name).expect(name).as_deref(), Some(name.as_bytes()));
-        }
-        assert_eq!(listing.files.len(), 5, "{listing:?}");
     }
 }

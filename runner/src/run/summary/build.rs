@@ -32,6 +32,7 @@ pub fn of_collection(
     summary.gate.clone_from(&reranked.gate);
     summary.examples.clone_from(&reranked.examples);
     summary.warnings.extend(warnings::ignored_files(planned));
+    summary.warnings.extend(warnings::left_out(planned));
     summary.warnings.extend(warnings::few_chunks(planned, &reranked.run));
     if plan.collections.len() == 1 {
         summary.warnings.extend(warnings::unknown_ids(&reranked.unknown_ids));
@@ -65,6 +66,7 @@ pub fn of_run(
     summary.skipped_chunks = plan.collections.iter().map(|planned| planned.skipped).sum();
     summary.gate = collections::worst_gate(config, reranks);
     summary.warnings.extend(plan.collections.iter().filter_map(warnings::ignored_files));
+    summary.warnings.extend(plan.collections.iter().filter_map(warnings::left_out));
     // A query may be about one collection only: an id is unknown if no collection has it.
     let in_no_collection =
         reranks.iter().map(|reranked| reranked.unknown_ids.clone()).reduce(|left, right| &left & &right);
