@@ -2,13 +2,18 @@
 
 use std::{num::NonZeroUsize, path::Path, thread};
 
-use tokenizers::TruncationDirection;
+use tokenizers::{Encoding, TruncationDirection};
 
 use super::{
-    error::TokenizerError,
+    error::{TokenizerError, TokenizersError},
+    pieces::{self, Kept},
     tokens::{SpecialTokens, Tokens},
     truncation::{truncate, truncate_pair},
 };
+use crate::store;
+
+/// The largest `tokenizer.json`, in bytes; real ones have up to 40 MB.
+const MAX_BYTES: u64 = 1 << 29;
 
 /// The tokenizer of a model.
 pub struct Tokenizer {
@@ -28,7 +33,9 @@ impl Tokenizer {
     /// for text.
     pub fn open(path: &Path, max_tokens: usize, special: SpecialTokens) -> Result<Self, TokenizerError> {
         let open_error = |source| TokenizerError::Open { path: path.to_owned(), source };
-        let mut inner = tokenizers::Tokenizer::from_file(path).map_err(open_error)?;
+        let bytes = store::read_regular(path, MAX_BYTES)
+            .map_err(|source| TokenizerError::Read { path: path.to_owned(), source })?;
+        let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(open_error)?;
         let truncation_side =
             inner.get_truncation().map_or(TruncationDirection::Right, |truncation| truncation.direction);
         inner.with_padding(None).with_truncation(None).map_err(open_error)?;
@@ -78,8 +85,42 @@ impl Tokenizer {
     /// If the tokenizer cannot encode it; the row is 0.
     pub fn encode_pair(&self, first: &str, second: &str) -> Result<Tokens, TokenizerError> {
         let encode_error = |source| TokenizerError::Encode { row: 0, source };
+        if pieces::is_long(first) || pieces::is_long(second) {
+            let (encoding, lost) = self.long_pair(first, second).map_err(encode_error)?;
+            let mut tokens = truncate_pair(&encoding, self.max_tokens);
+            tokens.lost += lost;
+            return Ok(tokens);
+        }
         let encoding = self.inner.encode_fast((first, second), true).map_err(encode_error)?;
         Ok(truncate_pair(&encoding, self.max_tokens))
+    }
+
+    /// A text with its special tokens, and the number of tokens that it lacks because truncation to `max_tokens` would remove
+    /// them.
+    fn encoding(&self, text: &str, max_tokens: usize) -> Result<(Encoding, usize), TokenizersError> {
+        let special = self.special != SpecialTokens::Never;
+        if !pieces::is_long(text) {
+            return Ok((self.inner.encode_fast(text, special)?, 0));
+        }
+        let Kept { encoding, lost } = pieces::encode(&self.inner, text, max_tokens, self.truncation_side)?;
+        Ok((self.inner.post_process(encoding, None, special)?, lost))
+    }
+
+    /// Same as [`Self::encoding`], for a pair.
+    fn long_pair(&self, first: &str, second: &str) -> Result<(Encoding, usize), TokenizersError> {
+        let side = TruncationDirection::Right;
+        // One more than is kept of a text, so that the longer one stays the longer one.
+        let encode = |text| pieces::encode(&self.inner, text, self.max_tokens.saturating_add(1), side);
+        let (mut first, mut second) = (encode(first)?, encode(second)?);
+        let total = |kept: &Kept| kept.encoding.len() + kept.lost;
+        let shorter = if total(&first) > total(&second) { &mut second } else { &mut first };
+        let before = shorter.encoding.len();
+        pieces::shorten(&mut shorter.encoding, self.max_tokens, side);
+        shorter.lost += before - shorter.encoding.len();
+        // The library marks the second text before a post-processor may mark it otherwise.
+        second.encoding.set_type_ids(vec![1; second.encoding.len()]);
+        let lost = first.lost + second.lost;
+        Ok((self.inner.post_process(first.encoding, Some(second.encoding), true)?, lost))
     }
 
     /// Encodes a text without special tokens, between tokens that are never truncated.
@@ -100,7 +141,7 @@ impl Tokenizer {
     /// If the tokenizer cannot encode it; the row is 0.
     pub fn ids(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
         let encode_error = |source| TokenizerError::Encode { row: 0, source };
-        Ok(self.inner.encode_fast(text, false).map_err(encode_error)?.get_ids().to_vec())
+        pieces::ids(&self.inner, text).map_err(encode_error)
     }
 
     /// The number of tokens at the beginning of a sequence that belong to the text `text` it begins with, and to special tokens
@@ -121,13 +162,14 @@ impl Tokenizer {
     }
 
     fn encode_row(&self, row: usize, text: &str) -> Result<Tokens, TokenizerError> {
-        let special = self.special != SpecialTokens::Never;
-        let encoding =
-            self.inner.encode_fast(text, special).map_err(|source| TokenizerError::Encode { row, source })?;
+        let encode_error = |source| TokenizerError::Encode { row, source };
+        let (encoding, lost) = self.encoding(text, self.max_tokens).map_err(encode_error)?;
         if encoding.is_empty() {
             return Err(TokenizerError::NoTokens { row });
         }
-        Ok(truncate(&encoding, self.max_tokens, self.truncation_side))
+        let mut tokens = truncate(&encoding, self.max_tokens, self.truncation_side);
+        tokens.lost += lost;
+        Ok(tokens)
     }
 }
 
@@ -261,6 +303,28 @@ mod tests {
             assert_eq!(tokenizer.encode_batch(&texts, threads)?, alone);
         }
         assert!(tokenizer.encode_batch::<&str>(&[], NonZeroUsize::MIN)?.is_empty());
+        Ok(())
+    }
+
+    #[test]
+    fn a_long_text_and_a_long_pair_are_cut_like_short_ones() -> Result<(), TokenizerError> {
+        let (many, more) = (10_000, 12_000);
+        let text = "a b c d ".repeat(many);
+        let tokens = tokenizer(6)?.encode(&text)?;
+        assert_eq!(tokens, Tokens { ids: vec![1, 4, 5, 6, 7, 2], unpooled: 0, types: Vec::new(), lost: 4 * many - 4 });
+        let tokens = open(&tokenizer_json("Left"), 6)?.encode(&text)?;
+        assert_eq!(tokens, Tokens { ids: vec![1, 4, 5, 6, 7, 2], unpooled: 0, types: Vec::new(), lost: 4 * many - 4 });
+        for (first, second, ids) in [
+            (many, many, vec![1, 4, 4, 2, 5, 5, 5, 2]),
+            (more, many, vec![1, 4, 4, 4, 2, 5, 5, 2]),
+            (many, more, vec![1, 4, 4, 2, 5, 5, 5, 2]),
+            (1, many, vec![1, 4, 2, 5, 5, 5, 5, 2]),
+            (many, 1, vec![1, 4, 4, 4, 4, 2, 5, 2]),
+        ] {
+            let tokens = tokenizer(8)?.encode_pair(&"a ".repeat(first), &"b ".repeat(second))?;
+            assert_eq!((tokens.ids, tokens.lost), (ids, first + second - 5), "{first} and {second}");
+            assert_eq!(tokens.types.last(), Some(&1));
+        }
         Ok(())
     }
 

@@ -5,6 +5,7 @@
 
 mod encode;
 mod error;
+mod pieces;
 mod tokens;
 mod truncation;
 
