@@ -14,6 +14,7 @@ mod model;
 mod resolve;
 mod retry;
 mod settings;
+mod volume;
 
 pub use self::{
     error::HubError,

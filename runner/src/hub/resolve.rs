@@ -7,18 +7,19 @@ use crds::{
     v1alpha1::ModelSource,
 };
 
-use super::model::HubModel;
+use super::{model::HubModel, volume};
 use crate::process::{error::Result, interrupt::Interrupt};
 
 /// The folder of a model. For a model of a hub it is in the cache, after missing files were fetched.
 ///
 /// # Errors
-/// If the model cannot be fetched.
+/// If the model cannot be fetched, or its folder on a volume has links out of the volume.
 pub fn folder(model: &str, source: &Place, interrupt: &Interrupt) -> Result<PathBuf> {
-    match HubModel::of(model, source) {
-        Some(hub_model) => Ok(hub_model.settings().and_then(|settings| hub_model.fetch(&settings, interrupt))?),
-        None => Ok(PathBuf::from(&source.path)),
+    if let Some(hub_model) = HubModel::of(model, source) {
+        return Ok(hub_model.settings().and_then(|settings| hub_model.fetch(&settings, interrupt))?);
     }
+    volume::check_links(model, source)?;
+    Ok(PathBuf::from(&source.path))
 }
 
 /// Resolves the revisions of all hub models to commits, by the name of the model. A few small requests also check that the

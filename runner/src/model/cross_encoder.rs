@@ -8,7 +8,7 @@ use crds::v1alpha1::Dtype;
 use super::{
     ModelError,
     config::Config,
-    folder::{ModelFolder, ModuleKind, read_json},
+    folder::{ModelFolder, ModuleKind, read_optional_json},
     head::{classifier::Classifier, projection::activation_of_class},
     loading::{LoadedTransformer, open_tokenizer},
     transformer::{Encoder, TokenBatch},
@@ -146,8 +146,7 @@ impl CrossEncoder {
 /// `sentence_transformers.CrossEncoder`.
 fn activation(folder: &ModelFolder, config: &Config) -> Result<Activation, ModelError> {
     let file: PathBuf = folder.dir.join("config_sentence_transformers.json");
-    let saved: serde_json::Value =
-        if file.exists() { read_json(&folder.name, &file)? } else { serde_json::Value::Null };
+    let saved: serde_json::Value = read_optional_json(&folder.name, &file)?;
     let requests = [
         (&config.get("sentence_transformers")["activation_fn"], "sentence_transformers.activation_fn"),
         (config.get("sbert_ce_default_activation_function"), "sbert_ce_default_activation_function"),

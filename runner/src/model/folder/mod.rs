@@ -5,7 +5,10 @@
 //! normalisation. A folder without `modules.json` is a bare encoder. [`prompts`] precede queries and documents;
 //! [`weights_files`] finds the weights, and [`json`] reads every configuration file.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, de::DeserializeOwned};
 
@@ -14,7 +17,7 @@ use super::{
     error::ModelError,
     files::{CONFIG, TOKENIZER},
 };
-use crate::ops::Pooling;
+use crate::{ops::Pooling, store::Fault};
 
 mod json;
 mod modules;
@@ -22,8 +25,9 @@ mod pooling;
 mod prompts;
 mod weights_files;
 
+use self::json::is_file;
 pub(super) use self::json::read_json;
-use self::json::read_optional_json;
+pub(super) use self::json::read_optional_json;
 pub use self::{
     modules::{Module, ModuleKind, Modules},
     prompts::FolderPrompts,
@@ -53,8 +57,12 @@ impl ModelFolder {
     /// # Errors
     /// If the folder does not exist, or its modules or prompts are invalid.
     pub fn open(name: &str, dir: &Path) -> Result<Self, ModelError> {
-        if !dir.is_dir() {
-            return Err(ModelError::FolderMissing { model: name.to_owned(), dir: dir.to_owned() });
+        match fs::metadata(dir) {
+            Ok(found) if found.is_dir() => {}
+            Err(source) if !matches!(Fault::of(&source), Fault::NotFound | Fault::WrongKind) => {
+                return Err(ModelError::Read { model: name.to_owned(), file: dir.to_owned(), source });
+            }
+            _ => return Err(ModelError::FolderMissing { model: name.to_owned(), dir: dir.to_owned() }),
         }
         let modules = Modules::read(name, dir)?;
         let encoder_dir = [ModuleKind::Transformer, ModuleKind::MlmTransformer, ModuleKind::StaticEmbedding]
@@ -122,7 +130,10 @@ impl ModelFolder {
     /// If the file does not exist.
     pub fn tokenizer(&self) -> Result<PathBuf, ModelError> {
         let file = self.encoder_dir.join(TOKENIZER);
-        if file.is_file() { Ok(file) } else { Err(ModelError::FileMissing { model: self.name.clone(), file }) }
+        if is_file(&self.name, &file)? {
+            return Ok(file);
+        }
+        Err(ModelError::FileMissing { model: self.name.clone(), file })
     }
 
     /// The longest sequence that the folder's files allow, in tokens; `None` if they set no limit.

@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::json::read_json;
+use super::json::read_optional_json;
 use crate::model::ModelError;
 
 const FILE: &str = "modules.json";
@@ -71,7 +71,7 @@ impl Modules {
             path: PathBuf,
         }
         let file = dir.join(FILE);
-        let entries: Vec<Entry> = if file.exists() { read_json(model, &file)? } else { Vec::new() };
+        let entries: Vec<Entry> = read_optional_json(model, &file)?;
         let modules = entries.into_iter().map(|Entry { class, path }| {
             let name = class.rsplit('.').next().unwrap_or(&class);
             let kind = ModuleKind::NAMES.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind);

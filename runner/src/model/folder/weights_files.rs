@@ -8,7 +8,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::json::read_json;
+use super::json::{is_file, read_json};
 use crate::model::{
     ModelError,
     files::{WEIGHTS, WEIGHTS_INDEX},
@@ -23,11 +23,11 @@ const PICKLES: [&str; 5] = ["bin", "ckpt", "pkl", "pt", "pth"];
 /// If there are none, or only a pickle.
 pub fn weights_files(model: &str, dir: &Path) -> Result<Vec<PathBuf>, ModelError> {
     let weights = dir.join(WEIGHTS);
-    if weights.is_file() {
+    if is_file(model, &weights)? {
         return Ok(vec![weights]);
     }
     let index = dir.join(WEIGHTS_INDEX);
-    if index.is_file() {
+    if is_file(model, &index)? {
         return files_of_index(model, dir, &index);
     }
     let read_error = |source| ModelError::Read { model: model.to_owned(), file: dir.to_owned(), source };
@@ -50,7 +50,7 @@ fn files_of_index(model: &str, dir: &Path, index: &Path) -> Result<Vec<PathBuf>,
     let files = names.iter().map(|name| {
         let file = dir.join(name);
         let is_plain = Path::new(name).file_name().is_some_and(|file_name| file_name == name.as_str());
-        match (is_plain, is_pickle(&file), file.is_file()) {
+        match (is_plain, is_pickle(&file), is_file(model, &file)?) {
             (true, false, true) => Ok(file),
             (true, true, _) => Err(ModelError::Pickle { model: model.to_owned(), file }),
             (true, false, false) => Err(ModelError::FileMissing { model: model.to_owned(), file }),

@@ -3,16 +3,17 @@
 use std::{
     fs::File,
     io::{self, Read},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
-use memmap2::{Mmap, MmapOptions};
-use safetensors::{Dtype, SafeTensors, tensor::TensorInfo};
+use memmap2::Mmap;
+use safetensors::{Dtype, SafeTensorError, SafeTensors, tensor::TensorInfo};
 use sha2::{Digest, Sha256};
 
-use crate::model::ModelError;
+use crate::{model::ModelError, store};
 
-/// Bytes that are read at a time for the digest.
+/// Bytes that are read at a time; a multiple of the size of every type.
 const READ_BYTES: usize = 1 << 20;
 
 /// An open weights file.
@@ -30,14 +31,14 @@ impl WeightsFile {
         path: &Path,
     ) -> Result<(Self, String, impl IntoIterator<Item = (String, TensorInfo)> + use<>), ModelError> {
         let read_error = |source| ModelError::Read { model: model.to_owned(), file: path.to_owned(), source };
-        let mut file = File::open(path).map_err(read_error)?;
+        let mut file = store::open_regular(path).map_err(read_error)?;
         let digest = sha256(&mut file).map_err(read_error)?;
-        let bytes = map(&file, 0, None).map_err(read_error)?;
-        let (header, metadata) = SafeTensors::read_metadata(&bytes).map_err(|source| ModelError::WeightsCorrupt {
-            model: model.to_owned(),
-            file: path.to_owned(),
-            source,
-        })?;
+        let corrupt = |source| ModelError::WeightsCorrupt { model: model.to_owned(), file: path.to_owned(), source };
+        if file.metadata().map_err(read_error)?.len() == 0 {
+            return Err(corrupt(SafeTensorError::HeaderTooSmall));
+        }
+        let bytes = map_header(&file).map_err(read_error)?;
+        let (header, metadata) = SafeTensors::read_metadata(&bytes).map_err(corrupt)?;
         let tensors: Vec<_> = metadata.tensors().into_iter().map(|(name, info)| (name, info.clone())).collect();
         let data = (header + size_of::<u64>()) as u64;
         Ok((Self { path: path.to_owned(), file, data }, digest, tensors))
@@ -46,49 +47,65 @@ impl WeightsFile {
     /// The values of a tensor as f32, row-major.
     pub(super) fn values(&self, model: &str, name: &str, info: &TensorInfo) -> Result<Vec<f32>, ModelError> {
         let (start, end) = info.data_offsets;
-        if start == end {
-            return Ok(Vec::new());
+        let mut values = Vec::with_capacity(info.shape.iter().product());
+        let (mut offset, end) = (self.data + start as u64, self.data + end as u64);
+        let mut buffer = vec![0; READ_BYTES];
+        while offset < end {
+            let slice = &mut buffer[..READ_BYTES.min((end - offset) as usize)];
+            self.file.read_exact_at(slice, offset).map_err(|source| ModelError::Read {
+                model: model.to_owned(),
+                file: self.path.clone(),
+                source,
+            })?;
+            if !push_floats(slice, info.dtype, &mut values) {
+                return Err(ModelError::TensorType {
+                    model: model.to_owned(),
+                    file: self.path.clone(),
+                    tensor: name.to_owned(),
+                    found: format!("{:?}", info.dtype),
+                });
+            }
+            offset += slice.len() as u64;
         }
-        let bytes = map(&self.file, self.data + start as u64, Some(end - start))
-            .map_err(|source| ModelError::Read { model: model.to_owned(), file: self.path.clone(), source })?;
-        floats(&bytes, info.dtype).ok_or_else(|| ModelError::TensorType {
-            model: model.to_owned(),
-            file: self.path.clone(),
-            tensor: name.to_owned(),
-            found: format!("{:?}", info.dtype),
-        })
+        Ok(values)
     }
 }
 
-/// The values as f32; `None` if they are not floats.
-fn floats(bytes: &[u8], dtype: Dtype) -> Option<Vec<f32>> {
-    Some(match dtype {
-        Dtype::F32 => bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
-        Dtype::F16 => bytes.as_chunks().0.iter().map(|bytes| half::f16::from_le_bytes(*bytes).to_f32()).collect(),
-        Dtype::BF16 => bytes.as_chunks().0.iter().map(|bytes| half::bf16::from_le_bytes(*bytes).to_f32()).collect(),
-        Dtype::F64 => bytes.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes) as f32).collect(),
-        _ => return None,
-    })
+/// Appends the values as f32; `false` if they are not floats.
+fn push_floats(bytes: &[u8], dtype: Dtype, values: &mut Vec<f32>) -> bool {
+    match dtype {
+        Dtype::F32 => values.extend(bytes.as_chunks().0.iter().copied().map(f32::from_le_bytes)),
+        Dtype::F64 => values.extend(bytes.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes) as f32)),
+        Dtype::F16 => values.extend(bytes.as_chunks().0.iter().map(|bytes| half::f16::from_le_bytes(*bytes).to_f32())),
+        Dtype::BF16 => {
+            values.extend(bytes.as_chunks().0.iter().map(|bytes| half::bf16::from_le_bytes(*bytes).to_f32()));
+        }
+        _ => return false,
+    }
+    true
 }
 
-/// Maps a range of a file, or all of it.
+/// Maps a file whose header the caller parses.
+///
+/// Tensors are read, not mapped: an I/O error of a mapped file kills the process. The header is read before it is mapped, so
+/// that the mapped pages are in memory.
 #[allow(unsafe_code)]
-fn map(file: &File, offset: u64, bytes: Option<usize>) -> io::Result<Mmap> {
-    let mut options = MmapOptions::new();
-    options.offset(offset);
-    if let Some(bytes) = bytes {
-        // Access beyond the end of a file that was truncated after its header was read would kill the process.
-        if file.metadata()?.len() < offset + bytes as u64 {
-            return Err(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                "the file was truncated while the model was loaded",
-            ));
+fn map_header(file: &File) -> io::Result<Mmap> {
+    let mut length = [0; size_of::<u64>()];
+    if file.read_at(&mut length, 0)? == length.len() {
+        let length = u64::from_le_bytes(length);
+        let mut buffer = vec![0; READ_BYTES];
+        let mut offset = 0;
+        while offset < length {
+            match file.read_at(&mut buffer, offset)? {
+                0 => break,
+                count => offset += count as u64,
+            }
         }
-        options.len(bytes);
     }
-    // SAFETY: the bytes are only read, as numbers, for which every bit pattern is valid. A model folder is not written
-    // while it is loaded; if it is, the values change, and the digests of the run's shards differ.
-    unsafe { options.map(file) }
+    // SAFETY: the bytes are only parsed, for which every bit pattern is valid. A model folder is not written while it is
+    // loaded; if it is, the values change, and the digests of the run's shards differ.
+    unsafe { Mmap::map(file) }
 }
 
 fn sha256(file: &mut File) -> io::Result<String> {
