@@ -54,7 +54,12 @@ pub const FIELD_CLASSES: [(&str, &[&str]); 3] = [
     ("lifecycle", &["suspend", "ttlSecondsAfterFinished", "historyLimit", "deletionPolicy"]),
 ];
 
-/// The first ten hexadecimal digits of the sha256 of a run's canonical identity.
+/// The digits of a revision: 128 bits, so that nobody finds two identities with the same revision.
+const DIGITS: usize = 32;
+/// The digits of its short form; earlier releases had revisions of this length.
+const SHORT_DIGITS: usize = 10;
+
+/// The first 32 hexadecimal digits of the sha256 of a run's canonical identity.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Revision(String);
@@ -62,8 +67,9 @@ pub struct Revision(String);
 impl Revision {
     /// The revision of a spec.
     pub fn of(spec: &EmbeddingRunSpec) -> Self {
-        let digest = Sha256::digest(canonical_identity(spec).as_bytes());
-        Self(hex::encode(&digest[..5]))
+        let mut digits = identity_sha256(spec);
+        digits.truncate(DIGITS);
+        Self(digits)
     }
 
     /// A revision that was read from a label, a status or a file.
@@ -71,14 +77,19 @@ impl Revision {
         Self(text.into())
     }
 
-    /// All ten digits.
+    /// All digits.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The first five digits, for the names of child objects.
+    /// The first ten digits, for people and for the names of child objects.
     pub fn short(&self) -> &str {
-        self.0.get(..5).unwrap_or(&self.0)
+        self.0.get(..SHORT_DIGITS).unwrap_or(&self.0)
+    }
+
+    /// Whether `recorded` is this revision, in full or in the short form that earlier releases recorded.
+    pub fn is_recorded_as(&self, recorded: &str) -> bool {
+        recorded == self.0 || (recorded.len() == SHORT_DIGITS && recorded == self.short())
     }
 }
 
@@ -86,6 +97,11 @@ impl fmt::Display for Revision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// The sha256 of the canonical identity of a spec, in hexadecimal.
+pub fn identity_sha256(spec: &EmbeddingRunSpec) -> String {
+    hex::encode(Sha256::digest(canonical_identity(spec).as_bytes()))
 }
 
 /// The identity of a spec as canonical JSON: sorted keys, no white space, unset fields left out.
@@ -165,6 +181,9 @@ mod tests {
         serde_json::from_value(value).expect("a spec")
     }
 
+    /// Two values of `rerunToken` with which [`handbook`] has the same short revision.
+    const COLLIDING_TOKENS: [&str; 2] = ["790264", "1091308"];
+
     fn handbook() -> Value {
         json!({
             "collections": [{"name": "handbook", "source": {"pvc": {"claimName": "chunks", "path": "handbook/"}}}],
@@ -184,7 +203,32 @@ mod tests {
                 r#""output":{"formats":["Parquet"],"pvc":{"claimName":"vectors","path":""}},"processing":"Full"}"#
             )
         );
-        assert_eq!(Revision::of(&spec(handbook())).as_str(), "d0544c45bd");
+        let revision = Revision::of(&spec(handbook()));
+        assert_eq!(revision.short(), "d0544c45bd");
+        assert_eq!(revision.as_str(), &identity_sha256(&spec(handbook()))[..32]);
+    }
+
+    #[test]
+    fn a_revision_is_recognized_in_the_short_form_of_earlier_releases() {
+        let revision = Revision::of(&spec(handbook()));
+        assert!(revision.is_recorded_as(revision.as_str()) && revision.is_recorded_as("d0544c45bd"));
+        assert_eq!(Revision::from_recorded("d0544c45bd").short(), "d0544c45bd");
+        for other in ["", "d0544", "d0544c45bc", "d0544c45bd0"] {
+            assert!(!revision.is_recorded_as(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn identities_whose_short_revisions_collide_have_different_revisions() {
+        // Found by search: the sha256 of both identities begin with the same 40 bits.
+        let with_token = |token: &str| {
+            let mut value = handbook();
+            value["rerunToken"] = json!(token);
+            Revision::of(&spec(value))
+        };
+        let [one, two] = COLLIDING_TOKENS.map(with_token);
+        assert_eq!(one.short(), two.short());
+        assert_ne!(one, two);
     }
 
     #[test]

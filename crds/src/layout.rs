@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! runs/<revision>/plan.json
+//! runs/<revision>/plan_time.json                               when it was taken up again, after another revision
 //! runs/<revision>/<collection>/shard-00042/<attempt>.parquet
 //! runs/<revision>/<collection>/shard-00042/<attempt>.candidates.parquet
 //! runs/<revision>/<collection>/shard-00042/_COMMITTED.json     written last: names the attempt that counts
@@ -9,7 +10,7 @@
 //! runs/<revision>/<collection>/processing_summary.json
 //! runs/<revision>/report.html                                  the summaries, for people
 //! runs/<revision>/processing_summary.json                      written last: the revision is complete
-//! current/<collection>                                         names the revision that readers should use
+//! current/<collection>                                         the pointer: the revision that readers should use
 //! ```
 
 use crate::identity::Revision;
@@ -25,6 +26,11 @@ pub fn revision(revision: &Revision) -> String {
 /// The plan of a revision.
 pub fn plan(revision: &Revision) -> String {
     format!("runs/{revision}/plan.json")
+}
+
+/// The time at which a planned revision was taken up again, after another one had been published.
+pub fn plan_time(revision: &Revision) -> String {
+    format!("runs/{revision}/plan_time.json")
 }
 
 /// The folder of a collection in a revision.
@@ -72,7 +78,7 @@ pub fn report(revision: &Revision) -> String {
     format!("runs/{revision}/report.html")
 }
 
-/// The pointer of a collection: the file that names the revision that readers should use.
+/// The [pointer](crate::pointer) of a collection: the file that names the revision that readers should use.
 pub fn current(collection: &str) -> String {
     format!("current/{collection}")
 }

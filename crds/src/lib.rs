@@ -8,6 +8,7 @@
 //! - [`contract`]: the configuration, the result and the exit codes of the runner
 //! - [`resolve`]: from a spec to the configuration of the runner, in a pod and on one machine
 //! - [`layout`]: the paths in the output store
+//! - [`pointer`]: the file that names the revision that readers should use, and the run that owns it
 //! - [`memory`]: the memory ceiling of a device
 //! - [`summary`]: the schema of `processing_summary.json`
 //! - [`generated`], [`reference`](mod@reference): the CRD, the JSON Schema and the API reference, generated from the
@@ -18,6 +19,7 @@ pub mod generated;
 pub mod identity;
 pub mod layout;
 pub mod memory;
+pub mod pointer;
 pub mod reference;
 pub mod resolve;
 pub mod summary;

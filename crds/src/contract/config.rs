@@ -1,5 +1,7 @@
 //! The configuration that the operator gives to the runner.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -18,6 +20,10 @@ pub struct RunnerConfig {
     pub run: RunRef,
     /// The revision to compute.
     pub revision: Revision,
+    /// The sha256 of the canonical identity, in hexadecimal, whose first digits are the revision; empty in
+    /// configurations of earlier releases.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub identity_sha256: String,
     /// The collections to embed.
     pub collections: Vec<CollectionConfig>,
     /// The dense encoders (the ensemble), in order.
@@ -42,13 +48,30 @@ pub struct RunnerConfig {
 }
 
 /// The name of a run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RunRef {
     /// Its namespace; empty outside a cluster.
     pub namespace: String,
     /// Its name.
     pub name: String,
+    /// The uid of its resource; empty outside a cluster.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub uid: String,
+}
+
+impl RunRef {
+    /// Whether both name the same run. A run that was deleted and created again is the same run with another uid.
+    pub fn is_same_run(&self, other: &Self) -> bool {
+        (&self.namespace, &self.name) == (&other.namespace, &other.name)
+    }
+}
+
+impl fmt::Display for RunRef {
+    /// `namespace/name`, or the name alone outside a cluster.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() { f.write_str(&self.name) } else { write!(f, "{}/{}", self.namespace, self.name) }
+    }
 }
 
 /// A location: the path for the process and the URI for the user.

@@ -70,6 +70,8 @@ pub enum FailureReason {
     OutOfMemory,
     /// The process has no permission to write the output.
     OutputNotWritable,
+    /// Another run, or a later plan, owns what the run would publish or resume in the output.
+    OutputConflict,
     /// The output has no space left.
     StorageFull,
     /// The output store failed for another reason.
@@ -95,6 +97,7 @@ impl FailureReason {
             | Self::InvalidModel
             | Self::DeviceUnavailable
             | Self::OutputNotWritable
+            | Self::OutputConflict
             | Self::QualityGate => ExitCode::BadConfiguration,
             Self::EmptyCollection
             | Self::InvalidFile

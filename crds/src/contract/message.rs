@@ -64,7 +64,7 @@ impl RunResult {
             StageOutcome::Planned(PlanResult { complete: Some(result), .. }) | StageOutcome::Finalized(result) => {
                 let popped = result.collections.pop().is_some();
                 result.omitted += u32::from(popped);
-                popped
+                popped || result.source_changed.take().is_some()
             }
             StageOutcome::Failed(failure) => {
                 let keep = failure.message.len().saturating_sub(failure.message.len() / 4 + 1);
@@ -125,6 +125,7 @@ mod tests {
                 dense_fallback: Some(fallback),
                 collections: vec![collection; collections],
                 omitted: 0,
+                source_changed: None,
             }),
         )
     }
@@ -217,6 +218,16 @@ mod tests {
         };
         assert_eq!(result.collections.len() + result.omitted as usize, 64);
         assert!(result.omitted > 0);
+    }
+
+    #[test]
+    fn a_sentence_that_does_not_fit_is_left_out_and_not_the_result() {
+        let mut result = finalized(1);
+        let StageOutcome::Finalized(finalized) = &mut result.outcome else { panic!("not finalized") };
+        finalized.source_changed = Some("ä".repeat(MESSAGE_LIMIT));
+        let message = result.to_message();
+        assert!(message.len() <= MESSAGE_LIMIT, "{}", message.len());
+        assert!(RunResult::from_message(&message).is_ok());
     }
 
     #[test]

@@ -80,6 +80,10 @@ pub struct FinalizeResult {
     /// The number of collections that did not fit. The summary contains all of them.
     #[serde(default)]
     pub omitted: u32,
+    /// Set if the revision was complete before, and its sources or queries have changed since it was planned: one
+    /// sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_changed: Option<String>,
 }
 
 /// The result of one collection.

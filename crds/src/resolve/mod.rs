@@ -20,7 +20,7 @@ use crate::{
         CONTRACT_VERSION, CollectionConfig, DenseConfig, Place, RerankConfig, RerankerConfig, RunRef, RunnerConfig,
         SparseConfig,
     },
-    identity::Revision,
+    identity::{self, Revision},
     v1alpha1::{EmbeddingRunSpec, ModelSource, QueriesSpec},
 };
 
@@ -78,6 +78,7 @@ pub fn resolve(run: RunRef, spec: &EmbeddingRunSpec, volumes: &dyn Volumes) -> R
         version: CONTRACT_VERSION,
         run,
         revision: Revision::of(spec),
+        identity_sha256: identity::identity_sha256(spec),
         collections,
         dense,
         sparse,
@@ -143,19 +144,20 @@ mod tests {
             "output": {"pvc": {"claimName": "vectors", "path": "out"}}
         }))
         .expect("a spec");
-        let run = RunRef { namespace: "search".into(), name: "handbook".into() };
+        let run = RunRef { namespace: "search".into(), name: "handbook".into(), uid: "1b2c".into() };
         let config = resolve(run, &spec, &PodVolumes).expect("a configuration");
         let compact = serde_json::to_string(&config).expect("JSON");
         assert_eq!(
             compact,
             concat!(
-                r#"{"version":1,"run":{"namespace":"search","name":"handbook"},"revision":"REVISION","#,
+                r#"{"version":1,"run":{"namespace":"search","name":"handbook","uid":"1b2c"},"revision":"REVISION","identitySha256":"IDENTITY","#,
                 r#""collections":[{"name":"handbook","source":{"path":"/embedrun/volumes/source-0/handbook","#,
                 r#""uri":"pvc://chunks/handbook"},"format":"Auto","fields":{"id":"id","text":"text","metadata":"metadata"}}],"#,
                 r#""dense":[{"name":"bge","source":{"path":"/embedrun/volumes/dense-0/bge","uri":"pvc://models/bge"},"#,
                 r#""pooling":"Cls","maxTokens":128}],"output":{"path":"/embedrun/volumes/output/out","uri":"pvc://vectors/out"}}"#
             )
             .replace("REVISION", config.revision.as_str())
+            .replace("IDENTITY", &config.identity_sha256)
         );
         assert_eq!(config.version, CONTRACT_VERSION);
         assert_eq!(serde_json::from_str::<RunnerConfig>(&config.to_json()).expect("a configuration"), config);
@@ -180,7 +182,7 @@ mod tests {
             "output": {"hostPath": {"path": "/srv/vectors"}}
         }))
         .expect("a spec");
-        let run = RunRef { namespace: String::new(), name: "handbook".into() };
+        let run = RunRef { name: "handbook".into(), ..RunRef::default() };
         let config = resolve(run, &spec, &PodVolumes).expect("a configuration");
         let compact = serde_json::to_string(&config).expect("JSON");
         let (_, stages) = compact.split_once(r#""dense":"#).expect("the models");

@@ -33,7 +33,7 @@ use super::{
     printcolumn(name = "Progress", type_ = "string", json_path = ".status.progress.display"),
     printcolumn(name = "Rerank", type_ = "string", json_path = ".status.rerank.state"),
     printcolumn(name = "Sparse", type_ = "string", json_path = ".status.sparse.state"),
-    printcolumn(name = "Revision", type_ = "string", json_path = ".status.revision"),
+    printcolumn(name = "Revision", type_ = "string", json_path = ".status.shortRevision"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Summary", type_ = "string", json_path = ".status.summary.uri", priority = "1"),
     printcolumn(

@@ -21,6 +21,9 @@ pub struct EmbeddingRunStatus {
     /// The revision that this status describes: a hash of the identity fields of the spec.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
+    /// The first ten digits of the revision, as in the names of its Jobs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub short_revision: Option<String>,
     /// How the revision ended; absent until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SummaryRef {
-    /// The URI of the summary, for example `pvc://vectors/handbook/runs/7f3a91c04d/processing_summary.json`.
+    /// The URI of the summary, for example `pvc://vectors/handbook/runs/REVISION/processing_summary.json`.
     pub uri: String,
     /// The sha256 of the file, in hexadecimal.
     pub sha256: String,

@@ -15,13 +15,13 @@ use k8s_openapi::jiff::Timestamp;
 use super::{
     build,
     decision::{Blocked, Decision, Leftovers, RunFailure, Step, Success},
-    job_failure,
+    job_failure, revision,
     world::{JobPhase, JobResult, JobState, World},
 };
 
 /// Decides the next step of `run`.
 pub fn decide(run: &EmbeddingRun, world: &World, now: Timestamp) -> Decision {
-    let revision = Revision::of(&run.spec);
+    let revision = revision::of(run);
     if let Some(blocked) = rejection(run) {
         return Decision::Reject(blocked);
     }

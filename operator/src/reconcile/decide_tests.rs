@@ -120,6 +120,21 @@ fn a_terminal_revision_is_latched_whatever_happens_to_its_jobs() {
 }
 
 #[test]
+fn an_upgrade_from_a_release_with_short_revisions_computes_nothing_again() {
+    let mut run = run(json!({}));
+    let short = revision(&run).short().to_owned();
+    let status =
+        |outcome| EmbeddingRunStatus { revision: Some(short.clone()), outcome, ..EmbeddingRunStatus::default() };
+    run.status = Some(status(Some(Outcome::Succeeded)));
+    assert_eq!(decided(&run, vec![]), Decision::Keep(Leftovers::default()));
+    // In the middle of a revision: its plan Job is continued, not replaced.
+    run.status = Some(status(None));
+    let plan = planned(&run);
+    assert_eq!(plan.revision.as_str(), short);
+    assert_eq!(decided(&run, vec![plan]), step(Stage::Embed, 3, 25));
+}
+
+#[test]
 fn finished_jobs_expire_only_after_the_result_is_recorded() {
     let mut run = run(json!({"ttlSecondsAfterFinished": 60}));
     let plan = planned(&run);

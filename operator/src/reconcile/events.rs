@@ -39,7 +39,10 @@ fn ready(status: &EmbeddingRunStatus) -> Option<&Condition> {
 }
 
 fn is_warning(decision: &Decision) -> bool {
-    matches!(decision, Decision::Reject(_) | Decision::Wait(_) | Decision::Fail(_) | Decision::Redo(..))
+    match decision {
+        Decision::Succeed(result, _) => result.source_changed.is_some(),
+        _ => matches!(decision, Decision::Reject(_) | Decision::Wait(_) | Decision::Fail(_) | Decision::Redo(..)),
+    }
 }
 
 /// The `action` of an event: what the operator did.

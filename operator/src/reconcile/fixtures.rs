@@ -59,7 +59,7 @@ fn merge(target: &mut Value, change: Value) {
 }
 
 pub(super) fn revision(run: &EmbeddingRun) -> Revision {
-    Revision::of(&run.spec)
+    super::revision::of(run)
 }
 
 /// A Job of the run's revision.

@@ -13,6 +13,7 @@ pub mod names;
 pub mod observe;
 pub mod record;
 pub mod requeue;
+mod revision;
 pub mod status;
 pub mod world;
 

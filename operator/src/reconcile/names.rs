@@ -11,7 +11,7 @@ use crds::{
 /// The label that names the creator of an object.
 pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
-/// The name of a Job: `<run>-<rev5>-plan|embed|finalize`.
+/// The name of a Job: `<run>-<rev10>-plan|embed|finalize`.
 pub fn job(run: &str, revision: &Revision, stage: Stage) -> String {
     format!("{run}-{}-{stage}", revision.short())
 }

@@ -70,6 +70,7 @@ impl Manifest {
         let run = RunRef {
             namespace: metadata.namespace.clone().unwrap_or_default(),
             name: metadata.name.clone().unwrap_or_default(),
+            uid: metadata.uid.clone().unwrap_or_default(),
         };
         resolve::resolve(run, &self.run.spec, volumes).map_err(|error| invalid(format!("{}: {error}", self.file)))
     }

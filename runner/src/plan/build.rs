@@ -10,41 +10,45 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::{
-    document::{PLAN_VERSION, Plan, PlannedCollection, PlannedFile},
+    changes::planned_file,
+    document::{PLAN_VERSION, Plan, PlannedCollection},
     headings::Headings,
     shard::{Position, Shard},
     slicer::Slicer,
 };
 use crate::{
-    config::toggles::SourceLimits,
+    config::toggles::Toggles,
     process::{
         error::{Result, StageError},
         interrupt::Interrupt,
         message::first_few,
         progress::Progress,
     },
-    source::{Chunk, ListedFile, Listing, Source, SourceRecord},
+    source::{Chunk, Listing, Source, SourceRecord},
+    store::ListedFile,
 };
 
 /// The largest number of indices of an Indexed Job in Kubernetes.
 const MAX_SHARDS: usize = 100_000;
 
 impl Plan {
-    /// Reads the sources and builds the plan. The caller fills in the duration, the commits of models and the digest of the
-    /// queries.
+    /// Reads the sources and builds the plan. The caller fills in the duration, the commits of models, the digest of the
+    /// queries and the time.
     ///
     /// # Errors
     /// If a source cannot be read, has no text or has duplicate ids, or there are more than 100,000 shards.
     pub fn build(
         config: &RunnerConfig,
+        toggles: &Toggles,
         shard_size: u64,
-        limits: SourceLimits,
         interrupt: &Interrupt,
         progress: &Progress,
     ) -> Result<Self> {
         let mut plan = Self {
             version: PLAN_VERSION,
             revision: config.revision.clone(),
+            identity_sha256: Some(config.identity_sha256.clone()).filter(|sha256| !sha256.is_empty()),
+            toggles: toggles.of_content(config),
             created_at: Timestamp::now().to_string(),
             runner_version: env!("CARGO_PKG_VERSION").into(),
             shard_size,
@@ -55,7 +59,7 @@ impl Plan {
             shards: Vec::new(),
         };
         for collection in &config.collections {
-            let source = Source::open(collection, limits, interrupt)?;
+            let source = Source::open(collection, toggles.limits, interrupt)?;
             let planned = plan_collection(collection, &source, shard_size, &mut plan.shards, (interrupt, progress))?;
             plan.collections.push(planned);
         }
@@ -83,7 +87,7 @@ fn plan_collection(
     let mut headings = Headings::default();
     let mut files = Vec::with_capacity(listing.files.len());
     for (index, listed) in listing.files.iter().enumerate() {
-        let mut file = PlannedFile { path: listed.path.clone(), chunks: 0, skipped: 0 };
+        let mut file = planned_file(source, listed)?;
         let _ = source.visit(&listed.path, 0, &mut |record: SourceRecord<'_>| {
             interrupt.check()?;
             let position = Position { file: index, record: record.location.record };

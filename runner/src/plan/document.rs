@@ -5,26 +5,32 @@ use std::collections::BTreeMap;
 use crds::{
     contract::{FailureReason, Place},
     identity::Revision,
+    summary::ToggleResolution,
 };
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::shard::Shard;
+use super::{shard::Shard, slicer::SliceDigest};
 use crate::{
     hub,
     process::error::{Result, StageError},
 };
 
-/// The version of `plan.json`.
-pub const PLAN_VERSION: u32 = 1;
+/// The version of `plan.json` that this runner writes. It also reads version 1, which has no identity, no toggles, no
+/// sizes and times of files, and digests of shards without metadata.
+pub const PLAN_VERSION: u32 = 2;
 
 /// `plan.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
-    /// [`PLAN_VERSION`].
+    /// [`PLAN_VERSION`], or 1 in plans of earlier releases.
     pub version: u32,
     /// The revision.
     pub revision: Revision,
+    /// The sha256 of the canonical identity of the run, in hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity_sha256: Option<String>,
     /// The time of its creation, RFC 3339, UTC.
     pub created_at: String,
     /// The version of the runner that created it.
@@ -36,6 +42,9 @@ pub struct Plan {
     /// The commits of the hub models, by the name of the model: a branch may move while shards are embedded.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub commits: BTreeMap<String, String>,
+    /// The toggles that change the content of the output, with the layer that set each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub toggles: Vec<ToggleResolution>,
     /// The sha256 of the file of queries, in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queries_sha256: Option<String>,
@@ -78,6 +87,15 @@ pub struct PlannedFile {
     pub chunks: u64,
     /// Records without text.
     pub skipped: u64,
+    /// Its size when it was listed, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// When it was last modified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modified: Option<Timestamp>,
+    /// The sha256 of its bytes in hexadecimal, if its time means nothing: a ConfigMap is written anew for every pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
 }
 
 impl Plan {
@@ -96,9 +114,9 @@ impl Plan {
         let unusable = |message: String| StageError::new(FailureReason::InvalidConfiguration, message);
         let value: serde_json::Value =
             serde_json::from_slice(bytes).map_err(|error| unusable(format!("{uri} is not a plan")).caused_by(error))?;
-        if value["version"] != PLAN_VERSION {
+        if !value["version"].as_u64().is_some_and(|version| (1..=PLAN_VERSION.into()).contains(&version)) {
             let message = format!(
-                "{uri} has version {}, this runner reads version {PLAN_VERSION}: finish the revision with the runner \
+                "{uri} has version {}, this runner reads versions up to {PLAN_VERSION}: finish the revision with the runner \
                  version that started it, or change spec.rerunToken",
                 value["version"]
             );
@@ -110,6 +128,11 @@ impl Plan {
             return Err(unusable(format!("{uri} is the plan of revision {}, not of {revision}", plan.revision)));
         }
         Ok(plan)
+    }
+
+    /// An empty digest of the kind that the shards of this plan have.
+    pub fn slice_digest(&self) -> SliceDigest {
+        if self.version == 1 { SliceDigest::without_metadata() } else { SliceDigest::default() }
     }
 
     /// The number of chunks in the plan.

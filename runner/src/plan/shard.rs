@@ -16,7 +16,7 @@ pub struct Shard {
     pub skipped: u64,
     /// The position of its first record.
     pub start: Position,
-    /// The sha256 over the ids and the hashes of the texts, in hexadecimal.
+    /// The [`SliceDigest`](super::SliceDigest) of its chunks.
     pub sha256: String,
 }
 

@@ -5,21 +5,39 @@ use sha2::{Digest, Sha256};
 use super::shard::{Position, Shard};
 use crate::source::Chunk;
 
-/// The sha256 over the ids and texts of a shard, in order. It shows whether a source has changed since the plan.
-#[derive(Clone, Debug, Default)]
-pub struct SliceDigest(Sha256);
+/// The sha256 over the ids, texts and metadata of a shard as they are stored, in order. It shows whether a source has
+/// changed since the plan.
+#[derive(Clone, Debug)]
+pub struct SliceDigest {
+    hash: Sha256,
+    with_metadata: bool,
+}
+
+impl Default for SliceDigest {
+    fn default() -> Self {
+        Self { hash: Sha256::new(), with_metadata: true }
+    }
+}
 
 impl SliceDigest {
+    /// The digest of plans of version 1.
+    pub fn without_metadata() -> Self {
+        Self { with_metadata: false, ..Self::default() }
+    }
+
     /// Adds a chunk.
     pub fn push(&mut self, chunk: &Chunk) {
-        self.0.update((chunk.id.len() as u64).to_le_bytes());
-        self.0.update(chunk.id.as_bytes());
-        self.0.update(Sha256::digest(chunk.text.as_bytes()));
+        self.hash.update((chunk.id.len() as u64).to_le_bytes());
+        self.hash.update(chunk.id.as_bytes());
+        self.hash.update(Sha256::digest(chunk.text.as_bytes()));
+        if self.with_metadata {
+            self.hash.update(Sha256::digest(chunk.metadata.as_bytes()));
+        }
     }
 
     /// The digest in hexadecimal.
     pub fn finish(self) -> String {
-        hex::encode(self.0.finalize())
+        hex::encode(self.hash.finalize())
     }
 }
 
@@ -115,6 +133,32 @@ mod tests {
             }
             prop_assert_eq!(record, records.len() as u64);
             prop_assert_eq!(chunk, records.iter().filter(|has_text| **has_text).count() as u64);
+        }
+    }
+
+    #[test]
+    fn the_digest_covers_everything_that_is_stored() {
+        let chunk = |id: &str, text: &str, metadata: &str| Chunk {
+            id: id.into(),
+            text: text.into(),
+            metadata: metadata.into(),
+        };
+        let digest = |chunks: &[Chunk]| {
+            let mut digest = SliceDigest::default();
+            for chunk in chunks {
+                digest.push(chunk);
+            }
+            digest.finish()
+        };
+        let original = digest(&[chunk("a", "b", "{}"), chunk("c", "d", "{}")]);
+        for changed in [
+            [chunk("x", "b", "{}"), chunk("c", "d", "{}")],
+            [chunk("a", "x", "{}"), chunk("c", "d", "{}")],
+            [chunk("a", "b", "{ }"), chunk("c", "d", "{}")],
+            [chunk("a", "b", "{}"), chunk("c", "d", "{\"acl\":1}")],
+            [chunk("c", "d", "{}"), chunk("a", "b", "{}")],
+        ] {
+            assert_ne!(digest(&changed), original, "{changed:?}");
         }
     }
 

@@ -1,19 +1,20 @@
 //! The quality gate: whether the retrieval quality of a new revision allows readers to switch to it.
 
 use crds::{
-    contract::FailureReason,
+    contract::{FailureReason, RunRef},
     identity::Revision,
     layout,
     summary::{GateOutcome, Quality},
     v1alpha1::GateSpec,
 };
 
+use super::published::{self, Published};
 use crate::{
     process::error::{Result, StageError},
     store::Store,
 };
 
-/// Evaluates the gate on the `quality` of `revision`. `None` if the metric was not measured.
+/// Evaluates the gate on the `quality` of `revision`, which `run` computed. `None` if the metric was not measured.
 ///
 /// # Errors
 /// If the gate has a maximum drop, and the summary of the published revision cannot be read.
@@ -21,11 +22,11 @@ pub fn evaluate(
     gate: &GateSpec,
     quality: &Quality,
     store: &Store,
-    revision: &Revision,
+    (run, revision): (&RunRef, &Revision),
     collection: &str,
 ) -> Result<Option<GateOutcome>> {
     let previous = match gate.maximum_drop {
-        Some(_) => published_value(store, revision, collection, &gate.metric)?,
+        Some(_) => published_value(store, (run, revision), collection, &gate.metric)?,
         None => None,
     };
     Ok(last_value(quality, &gate.metric).map(|value| outcome(gate, value, previous)))
@@ -36,11 +37,18 @@ fn last_value(quality: &Quality, metric: &str) -> Option<f64> {
     quality.lists.last()?.metrics.get(metric).copied()
 }
 
-/// The value of the metric in the published revision. `None` if no other revision is published, or it was not measured.
-fn published_value(store: &Store, revision: &Revision, collection: &str, metric: &str) -> Result<Option<f64>> {
-    let Some(pointer) = store.get(&layout::current(collection))? else { return Ok(None) };
-    let published = Revision::from_recorded(String::from_utf8_lossy(&pointer).trim());
-    if published == *revision {
+/// The value of the metric in the published revision. `None` if no other revision of the same run is published, or it
+/// was not measured.
+fn published_value(
+    store: &Store,
+    (run, revision): (&RunRef, &Revision),
+    collection: &str,
+    metric: &str,
+) -> Result<Option<f64>> {
+    let Some(Published { pointer, .. }) = published::read(store, collection)? else { return Ok(None) };
+    let is_of_another_run = pointer.claim.is_some_and(|claim| !claim.run.is_same_run(run));
+    let published = pointer.revision;
+    if published == *revision || is_of_another_run {
         return Ok(None);
     }
     let path = layout::collection_summary(&published, collection);

@@ -5,7 +5,7 @@
 //! ([`chunk_lookup`]), the [`rankings`], and with judgements the
 //! [`quality`] of every list (in each [`metric`]) and the [`gate`] on it.
 //!
-//! [`search`] is apart from runs: it answers a person's question from a published revision.
+//! [`published`] reads what is published of a collection. [`search`] is apart from runs: it answers a person's question from a published revision.
 
 pub mod candidate_file;
 pub mod candidates;
@@ -14,6 +14,7 @@ pub mod exact;
 pub mod gate;
 pub mod lists;
 pub mod metric;
+pub mod published;
 pub mod quality;
 pub mod queries;
 pub mod rank_fusion;

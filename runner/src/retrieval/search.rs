@@ -3,13 +3,12 @@
 use candle_core::Device;
 use crds::{
     contract::{DenseConfig, FailureReason, RunnerConfig},
-    identity::Revision,
     layout,
     summary::ProcessingSummary,
 };
 
 pub use super::vector_scan::Hit;
-use super::vector_scan::scan;
+use super::{published, vector_scan::scan};
 use crate::{
     hub,
     model::Side,
@@ -79,14 +78,13 @@ fn pick<'a>(kind: &str, names: &[&'a str], requested: Option<&str>) -> Result<&'
 
 /// The summary of the published revision of a collection.
 fn published_summary(config: &RunnerConfig, store: &Store, collection: &str) -> Result<ProcessingSummary> {
-    let pointer = layout::current(collection);
-    let Some(bytes) = store.get(&pointer)? else {
-        let message =
-            format!("collection {collection:?} has no published revision: {} does not exist", store.uri_of(&pointer));
+    let Some(published) = published::read(store, collection)? else {
+        let pointer = store.uri_of(&layout::current(collection));
+        let message = format!("collection {collection:?} has no published revision: {pointer} does not exist");
         return Err(StageError::new(FailureReason::SourceNotFound, message));
     };
-    let revision = Revision::from_recorded(String::from_utf8_lossy(&bytes).trim());
-    if revision != config.revision {
+    let revision = published.pointer.revision;
+    if !config.revision.is_recorded_as(revision.as_str()) {
         tracing::warn!(
             "searching the published revision {revision}; the manifest describes revision {}",
             config.revision

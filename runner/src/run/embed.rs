@@ -21,7 +21,7 @@ use super::{
     background::{BackgroundWork, ShardTarget},
     commit::Commit,
     passes::run_passes,
-    plan,
+    planned,
     retrieve::{retrieval_queries, retrieve},
     shard::PlannedShard,
 };
@@ -41,7 +41,7 @@ use crate::{
 /// If there is no plan or no such shard, the source has changed, a required model fails, a device or the store fails,
 /// or the run is interrupted.
 pub fn embed(run: &Run, index: u32) -> Result<ShardResult> {
-    let plan = plan::load(run)?.ok_or_else(|| {
+    let plan = planned::load(run)?.ok_or_else(|| {
         let path = run.store.uri_of(&layout::plan(&run.config.revision));
         StageError::new(FailureReason::StoreUnavailable, format!("{path} is missing: run the plan stage first"))
     })?;
@@ -54,7 +54,7 @@ pub fn embed(run: &Run, index: u32) -> Result<ShardResult> {
     }
 
     let devices = run.devices()?;
-    let chunks = planned.read_chunks(run)?;
+    let chunks = planned.read_chunks(run, &plan)?;
     let device_use = devices.used.clone();
     tracing::info!(
         shard = index,

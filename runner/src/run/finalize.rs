@@ -8,9 +8,9 @@ use crds::{
 };
 
 use super::{
-    Run,
+    Run, columns,
     commit::Commit,
-    plan, publish,
+    planned, pointer, publish,
     rerank::rerank,
     summary::{self, StoredSummary},
 };
@@ -31,17 +31,20 @@ use crate::{
 /// the store fails, or the run is interrupted.
 pub fn finalize(run: &Run) -> Result<FinalizeResult> {
     let revision = &run.config.revision;
-    if let Some(result) = publish::complete_result(run)? {
-        publish::publish(run)?;
-        return Ok(result);
-    }
-    let plan = plan::load(run)?.ok_or_else(|| {
+    let plan = planned::load(run)?.ok_or_else(|| {
         let message = format!("{} is missing: run the plan stage first", run.store.uri_of(&layout::plan(revision)));
         StageError::new(FailureReason::ShardsMissing, message)
     })?;
+    let claim = pointer::claim(run, &plan)?;
+    if let Some(result) = publish::complete_result(run)? {
+        pointer::publish(run, &claim)?;
+        return Ok(result);
+    }
+    pointer::check(run, &claim)?;
     let commits = load_commits(run, &plan)?;
     check_weights(&commits)?;
     check_fusion(&commits)?;
+    columns::check(&run.store, &commits)?;
 
     let mut stored = Vec::with_capacity(plan.collections.len());
     let mut reranks = Vec::with_capacity(plan.collections.len());
@@ -60,7 +63,7 @@ pub fn finalize(run: &Run) -> Result<FinalizeResult> {
     }
     let rejection = publish::gate_failure(run, &summary, &stored);
     if rejection.is_none() {
-        publish::publish(run)?;
+        pointer::publish(run, &claim)?;
     }
     let collections: Vec<ProcessingSummary> = stored.iter().map(|stored| stored.summary.clone()).collect();
     match report::html(&summary, &collections) {

@@ -9,6 +9,8 @@
 //! - [`finalize()`] reranks, measures quality, writes the summaries and publishes the revision.
 
 mod background;
+mod changes;
+mod columns;
 mod commit;
 mod context;
 mod embed;
@@ -16,6 +18,8 @@ mod finalize;
 pub mod outcome;
 mod passes;
 mod plan;
+mod planned;
+mod pointer;
 mod publish;
 mod rerank;
 mod retrieve;

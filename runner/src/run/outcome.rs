@@ -95,7 +95,7 @@ pub fn complete(config: &RunnerConfig, result: &FinalizeResult, already_complete
     let mut text = format!(
         "{}: revision {} is complete{}\n",
         if config.run.name.is_empty() { "run" } else { &config.run.name },
-        config.revision,
+        config.revision.short(),
         if already_complete { "; it was already, nothing was computed" } else { "" }
     );
     for (collection, result) in config.collections.iter().zip(&result.collections) {
@@ -103,6 +103,9 @@ pub fn complete(config: &RunnerConfig, result: &FinalizeResult, already_complete
     }
     for (stage, fallback) in fallbacks(result) {
         let _ = writeln!(text, "  {stage} degraded: {fallback}");
+    }
+    if let Some(changed) = &result.source_changed {
+        let _ = writeln!(text, "  warning: {changed}");
     }
     let _ = write!(text, "  summary: {}", config.run_summary_uri());
     text

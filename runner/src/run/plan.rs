@@ -2,11 +2,13 @@
 //! and cut into shards.
 
 use crds::{
-    contract::{FailureReason, PlanResult},
+    contract::{FailureReason, FinalizeResult, PlanResult},
+    identity::Revision,
     layout,
+    pointer::Claim,
 };
 
-use super::{Run, publish};
+use super::{Run, changes, planned, pointer, publish};
 use crate::{
     hub,
     plan::Plan,
@@ -25,44 +27,77 @@ use crate::{
 /// # Errors
 /// If the output is not writable, a source or the queries cannot be read, the hub fails, or the run is interrupted.
 pub fn plan(run: &Run, shard_size: u64) -> Result<PlanResult> {
+    // Before anything is read or computed for readers whom another run serves.
+    let claim = pointer::take_up(run)?;
+    let planned = planned::load(run)?;
     if let Some(result) = publish::complete_result(run)? {
-        // The spec may have returned to this revision after another one was published.
-        publish::publish(run)?;
-        let chunks = result.totals.chunks;
-        let shards = load(run)?.map_or(0, |plan| plan.shards.len() as u32);
-        tracing::info!(revision = %run.config.revision, chunks, "revision already complete, nothing to compute");
-        return Ok(PlanResult { shards, chunks, complete: Some(result) });
+        let plan = planned.ok_or_else(|| {
+            let path = run.store.uri_of(&layout::plan(&run.config.revision));
+            let message = format!(
+                "revision {} is complete, but {path} is missing, which says what it is of: change spec.rerunToken to \
+                 compute it again",
+                run.config.revision
+            );
+            StageError::new(FailureReason::StoreUnavailable, message)
+        })?;
+        return publish_again(run, &plan, &claim, result);
     }
     check_writable(&run.store, run.config.revision.as_str())?;
-    let plan = match load(run)? {
-        Some(plan) => {
-            tracing::info!(shards = plan.shards.len(), "already planned");
-            plan
+    let plan = if let Some(plan) = planned {
+        tracing::info!(shards = plan.shards.len(), "already planned");
+        if let Some(changed) = changes::since(&plan, run) {
+            tracing::warn!("{changed}");
         }
-        None => write(run, shard_size)?,
+        pointer::record_plan_time(run, &claim)?;
+        plan
+    } else {
+        warn_of_short_revision(run)?;
+        write(run, &claim, shard_size)?
     };
     Ok(PlanResult { shards: plan.shards.len() as u32, chunks: plan.chunks(), complete: None })
 }
 
-/// The plan of the revision; `None` if it is not written yet.
-pub(super) fn load(run: &Run) -> Result<Option<Plan>> {
-    let path = layout::plan(&run.config.revision);
-    let Some(bytes) = run.store.get(&path)? else {
-        return Ok(None);
-    };
-    Plan::parse(&bytes, &run.store.uri_of(&path), &run.config.revision).map(Some)
+/// Warns if an earlier release has computed the revision under its short form: that folder is not used, because its plan
+/// does not say of which identity it is.
+fn warn_of_short_revision(run: &Run) -> Result<()> {
+    let revision = &run.config.revision;
+    let short = Revision::from_recorded(revision.short());
+    if short != *revision && run.store.find(&layout::plan(&short))?.is_some() {
+        tracing::warn!(
+            "{} is of an earlier release, whose revisions had ten digits: everything is computed again in {}; delete the \
+             older folder when no reader uses it",
+            run.store.uri_of(&layout::revision(&short)),
+            run.store.uri_of(&layout::revision(revision))
+        );
+    }
+    Ok(())
 }
 
-fn write(run: &Run, shard_size: u64) -> Result<Plan> {
+/// Publishes a complete revision: the spec may have returned to it after another one was published.
+fn publish_again(run: &Run, plan: &Plan, claim: &Claim, result: FinalizeResult) -> Result<PlanResult> {
+    pointer::publish(run, claim)?;
+    let chunks = result.totals.chunks;
+    tracing::info!(revision = %run.config.revision, chunks, "revision already complete, nothing to compute");
+    let source_changed = changes::since(plan, run);
+    if let Some(changed) = &source_changed {
+        tracing::warn!("{changed}");
+    }
+    let complete = Some(FinalizeResult { source_changed, ..result });
+    Ok(PlanResult { shards: plan.shards.len() as u32, chunks, complete })
+}
+
+fn write(run: &Run, claim: &Claim, shard_size: u64) -> Result<Plan> {
     // Before the sources are read, and long before a shard takes a GPU.
     let commits = hub::commits(&run.config, &run.interrupt)?;
     let queries_sha256 = check_queries(run)?;
     let progress = Progress::counter(run.show_progress, "planning");
     let (plan, seconds) = timed(tracing::info_span!(telemetry::PLAN), || {
-        Plan::build(&run.config, shard_size, run.toggles.limits, &run.interrupt, &progress)
+        Plan::build(&run.config, &run.toggles, shard_size, &run.interrupt, &progress)
     });
     progress.finish();
-    let plan = Plan { seconds, commits, queries_sha256, ..plan? };
+    // The time at which the stage began: what another process planned and published since then is later.
+    let created_at = claim.planned_at.to_string();
+    let plan = Plan { created_at, seconds, commits, queries_sha256, ..plan? };
     let path = layout::plan(&run.config.revision);
     match run.store.put_new(&path, plan.to_json())? {
         PutNew::Written => {
@@ -70,7 +105,7 @@ fn write(run: &Run, shard_size: u64) -> Result<Plan> {
             Ok(plan)
         }
         // Another attempt wrote its plan first; every shard uses that plan.
-        PutNew::Existed => Ok(load(run)?.unwrap_or(plan)),
+        PutNew::Existed => Ok(planned::load(run)?.unwrap_or(plan)),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Publishing: the stored result of a complete revision, its gate, and the pointers that readers follow.
+//! The stored result of a complete revision, and its gate.
 
 use crds::{
     contract::{FailureReason, FinalizeResult},
@@ -7,20 +7,27 @@ use crds::{
 };
 
 use super::{
-    Run,
+    Run, planned,
     summary::{self, StoredSummary},
 };
-use crate::process::error::{Result, StageError};
+use crate::{
+    config::toggles,
+    process::error::{Result, StageError},
+};
 
 /// The stored result of a complete revision; `None` if the revision is not complete.
 ///
 /// # Errors
-/// If a summary is missing or cannot be read, or the gate rejected the revision.
+/// If a summary is missing or cannot be read, other toggles made the revision, or the gate rejected it.
 pub fn complete_result(run: &Run) -> Result<Option<FinalizeResult>> {
     let revision = &run.config.revision;
     let Some(whole) = summary::read(&run.store, &layout::run_summary(revision))? else {
         return Ok(None);
     };
+    let made_with = toggles::of_content(&whole.summary.feature_toggles, &run.config);
+    if let Some(difference) = toggles::difference(&made_with, &run.toggles.of_content(&run.config)) {
+        return Err(planned::other_toggles(run, &difference));
+    }
     let mut collections = Vec::with_capacity(whole.summary.collections.len());
     for pointer in &whole.summary.collections {
         let path = layout::collection_summary(revision, &pointer.name);
@@ -74,19 +81,4 @@ pub fn gate_failure(run: &Run, whole: &ProcessingSummary, collections: &[StoredS
         run.config.run_summary_uri()
     );
     Some(StageError::new(FailureReason::QualityGate, message))
-}
-
-/// Points the readers of every collection to this revision.
-///
-/// # Errors
-/// If the store fails.
-pub fn publish(run: &Run) -> Result<()> {
-    let pointer = format!("{}\n", run.config.revision).into_bytes();
-    for collection in &run.config.collections {
-        let path = layout::current(&collection.name);
-        if run.store.get(&path)?.as_ref() != Some(&pointer) {
-            run.store.put(&path, pointer.clone())?;
-        }
-    }
-    Ok(())
 }

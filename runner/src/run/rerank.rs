@@ -85,7 +85,8 @@ pub fn rerank(run: &Run, plan: &Plan, planned: &PlannedCollection, commits: &[&C
     let judgement = judge(&config, &queries, &retrieved, &lists, &lookup);
     let gate = match (&config.gate, &judgement) {
         (Some(gate), Some(judgement)) => {
-            gate::evaluate(gate, &judgement.quality, &run.store, &run.config.revision, &planned.name)?
+            let revision = (&run.config.run, &run.config.revision);
+            gate::evaluate(gate, &judgement.quality, &run.store, revision, &planned.name)?
         }
         _ => None,
     };

@@ -6,7 +6,7 @@ use crds::contract::{CollectionConfig, FailureReason};
 
 use super::Run;
 use crate::{
-    plan::{Plan, PlannedCollection, Shard, SliceDigest},
+    plan::{Plan, PlannedCollection, Shard},
     process::{
         error::{Result, StageError},
         message::first_few,
@@ -55,11 +55,11 @@ impl<'a> PlannedShard<'a> {
     ///
     /// # Errors
     /// If the source cannot be read, its files have changed since the plan, or the run is interrupted.
-    pub fn read_chunks(&self, run: &Run) -> Result<Chunks> {
+    pub fn read_chunks(&self, run: &Run, plan: &Plan) -> Result<Chunks> {
         let Self { shard, planned_collection, collection, .. } = *self;
         let mut files = Vec::new();
         let mut chunks = ChunkFile::new()?;
-        let mut digest = SliceDigest::default();
+        let mut digest = plan.slice_digest();
         let source = Source::open(collection, run.toggles.limits, &run.interrupt)?;
         let mut first_record = shard.start.record;
         for file in planned_collection.files.iter().skip(shard.start.file) {
@@ -86,7 +86,7 @@ impl<'a> PlannedShard<'a> {
             return Err(self.source_changed(&files, &difference));
         }
         if digest.finish() != shard.sha256 {
-            return Err(self.source_changed(&files, "ids or texts differ"));
+            return Err(self.source_changed(&files, "ids, texts or metadata differ"));
         }
         chunks.finish()
     }

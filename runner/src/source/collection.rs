@@ -1,16 +1,20 @@
 //! The source of one collection: a folder or a single file.
 
-use std::{fs::File, io};
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader},
+};
 
 use crds::{
     contract::{CollectionConfig, FailureReason},
     v1alpha1::Format,
 };
+use sha2::{Digest, Sha256};
 
 use super::{
     chunk::{Chunk, stable_id},
     chunks_json, json_lines,
-    listing::{self, ListedFile, Listing},
+    listing::{self, Listing},
     markdown,
     record::Record,
     text_file,
@@ -65,7 +69,7 @@ impl Source {
                     }
                     Err(error) => return Err(self.open_error(&file.name, error)),
                 };
-                Ok(Listing { files: vec![ListedFile::new(file.name.clone(), state)], ..Listing::default() })
+                Ok(Listing { files: vec![listing::listed(file.name.clone(), state)], ..Listing::default() })
             }
             None => listing::list(&self.opened.folder, self.collection.format, &self.uris, &self.interrupt),
         }
@@ -74,6 +78,35 @@ impl Source {
     /// The URI of a file, as in the spec, for messages.
     pub fn uri_of(&self, file: &str) -> String {
         self.uris.of(file)
+    }
+
+    /// Whether the times of files are those of their content: the files of a ConfigMap are written anew for every pod.
+    pub fn keeps_times(&self) -> bool {
+        !self.collection.source.uri.starts_with("configmap://")
+    }
+
+    /// The sha256 of the bytes of a file, in hexadecimal; `None` if it does not exist.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is not a regular file of the source.
+    pub fn sha256(&self, file: &str) -> Result<Option<String>> {
+        let opened = match self.open_file(file) {
+            Ok(opened) => opened,
+            Err(OpenError::Io(error)) if Fault::of(&error) == Fault::NotFound => return Ok(None),
+            Err(error) => return Err(self.open_error(file, error)),
+        };
+        let mut reader = BufReader::with_capacity(1 << 16, opened);
+        let mut hash = Sha256::new();
+        loop {
+            self.interrupt.check()?;
+            let bytes = reader.fill_buf().map_err(|error| self.open_error(file, error.into()))?;
+            if bytes.is_empty() {
+                return Ok(Some(hex::encode(hash.finalize())));
+            }
+            hash.update(bytes);
+            let length = bytes.len();
+            reader.consume(length);
+        }
     }
 
     /// Whether a file exists.

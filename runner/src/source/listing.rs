@@ -3,12 +3,11 @@
 use std::{collections::BTreeSet, fmt, fmt::Write as _, os::unix::ffi::OsStrExt, path::Path};
 
 use crds::v1alpha1::Format;
-use jiff::Timestamp;
 
 use super::uri::Uris;
 use crate::{
     process::{error::Result, interrupt::Interrupt, message::printable},
-    store::{Entry, EntryKind, Fault, FileKind, FileState, Folder, FolderId, OpenError, open_error},
+    store::{Entry, EntryKind, Fault, FileKind, FileState, Folder, FolderId, ListedFile, OpenError, open_error},
 };
 
 /// The extensions that `Auto` knows, for messages.
@@ -23,23 +22,6 @@ pub struct Listing {
     pub ignored: Vec<String>,
     /// What cannot be read, each with the reason.
     pub left_out: Vec<String>,
-}
-
-/// A file of a source.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ListedFile {
-    /// Its path from the root of the source.
-    pub path: String,
-    /// Its size in bytes.
-    pub size: u64,
-    /// When it was last modified; `None` if the file system does not say so.
-    pub modified: Option<Timestamp>,
-}
-
-impl ListedFile {
-    pub(super) fn new(path: String, FileState { size, modified }: FileState) -> Self {
-        Self { path, size, modified }
-    }
 }
 
 /// Why an entry of a source is left out.
@@ -158,7 +140,7 @@ impl Walk<'_> {
 
     fn add(&mut self, path: String, state: FileState) {
         match format_of(&path, self.format) {
-            Some(_) => self.listing.files.push(ListedFile::new(path, state)),
+            Some(_) => self.listing.files.push(listed(path, state)),
             None => self.listing.ignored.push(path),
         }
     }
@@ -166,6 +148,11 @@ impl Walk<'_> {
     fn leave_out(&mut self, path: &Path, reason: &LeftOut) {
         self.listing.left_out.push(format!("{} ({reason})", shown(path)));
     }
+}
+
+/// The entry of a file.
+pub(super) fn listed(path: String, FileState { size, modified }: FileState) -> ListedFile {
+    ListedFile { path, size, modified }
 }
 
 /// A path for messages: bytes that are not UTF-8 and control characters are escaped.

@@ -19,7 +19,7 @@ mod visit;
 pub use self::{
     chunk::Chunk,
     collection::Source,
-    listing::{ListedFile, Listing},
+    listing::Listing,
     visit::{Flow, RecordLocation, SourceRecord},
 };
 

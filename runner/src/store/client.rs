@@ -8,7 +8,10 @@ use std::{
 
 use crds::contract::Place;
 use futures::TryStreamExt;
-use object_store::{GetResultPayload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, path::Path};
+use jiff::Timestamp;
+use object_store::{
+    GetResultPayload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, path::Path,
+};
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use super::{
@@ -42,10 +45,29 @@ pub enum PutNew {
 /// The entries of one folder, without those of its subfolders; paths are relative to the root of the store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
-    /// The files, sorted.
-    pub files: Vec<String>,
+    /// The files, sorted by path.
+    pub files: Vec<ListedFile>,
     /// The subfolders, sorted.
     pub folders: Vec<String>,
+}
+
+/// A file of a listing.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ListedFile {
+    /// Its path, relative to the root of the store.
+    pub path: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// When it was last modified; `None` if the store does not say so.
+    pub modified: Option<Timestamp>,
+}
+
+impl ListedFile {
+    fn of(object: &ObjectMeta) -> Self {
+        let time = object.last_modified;
+        let modified = Timestamp::new(time.timestamp(), time.timestamp_subsec_nanos() as i32).ok();
+        Self { path: object.location.to_string(), size: object.size, modified }
+    }
 }
 
 impl Store {
@@ -64,12 +86,25 @@ impl Store {
             .block_on(self.inner.list_with_delimiter(prefix.as_ref()))
             .map_err(|error| self.error("list", folder, error))?;
         let mut listing = Listing {
-            files: listed.objects.into_iter().map(|object| object.location.to_string()).collect(),
+            files: listed.objects.iter().map(ListedFile::of).collect(),
             folders: listed.common_prefixes.into_iter().map(|prefix| prefix.to_string()).collect(),
         };
         listing.files.sort_unstable();
         listing.folders.sort_unstable();
         Ok(listing)
+    }
+
+    /// The entry of a file in a listing; `None` if it does not exist.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn find(&self, path: &str) -> Result<Option<ListedFile>> {
+        let location = self.location(path)?;
+        match runtime().block_on(self.inner.head(&location)) {
+            Ok(object) => Ok(Some(ListedFile::of(&object))),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.error("read", path, error)),
+        }
     }
 
     /// Opens a file for reading; `None` if it does not exist.
@@ -165,8 +200,8 @@ impl Store {
     /// If the store fails.
     pub fn keep_only(&self, folder: &str, keep: &[&str]) -> Result<()> {
         for file in self.list(folder)?.files {
-            if !keep.contains(&file.as_str()) {
-                self.delete(&file)?;
+            if !keep.contains(&file.path.as_str()) {
+                self.delete(&file.path)?;
             }
         }
         local::delete_staging_files(&self.place, folder);
@@ -181,7 +216,7 @@ impl Store {
         Ok(Upload::new(Arc::clone(&self.inner), self.location(path)?))
     }
 
-    fn location(&self, path: &str) -> Result<Path> {
+    pub(super) fn location(&self, path: &str) -> Result<Path> {
         Path::parse(path).map_err(|error| self.error("name", path, error))
     }
 

@@ -1,6 +1,13 @@
 //! Folders of this machine as stores: claims, host paths and ConfigMaps that are mounted into the pod.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io,
+    path::Path,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use crds::contract::Place;
 use object_store::{ObjectStore, local::LocalFileSystem};
@@ -10,6 +17,12 @@ use super::{
     error::{output_error, source_error},
 };
 use crate::process::error::{Cause, Result};
+
+/// The name of the lock file of a folder; listings leave it out.
+const LOCK_FILE: &str = ".lock";
+/// The number of attempts to lock a folder, and the time between two: the lock is held for the writing of one small file.
+const LOCK_ATTEMPTS: u32 = 1500;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Opens the folder of a place.
 ///
@@ -27,6 +40,37 @@ pub(super) fn open(place: &Place, access: Access) -> Result<Arc<dyn ObjectStore>
         .map_err(|error| failed(error.into()))?
         .with_fsync(access == Access::Write);
     Ok(Arc::new(store))
+}
+
+/// Locks a folder for the processes that share it, until the lock is dropped; `None` if the folder does not exist yet or
+/// its file system has no locks.
+///
+/// # Errors
+/// If another process holds the lock for too long.
+pub(super) fn lock_folder(place: &Place, folder: &str) -> io::Result<Option<File>> {
+    let folder = Path::new(&place.path).join(folder);
+    if place.path.is_empty() || !folder.is_dir() {
+        return Ok(None);
+    }
+    let path = folder.join(LOCK_FILE);
+    let file = match OpenOptions::new().create(true).truncate(false).write(true).open(&path) {
+        Ok(file) => file,
+        Err(error) => {
+            tracing::debug!("cannot open the lock {}: {error}", path.display());
+            return Ok(None);
+        }
+    };
+    for _ in 0..LOCK_ATTEMPTS {
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(error)) => {
+                tracing::debug!("cannot lock {}: {error}", path.display());
+                return Ok(None);
+            }
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::TimedOut, format!("another process holds the lock {}", path.display())))
 }
 
 /// Deletes the staging files of uploads in a folder, which the client of the store does not list.

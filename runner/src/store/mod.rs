@@ -11,16 +11,18 @@ mod fault;
 mod folder;
 mod local;
 mod open;
+mod replace;
 mod source;
 mod upload;
 
 pub use self::{
     access::Access,
-    client::{Listing, PutNew, Store},
+    client::{ListedFile, Listing, PutNew, Store},
     error::{output_error, source_error},
     fault::Fault,
     folder::{Entry, EntryKind, FileKind, FileState, Folder, FolderId, OpenError, open_regular, read_regular},
     open::open,
+    replace::Replaced,
     source::{OpenSource, SingleFile, open_error, open_source, read_file},
     upload::{Upload, WrittenFile},
 };

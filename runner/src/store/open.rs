@@ -17,7 +17,10 @@ pub fn open(place: &Place, access: Access) -> Result<Store> {
 mod tests {
     use std::io::Write;
 
-    use super::{super::client::PutNew, *};
+    use super::{
+        super::client::{ListedFile, PutNew},
+        *,
+    };
 
     fn store(access: Access) -> (tempfile::TempDir, Store) {
         let folder = tempfile::tempdir().expect("a folder");
@@ -50,5 +53,20 @@ mod tests {
         store.keep_only("s", &["s/two"]).expect("leftovers deleted");
         let left: Vec<_> = std::fs::read_dir(folder.path().join("s")).expect("a folder").flatten().collect();
         assert_eq!(left.len(), 1, "{left:?}");
+    }
+
+    #[test]
+    fn listed_names_are_those_of_the_files_even_with_special_characters() {
+        let (folder, store) = store(Access::Read);
+        for name in ["a b.txt", "100%.txt", "ü.txt", "a%20b.txt", "q?#x.txt"] {
+            std::fs::write(folder.path().join(name), name).expect(name);
+        }
+        let listing = store.list("").expect("a listing");
+        for ListedFile { path: name, size, modified } in &listing.files {
+            assert_eq!(store.get(name).expect(name).as_deref(), Some(name.as_bytes()));
+            assert_eq!(*size, name.len() as u64);
+            assert!(modified.is_some_and(|modified| modified.as_second() > 0));
+        }
+        assert_eq!(listing.files.len(), 5, "{listing:?}");
     }
 }

@@ -231,7 +231,7 @@ fn a_source_that_changed_after_the_plan_is_an_error_of_its_shards_alone() {
     world.source("b.jsonl", &text.replace("two words", "other words"));
     let failure = world.embed(1).failed(3, FailureReason::SourceChanged);
     assert_eq!(failure.shard, Some(1));
-    for part in ["shard 1", "\"docs\"", "b.jsonl", "ids or texts differ", "spec.sourceRevision"] {
+    for part in ["shard 1", "\"docs\"", "b.jsonl", "ids, texts or metadata differ", "spec.sourceRevision"] {
         assert!(failure.message.contains(part), "{part}: {}", failure.message);
     }
     fs::remove_file(world.path("source/b.jsonl")).expect("removed");

@@ -53,9 +53,23 @@ fn a_gate_that_is_not_met_keeps_readers_where_they_are() {
     finalized(run(&world));
     let after = fs::read_to_string(world.path("out/current/docs")).expect("a pointer");
     assert_ne!(after, before, "as good as before is good enough");
-    let summary = json(&world.path("out/runs").join(after.trim()).join("docs/processing_summary.json"));
+    let published = world.pointer("docs").revision;
+    let summary = json(&world.path("out/runs").join(published.as_str()).join("docs/processing_summary.json"));
     assert_eq!(summary["gate"]["passed"], true);
     assert_eq!(summary["gate"]["previous"], summary["gate"]["value"]);
+}
+
+#[test]
+fn a_complete_revision_says_that_its_queries_have_changed() {
+    let (world, spec) = world();
+    manifest(&world, &spec);
+    assert_eq!(finalized(run(&world)).source_changed, None);
+    assert_eq!(finalized(run(&world)).source_changed, None);
+    queries(&world, r#"{"id": "q1", "text": "three words", "relevant": ["line-2"]}"#);
+    let changed = finalized(run(&world)).source_changed.expect("changed");
+    for part in ["the queries in configmap://q/q.jsonl have changed", "spec.rerunToken"] {
+        assert!(changed.contains(part), "{part}: {changed}");
+    }
 }
 
 #[test]

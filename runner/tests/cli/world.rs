@@ -8,7 +8,10 @@ use std::{
 };
 
 use arrow_array::{FixedSizeListArray, Float32Array, StringArray, UInt64Array, cast::AsArray};
-use crds::contract::{Failure, FailureReason, RunResult, StageOutcome};
+use crds::{
+    contract::{Failure, FailureReason, RunResult, StageOutcome},
+    pointer::Pointer,
+};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -175,6 +178,12 @@ impl World {
         let revision = found.next().expect("a revision").path();
         assert!(found.next().is_none(), "one revision");
         revision
+    }
+
+    /// What `current/<collection>` says.
+    pub fn pointer(&self, collection: &str) -> Pointer {
+        let bytes = fs::read(self.path("out/current").join(collection)).expect("a pointer");
+        Pointer::parse(&bytes).expect("a pointer")
     }
 
     /// Every file below the output, with its bytes.

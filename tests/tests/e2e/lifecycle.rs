@@ -2,8 +2,11 @@
 
 use std::{fs, time::Duration};
 
-use anyhow::{Result, ensure};
-use crds::v1alpha1::{ConditionType, Phase};
+use anyhow::{Context, Result, ensure};
+use crds::{
+    pointer::Pointer,
+    v1alpha1::{ConditionType, Phase},
+};
 use harness::Cluster;
 use k8s_openapi::api::{
     batch::v1::Job,
@@ -49,6 +52,43 @@ pub(crate) async fn a_second_apply_does_nothing(cluster: &Cluster) -> Result<()>
     ensure!(status.collections[0].chunks.total == 4, "{:?}", status.collections);
     let names: Vec<String> = jobs(&workspace).await?.into_iter().map(|(name, _)| name).collect();
     ensure!(names.len() == 1 && names[0].ends_with("-plan"), "{names:?}");
+
+    // It also finds that the source is not what it was.
+    workspace.write("b.jsonl", &records("b", 2))?;
+    workspace.kubectl(&["delete", "erun", "twice"]).await?;
+    workspace.apply(&manifest).await?;
+    let status = workspace.succeeded("twice").await?;
+    let complete = condition(&status, ConditionType::Complete)?;
+    ensure!(complete.reason == "AlreadyUpToDate", "{complete:?}");
+    for word in ["the source has changed", "1 added: b.jsonl", "spec.sourceRevision"] {
+        ensure!(complete.message.contains(word), "no {word:?} in {:?}", complete.message);
+    }
+    let events = workspace.kubectl(&["get", "events", "--field-selector", "type=Warning"]).await?;
+    ensure!(events.contains("the source has changed"), "{events}");
+    Ok(())
+}
+
+pub(crate) async fn a_second_run_with_the_same_output_does_not_move_its_readers(cluster: &Cluster) -> Result<()> {
+    let workspace = Workspace::make(cluster, "owner").await?;
+    workspace.write("a.jsonl", &records("a", 3))?;
+    workspace.apply(&workspace.manifest("prod", json!({}))).await?;
+    workspace.succeeded("prod").await?;
+    let pointer = workspace.vectors.join("current/chunks");
+    let before = fs::read(&pointer)?;
+    let owner = Pointer::parse(&before)?.claim.context("a claim")?.run;
+    let uid = workspace.runs().get("prod").await?.uid();
+    ensure!(owner.to_string() == format!("{}/prod", &*workspace.namespace) && Some(owner.uid) == uid);
+
+    workspace.apply(&workspace.manifest("dev", json!({"rerunToken": "mine"}))).await?;
+    let status = workspace.ended("dev").await?;
+    let failed = condition(&status, ConditionType::Failed)?;
+    ensure!((failed.status.as_str(), failed.reason.as_str()) == ("True", "OutputConflict"), "{failed:?}");
+    for word in ["current/chunks", "/prod owns it", "spec.output"] {
+        ensure!(failed.message.contains(word), "no {word:?} in {:?}", failed.message);
+    }
+    ensure!(fs::read(&pointer)? == before, "readers were moved by another run");
+    let stages: Vec<String> = jobs(&workspace).await?.into_iter().map(|(name, _)| name).collect();
+    ensure!(!stages.iter().any(|name| name.starts_with("dev-") && name.ends_with("-embed")), "{stages:?}");
     Ok(())
 }
 
@@ -66,11 +106,8 @@ pub(crate) async fn a_changed_manifest_is_a_new_revision(cluster: &Cluster) -> R
     let history: Vec<_> =
         second.history.iter().map(|entry| (Some(entry.revision.clone()), entry.reason.as_str())).collect();
     ensure!(history == [(second.revision.clone(), "Succeeded"), (first.revision.clone(), "Replaced")], "{history:?}");
-    let current = fs::read_to_string(workspace.vectors.join("current/chunks"))?;
-    ensure!(
-        Some(current.trim()) == second.revision.as_deref()
-            || current.contains(second.revision.as_deref().unwrap_or("-"))
-    );
+    let current = Pointer::parse(&fs::read(workspace.vectors.join("current/chunks"))?)?;
+    ensure!(Some(current.revision.as_str()) == second.revision.as_deref(), "{current:?}");
     Ok(())
 }
 

@@ -22,7 +22,8 @@ use failures::{
 };
 use lifecycle::{
     a_changed_manifest_is_a_new_revision, a_deleted_run_leaves_nothing_behind, a_restarted_operator_loses_nothing,
-    a_second_apply_does_nothing, a_suspended_run_resumes_and_its_jobs_expire,
+    a_second_apply_does_nothing, a_second_run_with_the_same_output_does_not_move_its_readers,
+    a_suspended_run_resumes_and_its_jobs_expire,
 };
 use rejections::{every_example_applies, fields_that_are_not_implemented_are_named, rules_reject_at_apply};
 use retrieval::{
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         two_collections_in_three_shards_become_vectors,
         a_second_apply_does_nothing,
         a_changed_manifest_is_a_new_revision,
+        a_second_run_with_the_same_output_does_not_move_its_readers,
         a_restarted_operator_loses_nothing,
         a_suspended_run_resumes_and_its_jobs_expire,
         a_deleted_run_leaves_nothing_behind,

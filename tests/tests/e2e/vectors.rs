@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, fs};
 
 use anyhow::{Context, Result, ensure};
 use crds::{
+    pointer::Pointer,
     summary::ProcessingSummary,
     v1alpha1::{ConditionType, Phase},
 };
@@ -61,8 +62,8 @@ pub(crate) async fn two_collections_in_three_shards_become_vectors(cluster: &Clu
         for file in &summary.export_run.files {
             ensure!(workspace.vectors.join(&file.path).is_file(), "{} is missing", file.path);
         }
-        let current = fs::read_to_string(workspace.vectors.join(format!("current/{}", collection.name)))?;
-        ensure!(current.contains(&revision), "{current}");
+        let current = Pointer::parse(&fs::read(workspace.vectors.join(format!("current/{}", collection.name)))?)?;
+        ensure!(current.revision.as_str() == revision, "{current:?}");
     }
 
     pods_are_pinned_and_hold_no_credentials(&workspace).await?;

@@ -9,8 +9,7 @@ mod template;
 mod volumes;
 
 use crds::{
-    contract::RunRef,
-    identity::Revision,
+    contract::{RunRef, RunnerConfig},
     resolve::{self, PodVolumes, ResolveError},
     v1alpha1::EmbeddingRun,
 };
@@ -18,7 +17,7 @@ use k8s_openapi::api::{batch::v1::Job, core::v1::ConfigMap};
 
 use self::metadata::{name, namespace};
 pub use self::template::parse_template;
-use super::decision::Step;
+use super::{decision::Step, revision};
 use crate::settings::Settings;
 
 /// The objects of one step: the configuration of the revision and the Job of the stage.
@@ -36,9 +35,10 @@ pub struct Children {
 ///
 /// [`ResolveError`] if the spec cannot be resolved to a configuration.
 pub fn build(run: &EmbeddingRun, step: Step, settings: &Settings) -> Result<Children, ResolveError> {
-    let revision = Revision::of(&run.spec);
-    let reference = RunRef { namespace: namespace(run), name: name(run) };
-    let config = resolve::resolve(reference, &run.spec, &PodVolumes)?;
+    let revision = revision::of(run);
+    let uid = run.metadata.uid.clone().unwrap_or_default();
+    let reference = RunRef { namespace: namespace(run), name: name(run), uid };
+    let config = RunnerConfig { revision: revision.clone(), ..resolve::resolve(reference, &run.spec, &PodVolumes)? };
     let template = pod::template(run, &revision, step, settings)?;
     Ok(Children { config: config_map::build(run, &revision, &config), job: job::build(run, &revision, step, template) })
 }

@@ -1,6 +1,9 @@
 //! The built children: names, owners, accelerators, limits, permissions.
 
-use crds::contract::{RunnerConfig, Stage};
+use crds::{
+    contract::{RunnerConfig, Stage},
+    v1alpha1::EmbeddingRunStatus,
+};
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 use serde_json::json;
 
@@ -50,9 +53,11 @@ fn children_are_named_by_run_and_revision_and_owned_by_the_run() {
 fn the_longest_run_name_leaves_room_for_pod_names() {
     let mut run = run(json!({}));
     run.metadata.name = Some("a".repeat(40));
-    let name = built(&run, Stage::Finalize).job.metadata.name.expect("a name");
-    // An Indexed Job's pods add an index and a random suffix, and must stay a DNS label.
-    assert!(name.len() + "-99999".len() <= 63, "{name}");
+    let name = |stage: Stage| built(&run, stage).job.metadata.name.expect("a name");
+    // The name of a Job is a label of its pods, and the host name of an Indexed Job's pod is the name with the index.
+    for (stage, suffix) in [(Stage::Plan, ""), (Stage::Embed, "-99999"), (Stage::Finalize, "")] {
+        assert!(name(stage).len() + suffix.len() <= 63, "{}", name(stage));
+    }
 }
 
 #[test]
@@ -65,6 +70,22 @@ fn the_configuration_is_immutable_and_the_runner_can_read_it() {
     assert_eq!(config.collections[0].source.uri, "pvc://chunks/handbook");
     assert_eq!(config.dense[1].source.path, "/models/bge");
     assert_eq!(config.output.uri, "pvc://vectors/out");
+    // What the runner claims the output with.
+    assert_eq!((config.run.to_string().as_str(), config.run.uid.as_str()), ("search/demo", "run-uid"));
+    assert!(config.identity_sha256.starts_with(config.revision.as_str()) && config.identity_sha256.len() == 64);
+}
+
+#[test]
+fn a_revision_of_an_earlier_release_is_continued_under_its_short_form() {
+    let mut run = run(json!({}));
+    let short = revision(&run).short().to_owned();
+    run.status = Some(EmbeddingRunStatus { revision: Some(short.clone()), ..EmbeddingRunStatus::default() });
+    let children = built(&run, Stage::Embed);
+    assert_eq!(children.job.metadata.labels.expect("labels")["embedrun.dev/revision"], short);
+    let config: RunnerConfig =
+        serde_json::from_str(&children.config.data.expect("data")["run.json"]).expect("a config");
+    assert_eq!(config.revision.as_str(), short);
+    assert_eq!(config.identity_sha256.len(), 64);
 }
 
 #[test]

@@ -167,13 +167,16 @@ impl Draft {
         self.status.summary = Some(summary);
         self.status.collections = results::collections(run, revision, result);
         let chunks = result.totals.embedded;
-        let (reason, message) = match success {
+        let (reason, mut message) = match success {
             Success::Computed => (reason::SUCCEEDED, format!("{chunks} chunks embedded, summary at {uri}")),
             Success::AlreadyUpToDate => (
                 reason::ALREADY_UP_TO_DATE,
                 format!("the output store already holds this revision ({chunks} chunks), summary at {uri}"),
             ),
         };
+        if let Some(changed) = &result.source_changed {
+            message = format!("{message}; {changed}");
+        }
         self.record_outcome(Outcome::Succeeded, Phase::Succeeded, reason);
         self.not_suspended();
         self.condition(ConditionType::Complete, true, reason, &message);
@@ -247,6 +250,8 @@ impl Draft {
     }
 
     pub(super) fn finish(mut self, run: &EmbeddingRun) -> EmbeddingRunStatus {
+        let short = |revision: &String| Revision::from_recorded(revision.clone()).short().to_owned();
+        self.status.short_revision = self.status.revision.as_ref().map(short);
         self.status.history.truncate(run.spec.history_limit as usize);
         self.status.conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
         self.status

@@ -5,18 +5,15 @@ mod progress;
 mod results;
 mod stages;
 
-use crds::{
-    identity::Revision,
-    v1alpha1::{ConditionType, EmbeddingRun, EmbeddingRunStatus, Phase, reason},
-};
+use crds::v1alpha1::{ConditionType, EmbeddingRun, EmbeddingRunStatus, Phase, reason};
 use k8s_openapi::jiff::Timestamp;
 
 use self::draft::Draft;
-use super::{decision::Decision, world::World};
+use super::{decision::Decision, revision, world::World};
 
 /// The status of `run` after `decision`.
 pub fn status(run: &EmbeddingRun, world: &World, decision: &Decision, now: Timestamp) -> EmbeddingRunStatus {
-    let revision = Revision::of(&run.spec);
+    let revision = revision::of(run);
     let mut draft = Draft::new(run, now);
     if let Decision::Reject(blocked) = decision {
         draft.reject(blocked);

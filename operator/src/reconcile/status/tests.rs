@@ -134,6 +134,29 @@ fn success_carries_the_figures_and_the_summaries() {
 }
 
 #[test]
+fn an_up_to_date_run_whose_sources_have_changed_is_ready_and_says_so() {
+    let run = run(json!({}));
+    let changed = "the source of collection \"handbook\" has changed since: set spec.sourceRevision";
+    let result = FinalizeResult { source_changed: Some(changed.into()), ..result() };
+    let decision = Decision::Succeed(Box::new(result), Success::AlreadyUpToDate);
+    let status = after(&run, &world(vec![planned(&run)]), &decision);
+    assert!(holds(&status).contains(&"Ready") && holds(&status).contains(&"Complete"));
+    let ready = condition(&status, "Ready");
+    assert_eq!(ready.reason, "AlreadyUpToDate");
+    assert!(ready.message.ends_with(changed), "{}", ready.message);
+    let event = super::super::events::transition(run.status.as_ref(), &status, &decision).expect("an event");
+    assert!(matches!(event.type_, kube::runtime::events::EventType::Warning));
+}
+
+#[test]
+fn the_revision_is_also_there_in_its_short_form() {
+    let run = run(json!({}));
+    let status = after(&run, &world(vec![]), &Decision::Track(Stage::Plan));
+    let (revision, short) = (status.revision.expect("a revision"), status.short_revision.expect("a short form"));
+    assert_eq!((revision.len(), short.as_str()), (32, &revision[..10]));
+}
+
+#[test]
 fn a_device_fallback_is_degraded_and_not_silent() {
     let run = run(json!({"gpu": {"required": false}}));
     let result = FinalizeResult { device_fallbacks: 3, ..result() };

@@ -13,10 +13,14 @@ use crds::{
 
 use crate::process::error::{Result, StageError};
 
+mod content;
 mod entry;
 mod layers;
 
-pub use self::entry::{Flag, ToggleEntry};
+pub use self::{
+    content::{difference, of_content},
+    entry::{Flag, ToggleEntry},
+};
 
 /// The toggles of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -225,8 +229,9 @@ mod tests {
         let place = || Place { path: "/m".into(), uri: "file:///m".into() };
         RunnerConfig {
             version: 1,
-            run: RunRef { namespace: String::new(), name: "r".into() },
+            run: RunRef { name: "r".into(), ..RunRef::default() },
             revision: Revision::from_recorded("r"),
+            identity_sha256: String::new(),
             collections: Vec::new(),
             dense: Vec::new(),
             sparse: vec![SparseConfig {
@@ -281,6 +286,31 @@ mod tests {
         let toggles = Toggles::resolve(&config(), vec![entry("rerank", "0", "env")]).expect("toggles");
         assert!(toggles.switched_off("rerank", toggles.features.rerank, true));
         assert!(!toggles.switched_off("rerank", toggles.features.rerank, false));
+    }
+
+    #[test]
+    fn toggles_that_change_the_content_differ_by_name_value_and_layer() {
+        let content = |entries| {
+            let toggles = Toggles::resolve(&config(), entries).expect("toggles");
+            toggles.of_content(&config())
+        };
+        let planned = content(Vec::new());
+        assert_eq!(planned.iter().map(|entry| entry.value.as_str()).collect::<Vec<_>>(), ["true", "splade", "true"]);
+        let difference = |entries| difference(&planned, &content(entries));
+        for same in [
+            entry("rerank", "1", "env"),
+            entry("sparse_models", " splade ", "env"),
+            entry("exclusive", "false", "env"),
+            entry("batch_tokens", "7", "cli"),
+        ] {
+            assert_eq!(difference(vec![same.clone()]), None, "{same:?}");
+        }
+        let words = difference(vec![entry("sparse", "off", "env")]).expect("another value");
+        let expected = "the toggle sparse is \"false\" (env: sparse, layer env), and the plan has \"true\" (default)";
+        assert_eq!(words, expected);
+        let words = difference(vec![entry("sparse_models", "", "file")]).expect("another list");
+        assert!(words.contains("the toggle sparse_models is \"\" (file: sparse_models, layer file)"), "{words}");
+        assert!(difference(vec![entry("rerank", "false", "cli")]).is_some());
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub fn result(config: &RunnerConfig, run: &StoredSummary, collections: &[StoredS
         dense_fallback: run.summary.dense_run.fallbacks.first().map(|fallback| stage_fallback(&fallback.fallback)),
         collections,
         omitted: 0,
+        source_changed: None,
     }
 }
 
