@@ -17,6 +17,7 @@ test: ## Run all tests: unit, contract, chart and end-to-end (E2E=skip: without 
 .PHONY: parity
 parity: ## Recompute the fixtures of tests/parity with the reference implementation, and compare
 	@$$(scripts/python-env.sh parity) tests/parity/check.py
+	@$$(scripts/python-env.sh parity) tests/parity/tokenizer_settings.py --check
 
 .PHONY: bench
 bench: ## Benchmark this runner and its peers into docs/reference/benchmarks.md (CASES="minilm splade", REPEAT=3)

@@ -3,9 +3,12 @@
 //! ```text
 //! runs/<revision>/plan.json
 //! runs/<revision>/plan_time.json                               when it was taken up again, after another revision
-//! runs/<revision>/<collection>/shard-00042/<attempt>.parquet
-//! runs/<revision>/<collection>/shard-00042/<attempt>.candidates.parquet
-//! runs/<revision>/<collection>/shard-00042/_COMMITTED.json     written last: names the attempt that counts
+//! runs/<revision>/models/<kind>-<name>.json                    the files of a model, as it was loaded first
+//! runs/<revision>/<collection>/shard-00042/<sha256>.parquet
+//! runs/<revision>/<collection>/shard-00042/<sha256>.candidates.parquet
+//! runs/<revision>/<collection>/shard-00042/_COMMITTED.json     written last: names the files that count
+//! runs/<revision>/<collection>/shard-00042/_SUPERSEDED.json    if it exists, that marker does not count any more
+//! runs/<revision>/<collection>/shard-00042/_COMMITTED.2.json   the next marker, and so on
 //! runs/<revision>/<collection>/rankings.jsonl
 //! runs/<revision>/<collection>/processing_summary.json
 //! runs/<revision>/report.html                                  the summaries, for people
@@ -17,6 +20,12 @@ use crate::identity::Revision;
 
 /// The name of a summary file.
 pub const SUMMARY: &str = "processing_summary.json";
+
+/// The end of the name of a file that is not complete yet.
+pub const PART: &str = ".part";
+
+const COMMITTED: &str = "_COMMITTED";
+const SUPERSEDED: &str = "_SUPERSEDED";
 
 /// The folder of a revision.
 pub fn revision(revision: &Revision) -> String {
@@ -33,6 +42,11 @@ pub fn plan_time(revision: &Revision) -> String {
     format!("runs/{revision}/plan_time.json")
 }
 
+/// The files of a model as it was loaded first; the `kind` is `dense`, `sparse` or `reranker`.
+pub fn model(revision: &Revision, kind: &str, name: &str) -> String {
+    format!("runs/{revision}/models/{kind}-{name}.json")
+}
+
 /// The folder of a collection in a revision.
 pub fn collection(revision: &Revision, collection: &str) -> String {
     format!("runs/{revision}/{collection}")
@@ -43,19 +57,39 @@ pub fn shard(revision: &Revision, collection: &str, shard: u32) -> String {
     format!("runs/{revision}/{collection}/shard-{shard:05}")
 }
 
-/// The vectors that one attempt wrote for a shard.
-pub fn shard_data(revision: &Revision, collection: &str, shard: u32, attempt: &str) -> String {
-    format!("runs/{revision}/{collection}/shard-{shard:05}/{attempt}.parquet")
+/// A file of a shard while an attempt writes it: no marker ever names it.
+pub fn shard_part(revision: &Revision, collection: &str, shard: u32, name: &str) -> String {
+    format!("{}/{name}{PART}", self::shard(revision, collection, shard))
 }
 
-/// The commit marker of a shard.
-pub fn shard_commit(revision: &Revision, collection: &str, shard: u32) -> String {
-    format!("runs/{revision}/{collection}/shard-{shard:05}/_COMMITTED.json")
+/// The rows of a shard; the name is the sha256 of the file.
+pub fn shard_data(revision: &Revision, collection: &str, shard: u32, sha256: &str) -> String {
+    format!("{}/{sha256}.parquet", self::shard(revision, collection, shard))
 }
 
-/// The candidates of every query that one attempt found in a shard.
-pub fn shard_candidates(revision: &Revision, collection: &str, shard: u32, attempt: &str) -> String {
-    format!("runs/{revision}/{collection}/shard-{shard:05}/{attempt}.candidates.parquet")
+/// The candidates of every query in a shard; the name is the sha256 of the file.
+pub fn shard_candidates(revision: &Revision, collection: &str, shard: u32, sha256: &str) -> String {
+    format!("{}/{sha256}.candidates.parquet", self::shard(revision, collection, shard))
+}
+
+/// A commit marker of a shard. The first generation is 1; a marker counts unless it is superseded.
+pub fn shard_commit(revision: &Revision, collection: &str, shard: u32, generation: u32) -> String {
+    format!("{}/{COMMITTED}{}", self::shard(revision, collection, shard), of_generation(generation))
+}
+
+/// The file that supersedes the commit marker of a generation: the marker of the next one counts.
+pub fn shard_superseded(revision: &Revision, collection: &str, shard: u32, generation: u32) -> String {
+    format!("{}/{SUPERSEDED}{}", self::shard(revision, collection, shard), of_generation(generation))
+}
+
+/// Whether a path is that of a commit marker, or of a file that supersedes one.
+pub fn is_marker(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    name.starts_with(COMMITTED) || name.starts_with(SUPERSEDED)
+}
+
+fn of_generation(generation: u32) -> String {
+    if generation <= 1 { ".json".to_owned() } else { format!(".{generation}.json") }
 }
 
 /// The candidates of every query of a collection: merged, and reranked if a reranker ran.

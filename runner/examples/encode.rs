@@ -118,7 +118,8 @@ fn main() -> Result<(), Box<dyn Error>> {
                 Arithmetic::Bf16 => Dtype::Bf16,
                 Arithmetic::Int8 => Dtype::Int8,
             };
-            let of_model = DenseOptions { max_tokens: Some(args.max_tokens), dtype, ..DenseOptions::default() };
+            let of_model =
+                DenseOptions { max_tokens: Some(args.max_tokens), dtype: Some(dtype), ..DenseOptions::default() };
             let model = DenseEncoder::load("model", &args.model, &of_model, &device)?;
             let (records, file) = (&records, &args.vectors);
             Box::new(move || {

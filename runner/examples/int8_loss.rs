@@ -67,7 +67,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let document_texts: Vec<&str> = documents.iter().map(|document| &document.text[..]).collect();
     let query_texts: Vec<&str> = queries.iter().map(|query| &query.text[..]).collect();
     let vectors = |dtype| -> Result<[Rows; 2], Box<dyn Error>> {
-        let options = DenseOptions { dtype, ..DenseOptions::default() };
+        let options = DenseOptions { dtype: Some(dtype), ..DenseOptions::default() };
         let model = DenseEncoder::load("model", &args.model, &options, &Device::Cpu)?;
         Ok([embedded(&model, &document_texts)?, embedded(&model, &query_texts)?])
     };

@@ -2,13 +2,14 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 use crds::contract::{CONFIG_DIR, CONFIG_KEY};
 
 use crate::{
     config::{VolumeMapping, toggles::Flag},
     device::{DeviceOptions, DeviceRequest, LockOptions},
     process::log::LogFormat,
+    run::{Depth, Recheck},
 };
 
 /// Turns collections of text into search-ready vectors.
@@ -65,6 +66,9 @@ pub struct RunArgs {
     /// The largest number of chunks in a shard; overrides spec.execution.shardSize.
     #[arg(long, value_name = "CHUNKS", value_parser = clap::value_parser!(u64).range(1..))]
     pub shard_size: Option<u64>,
+    /// What is looked at again.
+    #[command(flatten)]
+    pub recheck: RecheckArgs,
     /// Set a toggle; overrides the manifest, the environment and the toggle file; repeatable.
     #[arg(long = "toggle", value_name = "KEY=VALUE")]
     pub toggles: Vec<Flag>,
@@ -95,6 +99,9 @@ pub struct PlanArgs {
     /// The configuration.
     #[command(flatten)]
     pub config: ConfigArgs,
+    /// What is looked at again.
+    #[command(flatten)]
+    pub recheck: RecheckArgs,
     /// The largest number of chunks in a shard; ignored if the revision already has a plan.
     #[arg(long, value_name = "CHUNKS", default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub shard_size: u64,
@@ -109,6 +116,9 @@ pub struct EmbedArgs {
     /// The index of the shard in the plan, from 0.
     #[arg(long, env = "JOB_COMPLETION_INDEX", value_name = "INDEX")]
     pub shard: u32,
+    /// What is looked at again.
+    #[command(flatten)]
+    pub recheck: RecheckArgs,
     /// The devices to embed on.
     #[command(flatten)]
     pub devices: DeviceArgs,
@@ -120,9 +130,23 @@ pub struct FinalizeArgs {
     /// The configuration.
     #[command(flatten)]
     pub config: ConfigArgs,
+    /// What is looked at again.
+    #[command(flatten)]
+    pub recheck: RecheckArgs,
     /// The devices to rerank on.
     #[command(flatten)]
     pub devices: DeviceArgs,
+}
+
+/// What is looked at again of what is done already.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct RecheckArgs {
+    /// Read committed files and compare their digests; without it only their presence and size are checked.
+    #[arg(long, env = "EMBEDRUN_VERIFY_DIGESTS", value_parser = BoolishValueParser::new())]
+    pub verify_digests: bool,
+    /// Try optional models again that were left out; only the shards that lack them are embedded.
+    #[arg(long, env = "EMBEDRUN_RETRY_FALLBACKS", value_parser = BoolishValueParser::new())]
+    pub retry_fallbacks: bool,
 }
 
 /// The devices to compute on.
@@ -243,6 +267,14 @@ impl DeviceArgs {
             ceiling: self.gpu_memory_ceiling.clone(),
             locks: self.locks.options(),
         }
+    }
+}
+
+impl RecheckArgs {
+    /// What the run looks at again.
+    pub fn options(&self) -> Recheck {
+        let depth = if self.verify_digests { Depth::Digest } else { Depth::Size };
+        Recheck { depth, retry_fallbacks: self.retry_fallbacks }
     }
 }
 

@@ -12,7 +12,7 @@ use crds::{
     identity::Revision,
 };
 use runner::{
-    cli::{Cli, Command, RunArgs, SearchArgs, SummaryCommand},
+    cli::{Cli, Command, RecheckArgs, RunArgs, SearchArgs, SummaryCommand},
     config::{
         self, ConfigError, LocalVolumes, Manifest,
         toggles::{Flag, Toggles},
@@ -26,7 +26,7 @@ use runner::{
         telemetry::{self, Collector},
     },
     retrieval::search::{self as retrieval_search, SearchQuery},
-    run::{self, Run, RunFailure, outcome},
+    run::{self, Recheck, Run, RunFailure, outcome},
 };
 
 fn main() -> ExitCode {
@@ -48,19 +48,18 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Run(args) => process.run(&args),
         Command::Plan(args) => {
-            process.stage(&args.config.config, Stage::Plan, None, &DeviceOptions::default(), |run| {
-                run::plan(run, args.shard_size).map(StageOutcome::Planned)
-            })
+            let options = StageOptions::of(&args.config.config, DeviceOptions::default(), args.recheck);
+            process.stage(&options, Stage::Plan, None, |run| run::plan(run, args.shard_size).map(StageOutcome::Planned))
         }
         Command::Embed(args) => {
-            process.stage(&args.config.config, Stage::Embed, Some(args.shard), &args.devices.options(), |run| {
+            let options = StageOptions::of(&args.config.config, args.devices.options(), args.recheck);
+            process.stage(&options, Stage::Embed, Some(args.shard), |run| {
                 run::embed(run, args.shard).map(StageOutcome::Embedded)
             })
         }
         Command::Finalize(args) => {
-            process.stage(&args.config.config, Stage::Finalize, None, &args.devices.options(), |run| {
-                run::finalize(run).map(StageOutcome::Finalized)
-            })
+            let options = StageOptions::of(&args.config.config, args.devices.options(), args.recheck);
+            process.stage(&options, Stage::Finalize, None, |run| run::finalize(run).map(StageOutcome::Finalized))
         }
         Command::Summary(SummaryCommand::Show { path }) => show(&path).map_err(|error| process.report(&error)),
         Command::Search(args) => search(&args).map_err(|error| process.report(&error)),
@@ -79,22 +78,34 @@ struct Process {
     metrics_address: Option<SocketAddr>,
 }
 
+/// The options of one stage.
+struct StageOptions {
+    config: PathBuf,
+    devices: DeviceOptions,
+    recheck: Recheck,
+}
+
+impl StageOptions {
+    fn of(config: &Path, devices: DeviceOptions, recheck: RecheckArgs) -> Self {
+        Self { config: config.to_owned(), devices, recheck: recheck.options() }
+    }
+}
+
 impl Process {
     /// Runs one stage with the configuration of a pod.
     fn stage(
         &self,
-        config: &Path,
+        options: &StageOptions,
         stage: Stage,
         shard: Option<u32>,
-        devices: &DeviceOptions,
         work: impl FnOnce(&Run) -> Result<StageOutcome>,
     ) -> Result<(), contract::ExitCode> {
-        let config = config::load(config)
+        let config = config::load(&options.config)
             .map_err(|ConfigError { error, revision }| self.fail(&revision, &RunFailure { stage, shard, error }))?;
         let revision = config.revision.clone();
         outcome::report_panics(self.result_file.clone(), revision.clone(), stage, shard);
         let outcome = self
-            .open(config, devices, &[])
+            .open(config, &options.devices, &[], options.recheck)
             .and_then(|run| Ok((run_span(&run, stage).in_scope(|| work(&run))?, run)))
             .map_err(|error| self.fail(&revision, &RunFailure { stage, shard, error }))?;
         let (outcome, run) = outcome;
@@ -122,7 +133,7 @@ impl Process {
         };
         let shard_size = args.shard_size.unwrap_or(spec.execution.shard_size);
         let run = self
-            .open(config, &devices, &args.toggles)
+            .open(config, &devices, &args.toggles, args.recheck.options())
             .map_err(|error| self.fail(&revision, &RunFailure { stage: Stage::Plan, shard: None, error }))?;
         let span = tracing::debug_span!(telemetry::RUN, revision = %revision);
         let outcome = span.in_scope(|| run::run(&run, shard_size)).map_err(|failure| self.fail(&revision, &failure))?;
@@ -132,14 +143,16 @@ impl Process {
     }
 
     /// Opens a run, and serves `/metrics` if requested.
-    fn open(&self, config: RunnerConfig, devices: &DeviceOptions, flags: &[Flag]) -> Result<Run> {
+    fn open(&self, config: RunnerConfig, devices: &DeviceOptions, flags: &[Flag], recheck: Recheck) -> Result<Run> {
         let toggles = Toggles::of_process(&config, devices.ceiling.as_deref(), flags)?;
         let interrupt = Interrupt::on_signals()
             .map_err(|error| StageError::new(FailureReason::Internal, "cannot handle signals").caused_by(error))?;
         if let Some(address) = self.metrics_address.filter(|_| toggles.features.metrics) {
             metrics::serve(address)?;
         }
-        Run::open(config, toggles, devices, interrupt, !self.quiet && self.format == LogFormat::Text)
+        let mut run = Run::open(config, toggles, devices, interrupt, !self.quiet && self.format == LogFormat::Text)?;
+        run.recheck = recheck;
+        Ok(run)
     }
 
     fn succeed(&self, result: &RunResult, sentence: &str) {

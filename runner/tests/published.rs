@@ -78,7 +78,7 @@ fn minilm_with_8_bit_weights_is_near_that_of_floats_and_finds_the_same() {
     let Some(folder) = folder("all-MiniLM-L6-v2") else { return };
     let texts: Vec<&str> = PAIRS.iter().flat_map(|(question, answer)| [*question, *answer]).collect();
     let vectors = [Dtype::F32, Dtype::Int8].map(|dtype| {
-        let options = DenseOptions { dtype, ..DenseOptions::default() };
+        let options = DenseOptions { dtype: Some(dtype), ..DenseOptions::default() };
         let model = DenseEncoder::load("minilm", &folder, &options, &Device::Cpu).expect("the model loads");
         let tokens: Vec<Tokens> =
             texts.iter().map(|text| model.encode(text, Side::Document).expect("tokens")).collect();
@@ -106,7 +106,7 @@ fn splade_has_the_published_dot_products() {
     let Some(folder) = folder("splade-tiny") else { return };
     let model = SpladeModel::load("splade", &folder, SparseOptions::default(), &Device::Cpu).expect("the model loads");
     let texts = ["The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium."];
-    let tokens = texts.map(|text| model.encode(text).expect("tokens"));
+    let tokens = texts.map(|text| model.encode(text, Side::Document).expect("tokens"));
     let vectors = model.embed(&tokens.iter().collect::<Vec<&Tokens>>()).expect("vectors");
     for (one, other, published) in
         [(0, 0, 39.725), (0, 1, 7.166), (1, 1, 27.026), (1, 2, 0.139), (0, 2, 0.0), (2, 2, 26.354)]

@@ -28,7 +28,9 @@ def write_expected(folder: Path, seed: int) -> None:
         "max_tokens": max_tokens,
         "activation": type(model.activation_fn).__name__,
     }
-    records = pair_records(pairs, [count(*pair) for pair in pairs], max_tokens)
+    applied = model.prompts.get(model.default_prompt_name, "")
+    lengths = [count(applied + query, document) for query, document in pairs]
+    records = pair_records(pairs, lengths, max_tokens)
     write_case(folder, case, records, expected)
 
 

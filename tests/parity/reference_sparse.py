@@ -21,7 +21,8 @@ def write_expected(folder: Path, seed: int, max_tokens: int) -> None:
     assert 0.05 < density < 0.6, f"{folder.name}: {density:.0%} of the vocabulary has a weight"
     check_vectors_differ(folder.name, weights)
     case = {"task": "sparse", "reference": f"{SENTENCE_TRANSFORMERS}, float64", "max_tokens": max_tokens}
-    write_case(folder, case, text_records(tokenizer, texts, max_tokens), {"weights": weights})
+    applied = model.prompts.get(model.default_prompt_name, "")
+    write_case(folder, case, text_records(tokenizer, texts, max_tokens, applied), {"weights": weights})
 
 
 def encode(model: SparseEncoder, texts: list[str]) -> np.ndarray:

@@ -58,8 +58,12 @@ pub enum FailureReason {
     ModelUnavailable,
     /// A model folder cannot be used.
     InvalidModel,
+    /// A file of a model changed while the revision was embedded.
+    ModelChanged,
     /// A model computed a vector that is not finite.
     InvalidVector,
+    /// The arithmetic of a model failed, which another attempt would repeat.
+    ComputationFailed,
     /// A requested accelerator cannot be used.
     DeviceUnavailable,
     /// Another runner held the accelerator for too long, or its memory was too full to open it.
@@ -78,6 +82,9 @@ pub enum FailureReason {
     StoreUnavailable,
     /// Not every shard is committed.
     ShardsMissing,
+    /// Committed shards are to be embedded again: a file of theirs is gone or damaged, or an optional model was left out
+    /// that other shards have.
+    ShardsSuperseded,
     /// The retrieval quality fails the gate.
     QualityGate,
     /// The process was interrupted by a signal.
@@ -95,6 +102,7 @@ impl FailureReason {
             | Self::ModelNotFound
             | Self::ModelAccessDenied
             | Self::InvalidModel
+            | Self::ModelChanged
             | Self::DeviceUnavailable
             | Self::OutputNotWritable
             | Self::OutputConflict
@@ -104,7 +112,8 @@ impl FailureReason {
             | Self::InvalidRecord
             | Self::DuplicateId
             | Self::SourceChanged
-            | Self::InvalidVector => ExitCode::BadInput,
+            | Self::InvalidVector
+            | Self::ComputationFailed => ExitCode::BadInput,
             Self::OutOfMemory => ExitCode::OutOfMemory,
             Self::SourceUnavailable
             | Self::ModelUnavailable
@@ -114,6 +123,7 @@ impl FailureReason {
             | Self::StorageFull
             | Self::StoreUnavailable
             | Self::ShardsMissing
+            | Self::ShardsSuperseded
             | Self::Interrupted
             | Self::Internal => ExitCode::Transient,
         }

@@ -58,7 +58,7 @@ impl RunResult {
         Ok(serde_json::from_str(text)?)
     }
 
-    /// Removes the last collection or the end of the failure message. Returns whether there was anything to remove.
+    /// Removes the last collection, then the sentence about changed sources, or the end of the failure message. Returns whether there was anything to remove.
     fn shrink(&mut self) -> bool {
         match &mut self.outcome {
             StageOutcome::Planned(PlanResult { complete: Some(result), .. }) | StageOutcome::Finalized(result) => {

@@ -26,6 +26,10 @@ pub struct DensePass {
     pub source: String,
     /// The sha256 of the weights, in hexadecimal.
     pub weights_sha256: String,
+    /// The sha256 of all files of the model that were read, in hexadecimal: of their list as `sha256sum` prints it, in the order
+    /// of the paths. Empty in summaries of earlier releases.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub model_sha256: String,
     /// The pooling: `Cls`, `Mean`, …
     pub pooling: String,
     /// The longest sequence, in tokens.
@@ -86,6 +90,7 @@ impl AddAssign<&Self> for DensePass {
             model: _,
             source: _,
             weights_sha256: _,
+            model_sha256: _,
             pooling: _,
             max_tokens: _,
             dimensions: _,
@@ -136,6 +141,7 @@ mod tests {
             model: format!("model-{number}"),
             source: format!("pvc://models/{number}"),
             weights_sha256: format!("sha-{number}"),
+            model_sha256: format!("files-{number}"),
             pooling: "Cls".into(),
             max_tokens: 512,
             dimensions: 384,

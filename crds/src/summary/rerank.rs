@@ -77,6 +77,10 @@ pub struct RerankModel {
     pub source: String,
     /// The sha256 of the weights, in hexadecimal.
     pub weights_sha256: String,
+    /// The sha256 of all files of the model that were read, in hexadecimal: of their list as `sha256sum` prints it, in the order
+    /// of the paths. Empty in summaries of earlier releases.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub model_sha256: String,
     /// The type of the arithmetic; same as for a dense model.
     #[serde(default = "dtype::f32_name")]
     pub dtype: String,
@@ -170,6 +174,7 @@ mod tests {
                 model: format!("ce-{number}"),
                 source: "pvc://models/ce".into(),
                 weights_sha256: "ab".into(),
+                model_sha256: "cd".into(),
                 dtype: "F32".into(),
             }),
             device: Some("cpu".into()),

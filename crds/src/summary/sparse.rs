@@ -40,6 +40,10 @@ pub struct SparsePass {
     pub source: String,
     /// The sha256 of the weights, in hexadecimal; empty if they could not be loaded.
     pub weights_sha256: String,
+    /// The sha256 of all files of the model that were read, in hexadecimal: of their list as `sha256sum` prints it, in the order
+    /// of the paths. Empty in summaries of earlier releases, and if the model could not be loaded.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub model_sha256: String,
     /// The size of the index space: the vocabulary of the model's tokenizer.
     pub vocabulary: u32,
     /// The longest sequence, in tokens.
@@ -87,6 +91,7 @@ impl AddAssign<&Self> for SparsePass {
             model: _,
             source: _,
             weights_sha256: _,
+            model_sha256: _,
             vocabulary: _,
             max_tokens: _,
             dtype,
@@ -128,6 +133,7 @@ mod tests {
             model: format!("model-{number}"),
             source: format!("pvc://models/{number}"),
             weights_sha256: format!("sha-{number}"),
+            model_sha256: format!("files-{number}"),
             vocabulary: 30_522,
             max_tokens: 512,
             dtype: dtype.into(),

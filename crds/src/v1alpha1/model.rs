@@ -63,7 +63,8 @@ pub struct DenseModelSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65_536))]
     pub dimensions: Option<u32>,
-    /// The type of the arithmetic. Default: `F16` on a GPU, `F32` on a CPU. `Int8` works on a CPU only.
+    /// The type of the arithmetic. Default: on a GPU `BF16` for a model whose
+    /// `config.json` says bfloat16 and `F16` for others, `F32` on a CPU. `Int8` works on a CPU only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dtype: Option<Dtype>,
     /// The type of the stored vectors. Default `F32`. `Int8` adds a column `NAME_scale`; `Binary` stores one bit per
@@ -148,7 +149,8 @@ pub enum Pooling {
     WeightedMean,
 }
 
-/// The type of the arithmetic. Default: `F16` on a GPU, `F32` on a CPU. `Int8` works on a CPU only.
+/// The type of the arithmetic. Default: on a GPU `BF16` for a model whose
+/// `config.json` says bfloat16 and `F16` for others, `F32` on a CPU. `Int8` works on a CPU only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum Dtype {
     /// 32-bit floats.

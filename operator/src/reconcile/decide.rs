@@ -98,6 +98,9 @@ fn leftovers(run: &EmbeddingRun, revision: &Revision, world: &World) -> Leftover
 
 /// Looks at the stages from the last to the first: the Job of a later stage proves that the earlier ones are complete.
 fn advance(run: &EmbeddingRun, revision: &Revision, world: &World, now: Timestamp) -> Decision {
+    if let Some(again) = embed_again(revision, world) {
+        return again;
+    }
     if let Some(finalize) = world.job(revision, Stage::Finalize) {
         return match &finalize.phase {
             JobPhase::Live => track(run, finalize, now),
@@ -132,6 +135,16 @@ fn advance(run: &EmbeddingRun, revision: &Revision, world: &World, now: Timestam
             _ => without_result(plan),
         },
     }
+}
+
+/// Embeds again if finalize found committed shards that cannot be used: both Jobs are deleted, and the next embed Job
+/// computes these shards only. This ends, because finalize supersedes a shard a few times at most.
+fn embed_again(revision: &Revision, world: &World) -> Option<Decision> {
+    let finalize = world.superseded(revision).and_then(|_| world.job(revision, Stage::Finalize));
+    // A deleted Job is there until its pods are gone, and must not pass for the Job that comes after it.
+    let embed = world.job(revision, Stage::Embed).filter(|embed| finalize.is_some() || embed.deleting);
+    let jobs: Vec<String> = embed.into_iter().chain(finalize).map(|job| job.name.clone()).collect();
+    (!jobs.is_empty()).then_some(Decision::Redo(Stage::Embed, jobs))
 }
 
 /// A complete Job without a usable result. If its pod was deleted, the stage runs again and finds its work in the

@@ -72,6 +72,38 @@ fn a_missing_result_is_computed_again_and_an_unreadable_one_is_not() {
 }
 
 #[test]
+fn superseded_shards_are_embedded_again() {
+    let run = run(json!({}));
+    let embed = job(&run, Stage::Embed, JobPhase::Complete);
+    let superseded = |phase| JobState {
+        failures: vec![Failure {
+            stage: Stage::Finalize,
+            reason: FailureReason::ShardsSuperseded,
+            message: "1 of 3 shards are to be embedded again".into(),
+            shard: None,
+        }],
+        ..job(&run, Stage::Finalize, phase)
+    };
+    // The first pod says so: the retries of the Job would say the same.
+    for phase in [JobPhase::Live, failed("BackoffLimitExceeded", "…")] {
+        let finalize = superseded(phase);
+        let both = vec![embed.name.clone(), finalize.name.clone()];
+        let decision = decided(&run, vec![planned(&run), embed.clone(), finalize]);
+        assert_eq!(decision, Decision::Redo(Stage::Embed, both));
+    }
+    // Finalize is gone, and the pods of the old embed Job are not.
+    let deleting = JobState { deleting: true, ..embed.clone() };
+    let decision = decided(&run, vec![planned(&run), deleting]);
+    assert_eq!(decision, Decision::Redo(Stage::Embed, vec![embed.name.clone()]));
+    assert_eq!(decided(&run, vec![planned(&run)]), step(Stage::Embed, 3, 25));
+    // A retry that succeeded all the same has the last word.
+    let result = FinalizeResult::default();
+    let finalize = JobState { failures: superseded(JobPhase::Live).failures, ..finalized(&run, result.clone()) };
+    let decision = decided(&run, vec![planned(&run), embed, finalize]);
+    assert_eq!(decision, Decision::Succeed(Box::new(result), Success::Computed));
+}
+
+#[test]
 fn a_failed_shard_is_named_with_its_reason() {
     let run = run(json!({}));
     let embed = JobState {

@@ -17,7 +17,8 @@ pub enum Decision {
     Resume(Vec<String>),
     /// Create a Job.
     Create(Step),
-    /// A complete Job of this stage left no result: delete these Jobs, a later reconciliation creates them again.
+    /// A complete Job of this stage left no result, or finalize found that the stage has to be done again: delete these
+    /// Jobs, a later reconciliation creates them again.
     Redo(Stage, Vec<String>),
     /// The Job of this stage is active.
     Track(Stage),

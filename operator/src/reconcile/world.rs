@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crds::{
-    contract::{Failure, RunResult, Stage, StageOutcome},
+    contract::{Failure, FailureReason, RunResult, Stage, StageOutcome},
     identity::Revision,
 };
 use k8s_openapi::jiff::Timestamp;
@@ -132,6 +132,12 @@ impl World {
     /// The Job of a stage of a revision.
     pub fn job(&self, revision: &Revision, stage: Stage) -> Option<&JobState> {
         self.jobs.iter().find(|job| job.stage == stage && job.revision == *revision)
+    }
+
+    /// Why finalize wants committed shards to be embedded again; `None` if it does not, or has succeeded since.
+    pub fn superseded(&self, revision: &Revision) -> Option<&Failure> {
+        let finalize = self.job(revision, Stage::Finalize).filter(|job| job.phase != JobPhase::Complete)?;
+        finalize.failures.iter().find(|failure| failure.reason == FailureReason::ShardsSuperseded)
     }
 
     /// The Jobs of a revision.

@@ -30,10 +30,12 @@ __device__ __forceinline__ Range pooled_rows(const int* starts, const int* leadi
     return range;
 }
 
-__device__ __forceinline__ float weight_of_sum(int pooling, float count) {
+// `skipped` rows of the sequence precede those that are pooled.
+__device__ __forceinline__ float weight_of_sum(int pooling, float count, float skipped) {
     switch (pooling) {
         case MEAN: return 1.0f / count;
-        case WEIGHTED_MEAN: return 2.0f / (count * (count + 1.0f));
+        // The weights go on behind the skipped rows: skipped + 1, skipped + 2, …
+        case WEIGHTED_MEAN: return 2.0f / (count * (2.0f * skipped + count + 1.0f));
         case MEAN_SQRT_LENGTH: return 1.0f / sqrtf(count);
         default: return 1.0f;
     }
@@ -48,7 +50,9 @@ __device__ __forceinline__ void pool(const T* __restrict__ x, const int* __restr
     const int columns = blockDim.x * SIZE, row_threads = blockDim.y, row_thread = threadIdx.y;
     const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
     const Range rows = pooled_rows(starts, leading, blockIdx.x, pooling);
-    const float weight = weight_of_sum(pooling, static_cast<float>(rows.end - rows.first));
+    const int start = rows_of(starts, blockIdx.x).first;
+    const float weight =
+        weight_of_sum(pooling, static_cast<float>(rows.end - rows.first), static_cast<float>(rows.first - start));
     float* const sequence_out = out + static_cast<int64_t>(blockIdx.x) * dimensions;
     float squares = 0.0f;
     for (int from = 0; from < dimensions; from += columns) {
@@ -63,7 +67,7 @@ __device__ __forceinline__ void pool(const T* __restrict__ x, const int* __restr
                 float values[SIZE];
                 load_chunk(values, of_row);
                 of_row += static_cast<int64_t>(row_threads) * width;
-                const float factor = pooling == WEIGHTED_MEAN ? static_cast<float>(row - rows.first + 1) : 1.0f;
+                const float factor = pooling == WEIGHTED_MEAN ? static_cast<float>(row - start + 1) : 1.0f;
 #pragma unroll
                 for (int i = 0; i < SIZE; i++)
                     pooled[i] = pooling == LARGEST ? largest(pooled[i], values[i]) : fmaf(values[i], factor, pooled[i]);

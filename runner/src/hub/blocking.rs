@@ -26,6 +26,12 @@ impl HubModel {
         self.run(interrupt, fetch::fetch(self, settings))
     }
 
+    /// Fetches the settings of the model that the cache lacks, without its weights. Returns its folder, and whether the cache has
+    /// the weights too.
+    pub fn fetch_settings(&self, settings: &Settings, interrupt: &Interrupt) -> Result<(PathBuf, bool), HubError> {
+        self.run(interrupt, fetch::fetch_settings(self, settings))
+    }
+
     /// Checks that the model is available, without fetching its weights. Returns the commit.
     pub fn check(&self, settings: &Settings, interrupt: &Interrupt) -> Result<String, HubError> {
         self.run(interrupt, fetch::check(self, settings))

@@ -1,7 +1,7 @@
 //! The cache of a repository. It has the layout of the hub's own libraries, so that all programs share it:
 //! `blobs/<etag>` holds the content, `snapshots/<commit>/<path>` links to it, `refs/<revision>` names a commit.
 //!
-//! In addition, `.embedrun/<commit>.json` records the files that a model needs and their sizes, once all are cached. Without
+//! In addition, `.embedrun/<commit>.2.json` records the files that a model needs and their sizes, once all are cached. Without
 //! it a snapshot may be partial: other programs cache only the files that they have used.
 
 use std::{
@@ -149,7 +149,8 @@ impl RepoCache {
     }
 
     fn record_file(&self, commit: &str) -> PathBuf {
-        self.folder.join(".embedrun").join(format!("{commit}.json"))
+        // The number grows with the list of files: a record of earlier releases may lack some.
+        self.folder.join(".embedrun").join(format!("{commit}.2.json"))
     }
 }
 

@@ -23,7 +23,8 @@ pub(super) async fn fetch(model: &HubModel, settings: &Settings) -> Result<PathB
     if !cache.is_complete(commit)? {
         tracing::info!(model = model.model, repo = model.repo, commit, "fetching from the hub");
         let mut sizes = BTreeMap::new();
-        for name in needed_files(&client, &listing).await? {
+        let needed = needed_files(&client, &listing).await?;
+        for name in needed.settings.into_iter().chain(needed.weights) {
             let size = download::file(&client, &cache, commit, &name).await?;
             sizes.insert(name, size);
         }
@@ -31,6 +32,25 @@ pub(super) async fn fetch(model: &HubModel, settings: &Settings) -> Result<PathB
     }
     cache.record_ref(&model.revision, commit);
     Ok(cache.snapshot(commit))
+}
+
+/// Fetches the settings of a model that the cache lacks, without its weights. Returns the model's folder, and whether the cache
+/// has the weights too.
+pub(super) async fn fetch_settings(model: &HubModel, settings: &Settings) -> Result<(PathBuf, bool), HubFailure> {
+    let cache = RepoCache::new(&settings.cache, &model.repo);
+    if let Some(commit) = cached(&cache, model, settings)? {
+        return Ok((cache.snapshot(&commit), true));
+    }
+    let client = Client::new(settings, &model.repo)?;
+    let listing = client.list(&model.revision).await?;
+    let commit = &listing.commit;
+    let is_complete = cache.is_complete(commit)?;
+    if !is_complete {
+        for name in needed_files(&client, &listing).await?.settings {
+            download::file(&client, &cache, commit, &name).await?;
+        }
+    }
+    Ok((cache.snapshot(commit), is_complete))
 }
 
 /// Checks that a model is available, without fetching its weights. Returns the commit.
@@ -43,7 +63,7 @@ pub(super) async fn check(model: &HubModel, settings: &Settings) -> Result<Strin
     let listing = client.list(&model.revision).await?;
     if !cache.is_complete(&listing.commit)? {
         // The list of a gated repository is public, its files are not.
-        if let Some(weights) = needed_files(&client, &listing).await?.last() {
+        if let Some(weights) = needed_files(&client, &listing).await?.weights.last() {
             client.metadata(&listing.commit, weights).await?;
         }
     }
@@ -71,11 +91,17 @@ fn cached(cache: &RepoCache, model: &HubModel, settings: &Settings) -> Result<Op
     }
 }
 
-/// The files that a model needs; the weights come last.
+/// The files that a model needs.
+struct Needed {
+    settings: Vec<String>,
+    weights: Vec<String>,
+}
+
+/// The files that a model needs.
 ///
 /// # Errors
 /// If the repository lacks a file that every model has, or has its weights only as a pickle.
-async fn needed_files(client: &Client, listing: &Listing) -> Result<Vec<String>, HubFailure> {
+async fn needed_files(client: &Client, listing: &Listing) -> Result<Needed, HubFailure> {
     let Listing { commit, files: listed } = listing;
     let invalid = |file: &str| {
         let file = file.to_owned();
@@ -86,7 +112,7 @@ async fn needed_files(client: &Client, listing: &Listing) -> Result<Vec<String>,
         None => None,
     };
     let folders = files::folders(modules.as_deref()).map_err(invalid(files::MODULES))?;
-    let mut needed = files::settings(&folders, listed);
+    let needed = files::settings(&folders, listed);
     let mut weights = Vec::new();
     for folder in &folders {
         match files::weights(folder, listed) {
@@ -104,7 +130,7 @@ async fn needed_files(client: &Client, listing: &Listing) -> Result<Vec<String>,
         }
     }
     // A module's weights may come without a configuration, those in the root may not.
-    let needs_config = weights.iter().any(|file| files::name(file) == file);
+    let needs_config = !files::is_static(modules.as_deref()) && weights.iter().any(|file| files::name(file) == file);
     let missing = [
         (files::WEIGHTS, weights.is_empty()),
         (files::CONFIG, needs_config && !listed.contains(files::CONFIG)),
@@ -113,6 +139,5 @@ async fn needed_files(client: &Client, listing: &Listing) -> Result<Vec<String>,
     if let Some((file, _)) = missing.into_iter().find(|(_, is_missing)| *is_missing) {
         return Err(HubFailure::MissingFile { file: file.to_owned() });
     }
-    needed.extend(weights);
-    Ok(needed)
+    Ok(Needed { settings: needed, weights })
 }

@@ -16,14 +16,24 @@ pub const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
 /// The settings files of the root and of a module's folder; all are optional here.
-const SETTINGS: [&str; 7] = [
+const SETTINGS: [&str; 16] = [
     CONFIG,
     MODULES,
     TOKENIZER,
     "tokenizer_config.json",
     "special_tokens_map.json",
-    "sentence_bert_config.json",
+    "added_tokens.json",
     "config_sentence_transformers.json",
+    "sentence_bert_config.json",
+    // Older names of sentence_bert_config.json.
+    "sentence_roberta_config.json",
+    "sentence_distilbert_config.json",
+    "sentence_camembert_config.json",
+    "sentence_albert_config.json",
+    "sentence_xlm-roberta_config.json",
+    "sentence_xlnet_config.json",
+    "chat_template.jinja",
+    "adapter_config.json",
 ];
 
 /// Extensions of files that are pickles, or hold one.
@@ -47,6 +57,16 @@ pub fn name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
+/// The path of a module's folder in `modules.json`, from the model's folder with single slashes and without `.`; the root is
+/// empty. `None` if it leads out of the model's folder.
+pub fn module_path(path: &str) -> Option<String> {
+    if path.starts_with('/') {
+        return None;
+    }
+    let steps: Vec<&str> = path.split('/').filter(|step| !matches!(*step, "" | ".")).collect();
+    (!steps.contains(&"..")).then(|| steps.join("/"))
+}
+
 /// The folders of a model's modules, as its `modules.json` lists them. The root is the empty string, and the only folder of a
 /// model without `modules.json`.
 pub fn folders(modules: Option<&[u8]>) -> serde_json::Result<BTreeSet<String>> {
@@ -58,7 +78,19 @@ pub fn folders(modules: Option<&[u8]>) -> serde_json::Result<BTreeSet<String>> {
         return Ok(BTreeSet::from([String::new()]));
     };
     let modules: Vec<Module> = serde_json::from_slice(modules)?;
-    Ok(modules.into_iter().map(|module| module.path.trim_matches('/').to_owned()).collect())
+    // A path out of the folder has no files here; it is rejected when the folder is opened.
+    Ok(modules.iter().filter_map(|module| module_path(&module.path)).collect())
+}
+
+/// Whether the model's first module is a static embedding, which has no `config.json`.
+pub fn is_static(modules: Option<&[u8]>) -> bool {
+    #[derive(Deserialize)]
+    struct Module {
+        #[serde(rename = "type")]
+        class: String,
+    }
+    let modules = modules.and_then(|modules| serde_json::from_slice::<Vec<Module>>(modules).ok());
+    modules.as_ref().and_then(|modules| modules.first()).is_some_and(|first| first.class.ends_with("StaticEmbedding"))
 }
 
 /// The settings files in `folders` and in the root that are `listed` in the repository.
@@ -116,19 +148,56 @@ mod tests {
     }
 
     #[test]
+    fn a_static_embedding_is_known_by_its_first_module() {
+        let of = |class: &str| format!(r#"[{{"path": "", "type": "sentence_transformers.models.{class}"}}]"#);
+        assert!(is_static(Some(of("StaticEmbedding").as_bytes())));
+        assert!(!is_static(Some(of("Transformer").as_bytes())));
+        assert!(!is_static(None));
+    }
+
+    #[test]
+    fn a_folder_has_one_path_however_it_is_written() {
+        for (path, normalised) in [
+            ("", ""),
+            (".", ""),
+            ("./", ""),
+            ("1_Pooling", "1_Pooling"),
+            ("1_Pooling/", "1_Pooling"),
+            ("./1_Pooling", "1_Pooling"),
+            ("modules//./1_Pooling", "modules/1_Pooling"),
+        ] {
+            assert_eq!(module_path(path).as_deref(), Some(normalised), "{path}");
+        }
+        for path in ["..", "../x", "x/../y", "/x"] {
+            assert_eq!(module_path(path), None, "{path}");
+        }
+        let modules = br#"[{"path": ".", "type": "Transformer"}, {"path": "./1_Pooling/", "type": "Pooling"}]"#;
+        assert_eq!(folders(Some(modules)).expect("modules"), set(&["", "1_Pooling"]));
+    }
+
+    #[test]
     fn settings_come_from_the_root_and_the_modules_only() {
         let listed = set(&[
             ".gitattributes",
             "1_Pooling/config.json",
             "README.md",
+            "added_tokens.json",
             "config.json",
             "modeling_custom.py",
             "modules.json",
             "onnx/config.json",
+            "sentence_xlm-roberta_config.json",
             "tokenizer.json",
             "vocab.txt",
         ]);
-        let expected = ["config.json", "modules.json", "tokenizer.json", "1_Pooling/config.json"];
+        let expected = [
+            "config.json",
+            "modules.json",
+            "tokenizer.json",
+            "added_tokens.json",
+            "sentence_xlm-roberta_config.json",
+            "1_Pooling/config.json",
+        ];
         assert_eq!(settings(&set(&["", "1_Pooling"]), &listed), expected);
         assert_eq!(settings(&set(&["1_Pooling"]), &listed), expected);
     }

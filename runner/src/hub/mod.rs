@@ -18,7 +18,8 @@ mod volume;
 
 pub use self::{
     error::HubError,
+    files::module_path,
     model::HubModel,
-    resolve::{commits, folder, pinned, recorded},
+    resolve::{commits, folder, pinned, recorded, settings_folder},
     settings::{Settings, Token},
 };

@@ -3,12 +3,15 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use crds::{
-    contract::{Place, RunnerConfig},
+    contract::{ExitCode, Place, RunnerConfig},
     v1alpha1::ModelSource,
 };
 
 use super::{model::HubModel, volume};
-use crate::process::{error::Result, interrupt::Interrupt};
+use crate::process::{
+    error::{Result, StageError},
+    interrupt::Interrupt,
+};
 
 /// The folder of a model. For a model of a hub it is in the cache, after missing files were fetched.
 ///
@@ -22,11 +25,28 @@ pub fn folder(model: &str, source: &Place, interrupt: &Interrupt) -> Result<Path
     Ok(PathBuf::from(&source.path))
 }
 
+/// The folder of a model with its settings, and whether it has the weights too. For a model of a hub it is in the cache, after
+/// missing settings were fetched.
+///
+/// # Errors
+/// If the settings cannot be fetched, or the folder on a volume has links out of the volume.
+pub fn settings_folder(model: &str, source: &Place, interrupt: &Interrupt) -> Result<(PathBuf, bool)> {
+    match HubModel::of(model, source) {
+        Some(hub_model) => {
+            Ok(hub_model.settings().and_then(|settings| hub_model.fetch_settings(&settings, interrupt))?)
+        }
+        None => {
+            volume::check_links(model, source)?;
+            Ok((PathBuf::from(&source.path), true))
+        }
+    }
+}
+
 /// Resolves the revisions of all hub models to commits, by the name of the model. A few small requests also check that the
 /// models are available, before any weights are fetched.
 ///
 /// # Errors
-/// If a model is unavailable that is not optional.
+/// If a model is unavailable that is not optional, or one that may be available later.
 pub fn commits(config: &RunnerConfig, interrupt: &Interrupt) -> Result<BTreeMap<String, String>> {
     let dense = config.dense.iter().map(|model| (&model.name, &model.source, model.optional));
     let sparse = config.sparse.iter().map(|model| (&model.name, &model.source, model.optional));
@@ -38,9 +58,15 @@ pub fn commits(config: &RunnerConfig, interrupt: &Interrupt) -> Result<BTreeMap<
             Ok(commit) => {
                 commits.insert(name.clone(), commit);
             }
-            // The pass that would use the model records the fallback.
-            Err(error) if optional => tracing::warn!(model = name, "an optional model is unavailable: {error}"),
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                let error = StageError::from(error);
+                // What may pass is tried again, and never costs a run its model.
+                if !optional || error.reason.exit_code() == ExitCode::Transient {
+                    return Err(error);
+                }
+                // The pass that would use the model records the fallback.
+                tracing::warn!(model = name, "an optional model is unavailable: {}", error.sentence());
+            }
         }
     }
     Ok(commits)

@@ -1,10 +1,18 @@
-//! A model's `config.json`.
+//! A model's `config.json`. It records which fields were read, so that any other field is either known to have no effect or
+//! rejected.
 
-use std::path::{Path, PathBuf};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    rc::Rc,
+};
 
+use crds::v1alpha1::Dtype;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
-use super::error::ModelError;
+use super::{config_keys, error::ModelError, folder::field_path};
 use crate::ops::Activation;
 
 /// A model's `config.json`.
@@ -12,28 +20,130 @@ use crate::ops::Activation;
 pub struct Config {
     model: String,
     file: PathBuf,
-    json: serde_json::Value,
+    json: Value,
+    layers_left: Option<usize>,
+    longest_asked: usize,
+    /// The fields that were read.
+    read: Rc<RefCell<BTreeSet<String>>>,
+    /// Fields of objects that were read without them, by their path.
+    unknown: Rc<RefCell<BTreeMap<String, Value>>>,
 }
 
 impl Config {
     /// The content `json` of the `file`.
-    pub fn new(model: &str, file: &Path, json: serde_json::Value) -> Self {
-        Self { model: model.to_owned(), file: file.to_owned(), json }
+    pub fn new(model: &str, file: &Path, json: Value) -> Self {
+        let (read, unknown) = (Rc::default(), Rc::default());
+        Self {
+            model: model.to_owned(),
+            file: file.to_owned(),
+            json,
+            layers_left: None,
+            longest_asked: 0,
+            read,
+            unknown,
+        }
+    }
+
+    /// The same configuration of a model whose folder has more layers than are computed.
+    #[must_use]
+    pub fn with_layers_left(self, layers_left: Option<usize>) -> Self {
+        Self { layers_left, ..self }
+    }
+
+    /// The same configuration of a model whose folder asks for sequences of `longest` tokens.
+    #[must_use]
+    pub fn with_longest_asked(self, longest: usize) -> Self {
+        Self { longest_asked: longest, ..self }
+    }
+
+    /// The positions of a model without a table of them: `of_config`, or more if the folder asks for longer sequences.
+    pub fn positions(&self, of_config: usize) -> usize {
+        of_config.max(self.longest_asked)
+    }
+
+    /// The number of layers that are computed, if the folder has more.
+    pub fn layers_left(&self) -> Option<usize> {
+        self.layers_left
     }
 
     /// `model_type`; empty if it is missing.
     pub fn model_type(&self) -> &str {
-        self.json["model_type"].as_str().unwrap_or_default()
+        self.get("model_type").as_str().unwrap_or_default()
     }
 
     /// The names of `architectures`.
     pub fn architectures(&self) -> impl Iterator<Item = &str> {
-        self.json["architectures"].as_array().into_iter().flatten().filter_map(|name| name.as_str())
+        self.get("architectures").as_array().into_iter().flatten().filter_map(|name| name.as_str())
     }
 
     /// A field by name.
-    pub fn get(&self, field: &str) -> &serde_json::Value {
+    pub fn get(&self, field: &str) -> &Value {
+        self.read.borrow_mut().insert(field.to_owned());
         &self.json[field]
+    }
+
+    /// A field by name, to choose who reads it: it does not count as read.
+    pub(super) fn peek(&self, field: &str) -> &Value {
+        &self.json[field]
+    }
+
+    /// The type that the model was saved in, if it is one of ours.
+    pub fn saved_dtype(&self) -> Option<Dtype> {
+        let saved = ["dtype", "torch_dtype"].into_iter().find_map(|field| self.get(field).as_str());
+        match saved?.rsplit('.').next()? {
+            "bfloat16" => Some(Dtype::Bf16),
+            "float16" => Some(Dtype::F16),
+            "float32" => Some(Dtype::F32),
+            _ => None,
+        }
+    }
+
+    /// Rejects a field that nothing has read and that is not known to have no effect.
+    ///
+    /// # Errors
+    /// If there is such a field, or a field of fixed effect has another value than the one that is implemented.
+    pub fn reject_unknown(&self) -> Result<(), ModelError> {
+        let unknown = |field: &str, value: &Value| {
+            Err(ModelError::UnknownField {
+                model: self.model.clone(),
+                file: self.file.clone(),
+                field: field.to_owned(),
+                value: value.to_string(),
+            })
+        };
+        if let Some((field, value)) = self.unknown.borrow().first_key_value() {
+            return unknown(field, value);
+        }
+        let read = self.read.borrow();
+        for (field, value) in self.json.as_object().into_iter().flatten().filter(|(field, _)| !read.contains(*field)) {
+            match config_keys::effect(field) {
+                config_keys::Effect::None => {}
+                config_keys::Effect::Only(supported) => {
+                    let found = value.to_string();
+                    if !supported.contains(&found.as_str()) {
+                        return Err(ModelError::unsupported(&self.model, &self.file, field, &found, supported));
+                    }
+                }
+                config_keys::Effect::Unknown => return unknown(field, value),
+            }
+        }
+        Ok(())
+    }
+
+    /// Rejects the fields of the object `field` that are not `known`, at any depth; the values of the `known` ones are the
+    /// caller's to check.
+    pub fn expect_fields(&self, field: &str, known: &[&str]) {
+        let mut objects = vec![(field.to_owned(), self.get(field))];
+        while let Some((path, object)) = objects.pop() {
+            for (name, value) in object.as_object().into_iter().flatten() {
+                let path = format!("{path}.{name}");
+                if !known.contains(&name.as_str()) {
+                    self.unknown.borrow_mut().insert(path, value.clone());
+                } else if value.is_object() {
+                    objects.push((path, value));
+                }
+            }
+        }
     }
 
     /// The fields of `T`.
@@ -41,18 +151,24 @@ impl Config {
     /// # Errors
     /// If a field is missing or has another type.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, ModelError> {
-        serde_json::from_value(self.json.clone()).map_err(|source| ModelError::FileInvalid {
-            model: self.model.clone(),
-            file: self.file.clone(),
-            source,
-        })
+        let mut ignored = BTreeSet::new();
+        let parsed = serde_ignored::deserialize(&self.json, |path| {
+            ignored.insert(field_path(&path));
+        });
+        let fields = self.json.as_object().into_iter().flatten().map(|(field, _)| field);
+        self.read.borrow_mut().extend(fields.filter(|field| !ignored.contains(*field)).cloned());
+        for path in ignored.into_iter().filter(|path| self.json.get(path).is_none()) {
+            let value = self.json.pointer(&format!("/{}", path.replace('.', "/"))).cloned().unwrap_or_default();
+            self.unknown.borrow_mut().insert(path, value);
+        }
+        parsed.map_err(|source| ModelError::FileInvalid { model: self.model.clone(), file: self.file.clone(), source })
     }
 
     /// The activation `name`, which is the value of the `field`.
     ///
     /// # Errors
     /// If the activation is not supported.
-    pub fn activation(&self, field: &'static str, name: &str) -> Result<Activation, ModelError> {
+    pub fn activation(&self, field: &str, name: &str) -> Result<Activation, ModelError> {
         Activation::parse(name).ok_or_else(|| self.unsupported(field, name, Activation::NAMES))
     }
 
@@ -71,7 +187,7 @@ impl Config {
     ///
     /// # Errors
     /// If the value is not supported.
-    pub fn expect(&self, field: &'static str, found: &str, supported: &[&str]) -> Result<(), ModelError> {
+    pub fn expect(&self, field: &str, found: &str, supported: &[&str]) -> Result<(), ModelError> {
         if supported.contains(&found) { Ok(()) } else { Err(self.unsupported(field, found, supported)) }
     }
 
@@ -81,21 +197,22 @@ impl Config {
         let mut config = self.clone();
         if let Some(fields) = config.json.as_object_mut().filter(|fields| fields.contains_key(preferred)) {
             fields.remove(field);
+            self.read.borrow_mut().insert(field.to_owned());
         }
         config
     }
 
     /// The error of a value that contradicts the rest of the configuration, or is not supported.
-    pub fn contradiction(&self, field: &'static str, found: &str, supported: &str) -> ModelError {
+    pub fn contradiction(&self, field: &str, found: &str, supported: &str) -> ModelError {
         self.unsupported(field, found, &[supported])
     }
 
     /// The error of a missing field.
-    pub fn missing(&self, field: &'static str) -> ModelError {
+    pub fn missing(&self, field: &str) -> ModelError {
         self.unsupported(field, "null", &["a number"])
     }
 
-    pub(super) fn unsupported(&self, field: &'static str, found: &str, supported: &[&str]) -> ModelError {
+    pub(super) fn unsupported(&self, field: &str, found: &str, supported: &[&str]) -> ModelError {
         ModelError::unsupported(&self.model, &self.file, field, found, supported)
     }
 }

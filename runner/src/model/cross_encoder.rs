@@ -1,29 +1,24 @@
 //! A cross-encoder: computes one score per pair of query and document.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use crds::v1alpha1::Dtype;
 
 use super::{
     ModelError,
-    config::Config,
-    folder::{ModelFolder, ModuleKind, read_optional_json},
-    head::{classifier::Classifier, projection::activation_of_class},
-    loading::{LoadedTransformer, open_tokenizer},
+    cross_folder::{CrossFolder, PairInput},
+    head::classifier::Classifier,
+    loading::{Checked, LoadedTransformer},
     transformer::{Encoder, TokenBatch},
-    weights::natural_dtype,
 };
 use crate::{
     ops::{Activation, activate},
+    plan::ModelFiles,
     tokenizer::{Tokenizer, Tokens},
 };
 
-/// The chat template of the Qwen3-Reranker model card: the texts before and after a pair, and the instruction within.
-const TEMPLATE_START: &str = "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the \
-                              Instruct provided. Note that the answer can only be \"yes\" or \"no\".<|im_end|>\n\
-                              <|im_start|>user\n";
-const TEMPLATE_END: &str = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n";
+/// The instruction within the template of the model card of Qwen3-Reranker.
 const INSTRUCTION: &str = "Given a web search query, retrieve relevant passages that answer the query";
 
 /// The score of a pair.
@@ -38,43 +33,46 @@ pub struct Score {
 /// A cross-encoder on a device, with its tokenizer.
 pub struct CrossEncoder {
     name: String,
-    digest: String,
+    weights_digest: String,
+    files: ModelFiles,
     dtype: Dtype,
     encoder: Encoder,
     head: Classifier,
     activation: Activation,
     tokenizer: Tokenizer,
-    /// The tokens before and after a pair, if the model reads a conversation.
-    template: Option<[Vec<u32>; 2]>,
+    input: PairInput,
 }
 
 impl CrossEncoder {
+    /// Checks the model in `dir` without its weights, beyond their headers if `weights` is set.
+    ///
+    /// # Errors
+    /// Same as [`CrossEncoder::load`], as far as the settings show it.
+    pub fn check(name: &str, dir: &Path, max_tokens: Option<usize>, weights: bool) -> Result<Checked, ModelError> {
+        CrossFolder::check(name, dir, max_tokens, weights)
+    }
+
     /// Loads the model in `dir`; errors and records call it `name`.
     ///
     /// # Errors
     /// If a part of the folder is missing, unsupported, or inconsistent with the rest; nothing is guessed.
     pub fn load(name: &str, dir: &Path, max_tokens: Option<usize>, device: &Device) -> Result<Self, ModelError> {
-        let folder = ModelFolder::open(name, dir)?;
-        folder.modules.expect_chain(&[ModuleKind::Transformer], &[])?;
-        let dtype = natural_dtype(device);
-        let transformer = LoadedTransformer::load(&folder, dtype, device)?;
-        let tokenizer = open_tokenizer(&folder, &transformer.encoder, max_tokens, transformer.special_tokens)?;
-        let has_template = transformer.config.model_type().starts_with("qwen");
-        let yes_and_no = tokenizer.id("yes").zip(tokenizer.id("no")).map(|(yes, no)| [yes, no]);
-        let head = Classifier::load(&transformer.config, &transformer.weights, &transformer.encoder, yes_and_no)?;
+        let opened = CrossFolder::open(name, dir, max_tokens)?;
+        let CrossFolder { folder, transformer, tokenizer, activation, answers, input } = opened;
+        let transformer = transformer.load(&folder, None, device)?;
+        let head = Classifier::load(&transformer.config, &transformer.weights, &transformer.encoder, answers)?;
         transformer.reject_unused()?;
-        let LoadedTransformer { config, weights, encoder, .. } = transformer;
-        let ids = |text| tokenizer.ids(text).map_err(|source| ModelError::tokenizer(name, source));
-        let template = has_template.then(|| Ok([ids(TEMPLATE_START)?, ids(TEMPLATE_END)?])).transpose()?;
+        let LoadedTransformer { weights, encoder, dtype, .. } = transformer;
         Ok(Self {
             name: name.to_owned(),
-            digest: weights.digest().to_owned(),
+            weights_digest: weights.digest().to_owned(),
+            files: folder.files.read_so_far(),
             dtype,
-            activation: activation(&folder, &config)?,
+            activation,
             encoder,
             head,
             tokenizer,
-            template,
+            input,
         })
     }
 
@@ -89,8 +87,13 @@ impl CrossEncoder {
     }
 
     /// The sha256 of the weights, in hexadecimal.
-    pub fn digest(&self) -> &str {
-        &self.digest
+    pub fn weights_digest(&self) -> &str {
+        &self.weights_digest
+    }
+
+    /// The files of the folder that were read, with their digests.
+    pub fn files(&self) -> &ModelFiles {
+        &self.files
     }
 
     /// Estimated bytes that a token takes while its batch is computed.
@@ -100,19 +103,25 @@ impl CrossEncoder {
 
     /// The longest sequence in tokens, special tokens included.
     pub fn max_tokens(&self) -> usize {
-        self.tokenizer.max_tokens()
+        self.tokenizer.max_tokens().pair
     }
 
     /// The tokens of a pair. If it is too long, the longer text is truncated first.
     ///
     /// # Errors
-    /// If a text cannot be encoded.
+    /// If a text cannot be encoded, or the chat template rejects it.
     pub fn encode(&self, query: &str, document: &str) -> Result<Tokens, ModelError> {
-        let tokens = match &self.template {
-            None => self.tokenizer.encode_pair(query, document),
-            Some([start, end]) => {
+        let prompted = |prompt: &Option<String>| format!("{}{query}", prompt.as_deref().unwrap_or_default());
+        let tokens = match &self.input {
+            PairInput::Pair(None) => self.tokenizer.encode_pair(query, document),
+            PairInput::Pair(prompt) => self.tokenizer.encode_pair(&prompted(prompt), document),
+            PairInput::Card([start, end], prompt) => {
+                let query = prompted(prompt);
                 let text = format!("<Instruct>: {INSTRUCTION}\n<Query>: {query}\n<Document>: {document}");
                 self.tokenizer.encode_between(start, &text, end)
+            }
+            PairInput::Chat(template) => {
+                self.tokenizer.encode_ending(&template.render(query, document)?, template.suffix())
             }
         };
         tokens.map_err(|source| ModelError::tokenizer(&self.name, source))
@@ -140,20 +149,4 @@ impl CrossEncoder {
         let scores = activate(&logits, self.activation)?;
         Ok((logits.to_vec1()?, scores.to_vec1()?))
     }
-}
-
-/// The activation that the folder's files request; the logistic function by default, as in
-/// `sentence_transformers.CrossEncoder`.
-fn activation(folder: &ModelFolder, config: &Config) -> Result<Activation, ModelError> {
-    let file: PathBuf = folder.dir.join("config_sentence_transformers.json");
-    let saved: serde_json::Value = read_optional_json(&folder.name, &file)?;
-    let requests = [
-        (&config.get("sentence_transformers")["activation_fn"], "sentence_transformers.activation_fn"),
-        (config.get("sbert_ce_default_activation_function"), "sbert_ce_default_activation_function"),
-        (&saved["activation_fn"], "activation_fn"),
-    ];
-    let requested = requests.into_iter().find_map(|(class, field)| Some((class.as_str()?, field)));
-    requested.map_or(Ok(Activation::Sigmoid), |(class, field)| {
-        activation_of_class(&folder.name, &folder.encoder_dir.join("config.json"), field, class)
-    })
 }

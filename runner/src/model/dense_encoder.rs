@@ -2,154 +2,107 @@
 
 use std::{num::NonZeroUsize, path::Path};
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{D, DType, Device, Tensor};
 use crds::v1alpha1::Dtype;
 
 use super::{
-    ModelError, Weights,
-    folder::{ModelFolder, ModuleKind},
+    DenseOptions, ModelError, Side, Weights,
+    dense_folder::{DenseFolder, Prompt},
+    folder::{ModelFolder, Step},
     head::projection::Projection,
-    loading::{LoadedTransformer, open_tokenizer},
+    loading::Checked,
     transformer::{Embeddings, Encoder, TokenBatch},
-    weights::Tensors,
+    weights::natural_dtype,
 };
 use crate::{
-    ops::{Pooling, TokenSelection, device, l2_normalize},
-    tokenizer::{SpecialTokens, Tokenizer, Tokens},
+    ops::{Pooling, Table, TokenSelection, device, l2_normalize},
+    plan::ModelFiles,
+    tokenizer::{Tokenizer, Tokens},
     vectors::Rows,
 };
 
-/// Settings of a run that override those of the model folder.
-#[derive(Clone, Debug)]
-pub struct DenseOptions {
-    /// The pooling; `None` uses that of the folder.
-    pub pooling: Option<Pooling>,
-    /// The longest sequence in tokens, special tokens included; a lower limit of the folder still applies.
-    pub max_tokens: Option<usize>,
-    /// Whether vectors are scaled to length 1; `None` follows the folder.
-    pub normalize: Option<bool>,
-    /// The width that vectors are truncated to before they are normalised again (Kusupati et al., 2022).
-    pub dimensions: Option<usize>,
-    /// The prompt before a document; `None` uses that of the folder, an empty text none.
-    pub document_prompt: Option<String>,
-    /// The prompt before a query; `None` uses that of the folder, an empty text none.
-    pub query_prompt: Option<String>,
-    /// The type of the weights. For the 16-bit floats, a CPU rounds the weights and computes in f32; 8-bit integers are
-    /// supported on a CPU only.
-    pub dtype: Dtype,
-}
-
-impl Default for DenseOptions {
-    fn default() -> Self {
-        Self {
-            pooling: None,
-            max_tokens: None,
-            normalize: None,
-            dimensions: None,
-            document_prompt: None,
-            query_prompt: None,
-            dtype: Dtype::F32,
-        }
-    }
-}
-
-/// The role of a text in retrieval; each role has its own prompt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// A text that is searched.
-    Document,
-    /// A text that searches.
-    Query,
-}
-
-/// The text that precedes the texts of one side.
-struct Prompt {
-    text: Option<String>,
-    /// The number of leading tokens that are not pooled.
-    unpooled: usize,
+/// A loaded step over vectors.
+enum LoadedStep {
+    Project(Projection),
+    Normalize,
 }
 
 /// A dense encoder on a device, with its tokenizer.
 pub struct DenseEncoder {
     name: String,
-    digest: String,
+    weights_digest: String,
+    files: ModelFiles,
     dtype: Dtype,
     dimensions: usize,
     encoder: Encoder,
-    pooling: Pooling,
-    projections: Vec<Projection>,
-    normalize: bool,
+    poolings: Vec<Pooling>,
+    /// The steps over the vectors of the tokens.
+    of_tokens: Vec<LoadedStep>,
+    /// The steps over the vector of a text.
+    of_text: Vec<LoadedStep>,
     /// The width that vectors are truncated to, if it is lower than the model's.
     truncated: Option<usize>,
     prompts: [Prompt; 2],
     tokenizer: Tokenizer,
-    lower_case: bool,
     device: Device,
 }
 
 impl DenseEncoder {
+    /// Checks the model in `dir` without its weights, beyond their headers if `weights` is set.
+    ///
+    /// # Errors
+    /// Same as [`DenseEncoder::load`], as far as the settings show it.
+    pub fn check(name: &str, dir: &Path, options: &DenseOptions, weights: bool) -> Result<Checked, ModelError> {
+        DenseFolder::check(name, dir, options, weights)
+    }
+
     /// Loads the model in `dir`; errors and records call it `name`.
     ///
     /// # Errors
     /// If a part of the folder is missing, unsupported, or inconsistent with the rest; nothing is guessed.
     pub fn load(name: &str, dir: &Path, options: &DenseOptions, device: &Device) -> Result<Self, ModelError> {
-        let folder = ModelFolder::open(name, dir)?;
-        folder.modules.expect_chain(
-            &[ModuleKind::Transformer, ModuleKind::StaticEmbedding],
-            &[ModuleKind::Pooling, ModuleKind::Dense, ModuleKind::Normalize],
-        )?;
-        let is_static = folder.modules.has(ModuleKind::StaticEmbedding);
-        let pooling = match options.pooling {
-            // The folder of a static embedding has no pooling module: the rows of its table are averaged.
-            None if is_static => Pooling::Mean,
-            Some(pooling) => pooling,
-            None => folder.pooling()?,
+        let mut opened = DenseFolder::open(name, dir, options)?;
+        let folder = &opened.folder;
+        let (encoder, weights_digest, dtype) = match opened.transformer.take() {
+            Some(transformer) => {
+                let loaded = transformer.load(folder, options.dtype, device)?;
+                loaded.reject_unused()?;
+                (loaded.encoder, loaded.weights.digest().to_owned(), loaded.dtype)
+            }
+            None => {
+                let dtype = options.dtype.unwrap_or_else(|| natural_dtype(device, None));
+                let (encoder, digest) = load_static_embedding(folder, dtype, device)?;
+                (encoder, digest, dtype)
+            }
         };
-        let (encoder, digest, special_tokens) = if is_static {
-            load_static_embedding(&folder, options.dtype, device)?
-        } else {
-            load_transformer(&folder, options.dtype, device)?
-        };
-        let projections: Vec<Projection> = folder
-            .modules
-            .of_kind(ModuleKind::Dense)
-            .map(|module| Projection::load(&folder, &module.dir, options.dtype, device))
-            .collect::<Result<_, _>>()?;
-        let mut width = encoder.hidden_size;
-        for projection in &projections {
-            width = projection.check_input(width)?;
-        }
-        let tokenizer = open_tokenizer(&folder, &encoder, options.max_tokens, special_tokens)?;
-        let (pools_prompt, lower_case) = (folder.pools_prompt()?, folder.lower_case()?);
-        let prompt = |of_run: &Option<String>, of_folder: Option<&str>| -> Result<Prompt, ModelError> {
-            let text = of_run.as_deref().or(of_folder).filter(|prompt| !prompt.is_empty()).map(ToOwned::to_owned);
-            let unpooled = match &text {
-                Some(text) if !pools_prompt => {
-                    let cased = if lower_case { &text.to_lowercase() } else { text };
-                    tokenizer.leading_tokens(cased).map_err(|source| ModelError::tokenizer(name, source))?
-                }
-                _ => 0,
+        let width = opened.width(encoder.hidden_size)?;
+        opened.check_dimensions(options, width)?;
+        let load = |steps: &[Step]| -> Result<Vec<LoadedStep>, ModelError> {
+            let load = |step: &Step| match step {
+                Step::Project(config) => Ok(LoadedStep::Project(Projection::load(folder, config, dtype, device)?)),
+                Step::Normalize => Ok(LoadedStep::Normalize),
             };
-            Ok(Prompt { text, unpooled })
+            steps.iter().map(load).collect()
         };
-        if let Some(requested) = options.dimensions.filter(|requested| *requested == 0 || *requested > width) {
-            return Err(ModelError::Dimensions { model: name.to_owned(), requested, width });
+        let (of_tokens, mut of_text) = (load(&opened.chain.of_tokens)?, load(&opened.chain.of_text)?);
+        match options.normalize {
+            None => {}
+            Some(true) => of_text.push(LoadedStep::Normalize),
+            Some(false) => while of_text.pop_if(|step| matches!(step, LoadedStep::Normalize)).is_some() {},
         }
+        let dimensions = opened.dimensions.map_or(width, |requested| requested.min(width));
         Ok(Self {
             name: name.to_owned(),
-            digest,
-            dtype: options.dtype,
-            dimensions: options.dimensions.unwrap_or(width),
-            pooling,
-            projections,
-            normalize: options.normalize.unwrap_or_else(|| folder.modules.has(ModuleKind::Normalize)),
-            truncated: options.dimensions.filter(|requested| *requested < width),
-            prompts: [
-                prompt(&options.document_prompt, folder.prompts.document())?,
-                prompt(&options.query_prompt, folder.prompts.query())?,
-            ],
-            tokenizer,
-            lower_case,
+            weights_digest,
+            files: folder.files.read_so_far(),
+            dtype,
+            dimensions,
+            poolings: opened.poolings,
+            of_tokens,
+            of_text,
+            truncated: (dimensions < width).then_some(dimensions),
+            prompts: opened.prompts,
+            tokenizer: opened.tokenizer.with_rows(encoder.vocabulary),
             encoder,
             device: device.clone(),
         })
@@ -161,8 +114,13 @@ impl DenseEncoder {
     }
 
     /// The sha256 of the weights file, in hexadecimal; for several files, the sha256 of their concatenated digests.
-    pub fn digest(&self) -> &str {
-        &self.digest
+    pub fn weights_digest(&self) -> &str {
+        &self.weights_digest
+    }
+
+    /// The files of the folder that were read, with their digests.
+    pub fn files(&self) -> &ModelFiles {
+        &self.files
     }
 
     /// The type of the arithmetic.
@@ -175,9 +133,9 @@ impl DenseEncoder {
         self.dimensions
     }
 
-    /// How token vectors become one vector.
-    pub fn pooling(&self) -> Pooling {
-        self.pooling
+    /// How token vectors become one vector: the vectors of several poolings stand side by side.
+    pub fn poolings(&self) -> &[Pooling] {
+        &self.poolings
     }
 
     /// The prompt before a text of the side.
@@ -185,9 +143,9 @@ impl DenseEncoder {
         self.prompts[side as usize].text.as_deref()
     }
 
-    /// The longest sequence in tokens, special tokens included.
+    /// The longest sequence of a document in tokens, special tokens included.
     pub fn max_tokens(&self) -> usize {
-        self.tokenizer.max_tokens()
+        self.tokenizer.max_tokens().document
     }
 
     /// The model's tokenizer.
@@ -224,15 +182,17 @@ impl DenseEncoder {
         side: Side,
         threads: NonZeroUsize,
     ) -> Result<Vec<Tokens>, ModelError> {
-        let prompt = self.prompt(side);
-        let tokens = if prompt.is_none() && !self.lower_case {
-            self.tokenizer.encode_batch(texts, threads)
-        } else {
-            let texts = texts.iter().map(|text| {
-                let text = format!("{}{}", prompt.unwrap_or_default(), text.as_ref());
-                if self.lower_case { text.to_lowercase() } else { text }
-            });
-            self.tokenizer.encode_batch(&texts.collect::<Vec<_>>(), threads)
+        let limits = self.tokenizer.max_tokens();
+        let max_tokens = match side {
+            Side::Document => limits.document,
+            Side::Query => limits.query,
+        };
+        let tokens = match self.prompt(side) {
+            None => self.tokenizer.encode_batch(texts, max_tokens, threads),
+            Some(prompt) => {
+                let texts: Vec<String> = texts.iter().map(|text| format!("{prompt}{}", text.as_ref())).collect();
+                self.tokenizer.encode_batch(&texts, max_tokens, threads)
+            }
         };
         let mut tokens = tokens.map_err(|source| ModelError::tokenizer(&self.name, source))?;
         let unpooled = self.prompts[side as usize].unpooled;
@@ -262,70 +222,77 @@ impl DenseEncoder {
 
     fn forward(&self, rows: &[&Tokens]) -> candle_core::Result<Vec<f32>> {
         let batch = TokenBatch::new(rows);
-        let hidden = self.encoder.forward(&batch, self.pooling.reads())?;
-        let skips = rows.iter().any(|row| row.unpooled > 0) && self.pooling.reads() == TokenSelection::All;
-        // Without projections, pooling and normalisation are one kernel on a device, and only vectors are downloaded.
-        let skipped: Option<Vec<u32>> = skips.then(|| rows.iter().map(|row| row.unpooled as u32).collect());
-        let (dimensions, normalised) = if self.projections.is_empty() {
-            (self.dimensions, self.normalize || self.truncated.is_some())
-        } else {
-            (self.encoder.hidden_size, false)
+        let skipped: Vec<u32> = rows.iter().map(|row| row.unpooled as u32).collect();
+        let skipped = Some(&skipped[..]).filter(|skipped| skipped.iter().any(|count| *count > 0));
+        let reads = self.reads(skipped.is_some());
+        let mut hidden = self.encoder.forward(&batch, reads)?;
+        for step in &self.of_tokens {
+            hidden = step.forward(&hidden)?;
+        }
+        // Without further steps, pooling and normalisation are one kernel on a device, and only vectors are downloaded.
+        let normalised = match &self.of_text[..] {
+            [] => Some(self.truncated.is_some()),
+            [LoadedStep::Normalize] => Some(true),
+            _ => None,
         };
-        let on_device =
-            self.pooling.forward_on_device(&hidden, &batch.sequences, skipped.as_deref(), dimensions, normalised)?;
-        let mut vectors = match on_device {
-            Some(vectors) if self.projections.is_empty() => return device::download(&vectors),
-            Some(vectors) => vectors,
-            None if skips => {
-                let unpooled = rows.iter().map(|row| row.unpooled);
-                let (hidden, sequences) = batch.sequences.without_leading(&hidden, unpooled)?;
-                self.pooling.forward(&hidden, &sequences)?
+        if let ([pooling], Some(normalised)) = (&self.poolings[..], normalised) {
+            let skipped = skipped.filter(|_| reads == TokenSelection::All);
+            let fused = pooling.forward_on_device(&hidden, &batch.sequences, skipped, self.dimensions, normalised)?;
+            if let Some(vectors) = fused {
+                return device::download(&vectors);
             }
-            None => self.pooling.forward(&hidden, &batch.sequences)?,
+        }
+        let pool = |pooling: &Pooling| {
+            let pooled = match skipped {
+                Some(_) if reads == TokenSelection::All => pooling.forward_without(&hidden, &batch.sequences, skipped),
+                _ => pooling.forward(&hidden, &batch.sequences),
+            };
+            pooled?.to_dtype(DType::F32)
         };
-        for projection in &self.projections {
-            vectors = projection.forward(&vectors)?;
+        let pooled = self.poolings.iter().map(pool).collect::<candle_core::Result<Vec<_>>>()?;
+        let mut vectors = if let [vectors] = &pooled[..] { vectors.clone() } else { Tensor::cat(&pooled, D::Minus1)? };
+        for step in &self.of_text {
+            vectors = step.forward(&vectors)?;
         }
         let mut vectors = vectors.to_dtype(DType::F32)?;
         if let Some(width) = self.truncated {
             vectors = l2_normalize(&vectors.narrow(1, 0, width)?.contiguous()?)?;
-        } else if self.normalize {
-            vectors = l2_normalize(&vectors)?;
         }
         device::download(&vectors)
     }
+
+    /// The tokens whose vectors the poolings read; the first token that is pooled may be any if some are skipped.
+    fn reads(&self, skips: bool) -> TokenSelection {
+        let of =
+            |pooling: &Pooling| if skips && *pooling == Pooling::Cls { TokenSelection::All } else { pooling.reads() };
+        let mut selections = self.poolings.iter().map(of);
+        let first = selections.next().unwrap_or(TokenSelection::All);
+        if selections.all(|selection| selection == first) { first } else { TokenSelection::All }
+    }
 }
 
-/// Loads an encoder of transformer layers: the encoder, the digest of its weights, and whether sequences need special tokens.
-fn load_transformer(
-    folder: &ModelFolder,
-    dtype: Dtype,
-    device: &Device,
-) -> Result<(Encoder, String, SpecialTokens), ModelError> {
-    let transformer = LoadedTransformer::load(folder, dtype, device)?;
-    transformer.reject_unused()?;
-    Ok((transformer.encoder, transformer.weights.digest().to_owned(), transformer.special_tokens))
+impl LoadedStep {
+    /// `[rows, width]` → `[rows, width of the step]`.
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        match self {
+            Self::Project(projection) => projection.forward(x),
+            Self::Normalize => l2_normalize(&x.to_dtype(DType::F32)?),
+        }
+    }
 }
 
-/// Loads an embedding table as an encoder without layers; the results are those of [`load_transformer`].
-fn load_static_embedding(
-    folder: &ModelFolder,
-    dtype: Dtype,
-    device: &Device,
-) -> Result<(Encoder, String, SpecialTokens), ModelError> {
-    const TABLE: &str = "embedding.weight";
-    let weights = Weights::open(&folder.name, &folder.weights_files(&folder.encoder_dir)?, dtype, device)?;
-    let tensors = Tensors::within(&weights, &[""], TABLE);
-    let table: Tensor = tensors.matrix(TABLE)?;
-    weights.reject_unused(&[""], TABLE, &[])?;
-    let (vocabulary, hidden_size) = tensors.with_context(table.dims2())?;
+/// Loads an embedding table as an encoder without layers. Returns it with the digest of the weights.
+fn load_static_embedding(folder: &ModelFolder, dtype: Dtype, device: &Device) -> Result<(Encoder, String), ModelError> {
+    let weights = Weights::open(&folder.files, &folder.weights_files(&folder.encoder_dir)?, dtype, device)?;
+    let table = weights.static_table()?;
+    let (vocabulary, hidden_size) = table.dims2().map_err(|source| ModelError::device(&folder.name, source))?;
     let encoder = Encoder {
-        embeddings: Embeddings::of_words(crate::ops::Table::new(table)),
+        embeddings: Embeddings::of_words(Table::new(table)),
         layers: Vec::new(),
         final_norm: None,
         hidden_size,
         vocabulary,
         longest: usize::MAX,
     };
-    Ok((encoder, weights.digest().to_owned(), SpecialTokens::Never))
+    Ok((encoder, weights.digest().to_owned()))
 }

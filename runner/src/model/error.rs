@@ -66,11 +66,62 @@ pub enum ModelError {
         /// The configuration file.
         file: PathBuf,
         /// The field of the file.
-        field: &'static str,
+        field: Box<str>,
         /// The value of the field.
-        found: String,
+        found: Box<str>,
         /// The supported values.
         supported: Vec<String>,
+    },
+    /// A file has a field that is neither implemented nor known to have no effect.
+    #[error(
+        "model {model}: {} has the field {field} with the value {value}, which this release does not know and which may \
+         change the results; remove the field if it does not, or use a release that implements it",
+        file.display()
+    )]
+    UnknownField {
+        /// The model's name.
+        model: String,
+        /// The file.
+        file: PathBuf,
+        /// The path of the field.
+        field: String,
+        /// Its value as JSON.
+        value: String,
+    },
+    /// A file is what Git LFS leaves in place of the file itself.
+    #[error(
+        "model {model}: {} is a pointer of Git LFS, not the file itself; run `git lfs pull` in the model folder, or \
+         download the file again",
+        file.display()
+    )]
+    LfsPointer {
+        /// The model's name.
+        model: String,
+        /// The pointer.
+        file: PathBuf,
+    },
+    /// The folder is an adapter of another model.
+    #[error(
+        "model {model}: {} makes the folder an adapter, which is not supported; merge the adapter into the weights of its \
+         model and save the result",
+        file.display()
+    )]
+    Adapter {
+        /// The model's name.
+        model: String,
+        /// The configuration of the adapter.
+        file: PathBuf,
+    },
+    /// The chat template of a reranker is invalid, or cannot carry a pair.
+    #[error("model {model}: {} cannot be used as the chat template of a query and a document", file.display())]
+    Template {
+        /// The model's name.
+        model: String,
+        /// The file of the template.
+        file: PathBuf,
+        /// The place and the reason.
+        #[source]
+        source: minijinja::Error,
     },
     /// The hidden size is not divisible by the number of heads.
     #[error(
@@ -226,9 +277,24 @@ pub enum ModelError {
         /// The shape in the weights.
         found: Vec<usize>,
     },
+    /// A static embedding maps a token to a row that its table does not have.
+    #[error(
+        "model {model}: the tensor mapping in {} has row {row}, but the table has {rows} rows; download the model again",
+        file.display()
+    )]
+    Mapping {
+        /// The model's name.
+        model: String,
+        /// The weights.
+        file: PathBuf,
+        /// The row.
+        row: u32,
+        /// The number of rows.
+        rows: usize,
+    },
     /// The values of a tensor are not floats.
     #[error(
-        "model {model}: tensor {tensor} in {} is {found}; quantised weights are not supported, only floats",
+        "model {model}: tensor {tensor} in {} is {found}, a type that is not supported here; weights are floats",
         file.display()
     )]
     TensorType {
@@ -259,22 +325,6 @@ pub enum ModelError {
         /// The error of the tokenizer.
         #[source]
         source: TokenizerError,
-    },
-    /// The tokenizer has ids without a row in the word embedding.
-    #[error(
-        "model {model}: {} has ids up to {tokenizer} (exclusive), but the word embedding has {embedding} rows; \
-         tokenizer and weights are of different models",
-        file.display()
-    )]
-    Vocabulary {
-        /// The model's name.
-        model: String,
-        /// The tokenizer.
-        file: PathBuf,
-        /// One more than the highest id of the tokenizer.
-        tokenizer: usize,
-        /// The rows of the word embedding.
-        embedding: usize,
     },
     /// A vector has a value that is NaN or infinite.
     #[error("model {model}: the vector of row {row} is not finite; check the weights and the text of this row")]
@@ -323,15 +373,21 @@ impl ModelError {
             Self::Read { source, .. } | Self::Tokenizer { source: TokenizerError::Read { source, .. }, .. } => {
                 store::Fault::of(source).of_model()
             }
-            Self::Tokenizer { source: TokenizerError::Encode { .. } | TokenizerError::NoTokens { .. }, .. } => {
-                FailureReason::InvalidRecord
-            }
+            Self::Tokenizer {
+                source:
+                    TokenizerError::Encode { .. } | TokenizerError::NoTokens { .. } | TokenizerError::NoVector { .. },
+                ..
+            } => FailureReason::InvalidRecord,
             Self::Dimensions { .. } | Self::TensorRange { .. } | Self::Int8Device { .. } => {
                 FailureReason::InvalidConfiguration
             }
             Self::FileMissing { .. }
             | Self::FileInvalid { .. }
             | Self::Unsupported { .. }
+            | Self::UnknownField { .. }
+            | Self::LfsPointer { .. }
+            | Self::Adapter { .. }
+            | Self::Template { .. }
             | Self::Heads { .. }
             | Self::PoolingUnknown { .. }
             | Self::NoWeights { .. }
@@ -343,12 +399,12 @@ impl ModelError {
             | Self::TensorNotFinite { .. }
             | Self::TensorShape { .. }
             | Self::TensorType { .. }
-            | Self::Tokenizer { .. }
-            | Self::Vocabulary { .. } => FailureReason::InvalidModel,
+            | Self::Mapping { .. }
+            | Self::Tokenizer { .. } => FailureReason::InvalidModel,
             Self::NotFinite { .. } => FailureReason::InvalidVector,
             Self::OutOfMemory { .. } => FailureReason::OutOfMemory,
             Self::DeviceLost { .. } => FailureReason::DeviceLost,
-            Self::Compute { .. } => FailureReason::Internal,
+            Self::Compute { .. } => FailureReason::ComputationFailed,
         }
     }
 
@@ -376,12 +432,12 @@ impl ModelError {
     }
 
     /// A configuration with a setting that the runner does not implement.
-    pub(super) fn unsupported(model: &str, file: &Path, field: &'static str, found: &str, supported: &[&str]) -> Self {
+    pub(super) fn unsupported(model: &str, file: &Path, field: &str, found: &str, supported: &[&str]) -> Self {
         Self::Unsupported {
             model: model.to_owned(),
             file: file.to_owned(),
-            field,
-            found: found.to_owned(),
+            field: field.into(),
+            found: found.into(),
             supported: supported.iter().map(|&name| name.to_owned()).collect(),
         }
     }
@@ -403,6 +459,9 @@ impl ModelError {
             }
             Self::Tokenizer { model, source: TokenizerError::NoTokens { row } } => {
                 Self::Tokenizer { model, source: TokenizerError::NoTokens { row: renumber(row) } }
+            }
+            Self::Tokenizer { model, source: TokenizerError::NoVector { row, token, id, rows } } => {
+                Self::Tokenizer { model, source: TokenizerError::NoVector { row: renumber(row), token, id, rows } }
             }
             error => error,
         }
@@ -438,7 +497,9 @@ mod tests {
         let lost = ModelError::device("m", cuda("DriverError(CUDA_ERROR_LAUNCH_FAILED, \"unspecified\")").bt());
         assert_eq!((lost.reason(), lost.reason().exit_code()), (FailureReason::DeviceLost, ExitCode::Transient));
         let other = ModelError::device("m", cuda("DriverError(CUDA_ERROR_INVALID_VALUE, \"invalid\")").bt());
-        assert_eq!((other.reason(), other.reason().exit_code()), (FailureReason::Internal, ExitCode::Transient));
+        // Another attempt would compute the same.
+        let expected = (FailureReason::ComputationFailed, ExitCode::BadInput);
+        assert_eq!((other.reason(), other.reason().exit_code()), expected);
     }
 
     #[test]

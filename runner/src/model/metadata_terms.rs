@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, path::Path};
 
 use serde_json::{Value, value::RawValue};
 
-use super::{ModelError, SparseOptions, folder::ModelFolder};
+use super::{ModelError, SparseOptions, config::Config, folder::ModelFolder};
 use crate::{
-    tokenizer::{SpecialTokens, Tokenizer},
+    tokenizer::{MaxTokens, Pretrained, SpecialTokens, Tokenizer},
     vectors::SparseVector,
 };
 
@@ -28,9 +28,21 @@ impl MetadataTerms {
     /// # Errors
     /// If the tokenizer is missing or invalid.
     pub fn open(name: &str, dir: &Path, options: SparseOptions) -> Result<Self, ModelError> {
-        let file = ModelFolder::open(name, dir)?.tokenizer()?;
-        let tokenizer = Tokenizer::open(&file, usize::MAX, SpecialTokens::Never)
-            .map_err(|source| ModelError::tokenizer(name, source))?;
+        let folder = ModelFolder::open(name, dir)?;
+        let config = match folder.config() {
+            // The tokenizer may be there although the model is not.
+            Err(ModelError::FileMissing { file, .. }) => Config::new(name, &file, Value::Null),
+            config => config?,
+        };
+        let files = folder.tokenizer_files(&config)?;
+        let open = || {
+            let mut pretrained = Pretrained::of_folder(&files)?;
+            if folder.settings.lower_case {
+                pretrained.lower_case()?;
+            }
+            Tokenizer::new(pretrained, MaxTokens::all(usize::MAX), SpecialTokens::Never, usize::MAX)
+        };
+        let tokenizer = open().map_err(|source| ModelError::tokenizer(name, source))?;
         Ok(Self { name: name.to_owned(), tokenizer, options })
     }
 

@@ -58,7 +58,7 @@ fn of_reference(dir: &Path) -> Option<f64> {
 fn dense_vectors_are_those_of_the_cpu() {
     for (name, dir) in fixtures("dense") {
         let load = |dtype| {
-            let options = DenseOptions { dtype, max_tokens: Some(96), ..DenseOptions::default() };
+            let options = DenseOptions { dtype: Some(dtype), max_tokens: Some(96), ..DenseOptions::default() };
             DenseEncoder::load(&name, &dir, &options, &Device::Cpu).expect("a model")
         };
         let model = load(Dtype::F32);
@@ -94,7 +94,8 @@ fn sparse_weights_are_those_of_the_cpu() {
         let options = SparseOptions { max_tokens: Some(96), ..SparseOptions::default() };
         let load = || SpladeModel::load(&name, &dir, options, &Device::Cpu).expect("a model");
         let model = load();
-        let tokens: Vec<Tokens> = TEXTS.iter().map(|text| model.encode(text).expect("tokens")).collect();
+        let tokens: Vec<Tokens> =
+            TEXTS.iter().map(|text| model.encode(text, Side::Document).expect("tokens")).collect();
         let rows: Vec<&Tokens> = tokens.iter().collect();
         let expected = model.embed(&rows).expect("vectors");
         let found = emulate(|| load().embed(&rows)).expect("vectors");
@@ -120,5 +121,35 @@ fn logits_are_those_of_the_cpu() {
             let difference = (found.logit - expected.logit).abs();
             assert!(difference <= 2e-2 * expected.logit.abs().max(1.0), "{name}, pair {row}: {found:?} {expected:?}");
         }
+    }
+}
+
+#[test]
+fn a_model_that_was_saved_in_bfloat16_is_computed_in_it() {
+    let fixture = fixtures("dense").into_iter().find(|(name, _)| name == "gemma3-mean").expect("a fixture").1;
+    for (field, saved, expected) in
+        [("dtype", "float32", Dtype::F16), ("dtype", "bfloat16", Dtype::Bf16), ("torch_dtype", "bfloat16", Dtype::Bf16)]
+    {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut folders = vec![PathBuf::new()];
+        while let Some(folder) = folders.pop() {
+            fs::create_dir_all(dir.path().join(&folder)).expect("a folder");
+            for entry in fs::read_dir(fixture.join(&folder)).expect("a folder").flatten() {
+                let path = folder.join(entry.file_name());
+                if entry.path().is_dir() {
+                    folders.push(path);
+                } else {
+                    fs::copy(entry.path(), dir.path().join(path)).expect("a copy");
+                }
+            }
+        }
+        let file = dir.path().join("config.json");
+        let mut config: serde_json::Value = serde_json::from_slice(&fs::read(&file).expect("a file")).expect("JSON");
+        config.as_object_mut().expect("fields").remove("dtype");
+        config[field] = saved.into();
+        fs::write(&file, config.to_string()).expect("a file");
+        let load = || DenseEncoder::load("m", dir.path(), &DenseOptions::default(), &Device::Cpu).expect("a model");
+        assert_eq!(emulate(|| load().dtype()), expected, "{field} {saved}");
+        assert_eq!(load().dtype(), Dtype::F32, "a CPU computes in f32");
     }
 }

@@ -1,20 +1,20 @@
 //! A sparse encoder (SPLADE): computes weights of vocabulary entries per text.
 
-use std::path::Path;
+use std::{num::NonZeroUsize, path::Path};
 
 use candle_core::Device;
 use crds::v1alpha1::Dtype;
 
 use super::{
-    ModelError,
-    folder::{ModelFolder, ModuleKind},
+    ModelError, Side, Weights,
+    folder::{ModelFolder, ModuleKind, Task},
     head::masked_lm::MaskedLmHead,
-    loading::{LoadedTransformer, open_tokenizer},
+    loading::{Checked, LoadedTransformer, OpenTransformer},
     transformer::{Encoder, TokenBatch},
-    weights::natural_dtype,
 };
 use crate::{
     ops::{TokenSelection, finite_rows},
+    plan::ModelFiles,
     tokenizer::{Tokenizer, Tokens},
     vectors::SparseVector,
 };
@@ -24,7 +24,7 @@ use crate::{
 pub struct SparseOptions {
     /// The longest sequence in tokens; a lower limit of the folder still applies.
     pub max_tokens: Option<usize>,
-    /// The number of entries that are kept, those with the largest weights; `None` keeps all.
+    /// The number of entries that are kept, those with the largest weights; `None` keeps what the folder says, or all.
     pub top_k: Option<usize>,
     /// Entries whose weight is not above the threshold are dropped.
     pub threshold: f32,
@@ -35,39 +35,79 @@ pub struct SparseOptions {
 /// A sparse encoder on a device, with its tokenizer.
 pub struct SpladeModel {
     name: String,
-    digest: String,
+    weights_digest: String,
+    files: ModelFiles,
     dtype: Dtype,
     encoder: Encoder,
     head: MaskedLmHead,
     options: SparseOptions,
     tokenizer: Tokenizer,
+    /// By side: of documents, of queries.
+    prompts: [Option<String>; 2],
+}
+
+/// A sparse encoder without its weights.
+struct SpladeFolder {
+    folder: ModelFolder,
+    transformer: OpenTransformer,
+    tokenizer: Tokenizer,
+}
+
+impl SpladeFolder {
+    fn open(name: &str, dir: &Path, options: SparseOptions) -> Result<Self, ModelError> {
+        use ModuleKind::{MlmTransformer, SpladePooling, Transformer};
+        let folder = ModelFolder::open(name, dir)?;
+        folder.modules.expect_one_of(&[
+            &[MlmTransformer, SpladePooling],
+            &[Transformer, SpladePooling],
+            &[MlmTransformer],
+            &[Transformer],
+        ])?;
+        folder.expect_splade_max()?;
+        let transformer = OpenTransformer::open(&folder)?;
+        MaskedLmHead::check(&transformer.config)?;
+        folder.settings.expect_task(&[Task::FillMask])?;
+        let tokenizer = transformer.tokenizer(&folder, options.max_tokens)?;
+        transformer.config.reject_unknown()?;
+        Ok(Self { folder, transformer, tokenizer })
+    }
 }
 
 impl SpladeModel {
+    /// Checks the model in `dir` without its weights, beyond their headers if `weights` is set.
+    ///
+    /// # Errors
+    /// Same as [`SpladeModel::load`], as far as the settings show it.
+    pub fn check(name: &str, dir: &Path, options: SparseOptions, weights: bool) -> Result<Checked, ModelError> {
+        let SpladeFolder { folder, .. } = SpladeFolder::open(name, dir, options)?;
+        let files = folder.files.read_so_far();
+        if weights {
+            Weights::check_headers(&folder.files, &folder.weights_files(&folder.encoder_dir)?)?;
+        }
+        Ok(Checked { files, dimensions: None })
+    }
+
     /// Loads the model in `dir`; errors and records call it `name`.
     ///
     /// # Errors
     /// If a part of the folder is missing, unsupported, or inconsistent with the rest; nothing is guessed.
     pub fn load(name: &str, dir: &Path, options: SparseOptions, device: &Device) -> Result<Self, ModelError> {
-        let folder = ModelFolder::open(name, dir)?;
-        folder
-            .modules
-            .expect_chain(&[ModuleKind::MlmTransformer, ModuleKind::Transformer], &[ModuleKind::SpladePooling])?;
-        folder.expect_splade_max()?;
-        let dtype = natural_dtype(device);
-        let transformer = LoadedTransformer::load(&folder, dtype, device)?;
+        let SpladeFolder { folder, transformer, tokenizer } = SpladeFolder::open(name, dir, options)?;
+        let transformer = transformer.load(&folder, None, device)?;
         let head = MaskedLmHead::load(&transformer.config, &transformer.weights, &transformer.encoder)?;
         transformer.reject_unused()?;
-        let LoadedTransformer { weights, encoder, special_tokens, .. } = transformer;
-        let tokenizer = open_tokenizer(&folder, &encoder, options.max_tokens, special_tokens)?;
+        let LoadedTransformer { weights, encoder, dtype, .. } = transformer;
+        let prompts = [folder.prompts.document(), folder.prompts.query()];
         Ok(Self {
             name: name.to_owned(),
-            digest: weights.digest().to_owned(),
+            weights_digest: weights.digest().to_owned(),
+            files: folder.files.read_so_far(),
             dtype,
             encoder,
             head,
-            options,
+            options: SparseOptions { top_k: options.top_k.or(folder.prompts.max_active_dims), ..options },
             tokenizer,
+            prompts: prompts.map(|prompt| prompt.map(ToOwned::to_owned)),
         })
     }
 
@@ -82,11 +122,21 @@ impl SpladeModel {
     }
 
     /// The sha256 of the weights, in hexadecimal.
-    pub fn digest(&self) -> &str {
-        &self.digest
+    pub fn weights_digest(&self) -> &str {
+        &self.weights_digest
     }
 
-    /// The options that the model was loaded with.
+    /// The files of the folder that were read, with their digests.
+    pub fn files(&self) -> &ModelFiles {
+        &self.files
+    }
+
+    /// The prompt before a text of the side.
+    pub fn prompt(&self, side: Side) -> Option<&str> {
+        self.prompts[side as usize].as_deref()
+    }
+
+    /// The options that the model was loaded with; what they leave open is that of the folder.
     pub fn options(&self) -> SparseOptions {
         self.options
     }
@@ -106,12 +156,38 @@ impl SpladeModel {
         self.encoder.vocabulary
     }
 
-    /// The tokens of a text.
+    /// The tokens of a text after the prompt of its side.
     ///
     /// # Errors
     /// If the text cannot be encoded.
-    pub fn encode(&self, text: &str) -> Result<Tokens, ModelError> {
-        self.tokenizer.encode(text).map_err(|source| ModelError::tokenizer(&self.name, source))
+    pub fn encode(&self, text: &str, side: Side) -> Result<Tokens, ModelError> {
+        let mut tokens = self.encode_batch(&[text], side, NonZeroUsize::MIN)?;
+        Ok(tokens.pop().expect("a row per text"))
+    }
+
+    /// The tokens of texts in their order, with up to `threads` threads.
+    ///
+    /// # Errors
+    /// Same as [`SpladeModel::encode`]; the error names the text's row.
+    pub fn encode_batch<T: AsRef<str> + Sync>(
+        &self,
+        texts: &[T],
+        side: Side,
+        threads: NonZeroUsize,
+    ) -> Result<Vec<Tokens>, ModelError> {
+        let limits = self.tokenizer.max_tokens();
+        let longest = match side {
+            Side::Document => limits.document,
+            Side::Query => limits.query,
+        };
+        let tokens = match self.prompt(side) {
+            None => self.tokenizer.encode_batch(texts, longest, threads),
+            Some(prompt) => {
+                let texts: Vec<String> = texts.iter().map(|text| format!("{prompt}{}", text.as_ref())).collect();
+                self.tokenizer.encode_batch(&texts, longest, threads)
+            }
+        };
+        tokens.map_err(|source| ModelError::tokenizer(&self.name, source))
     }
 
     /// Computes one batch: vector N belongs to row N.

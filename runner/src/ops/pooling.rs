@@ -58,32 +58,42 @@ impl Pooling {
             let reduced = hidden.dim(0)? == sequences.len();
             return if reduced { Ok(hidden.clone()) } else { self.reads().rows(hidden, sequences) };
         }
-        if let Some(pooled) = self.forward_on_device(hidden, sequences, None, hidden.dim(1)?, false)? {
+        self.forward_without(hidden, sequences, None)
+    }
+
+    /// [`Pooling::forward`] over all tokens without the first `skipped` of each sequence, as if they were masked: the others
+    /// keep their positions. The last token of a sequence is never skipped.
+    pub fn forward_without(self, hidden: &Tensor, sequences: &Sequences, skipped: Option<&[u32]>) -> Result<Tensor> {
+        if let Some(pooled) = self.forward_on_device(hidden, sequences, skipped, hidden.dim(1)?, false)? {
             return Ok(pooled);
         }
         if !storage::on_cpu(hidden) {
-            return self.portable(hidden, sequences);
+            return self.portable(hidden, sequences, skipped);
         }
         let width = hidden.dim(1)?;
         let (storage, layout) = hidden.storage_and_layout();
         let values = storage::slice(&storage, layout)?;
         let mut out = vec![0.0; sequences.len() * width];
-        for (pooled, range) in out.chunks_exact_mut(width).zip(sequences.ranges()) {
-            let count = range.len() as f32;
-            let tokens = values[range.start * width..range.end * width].chunks_exact(width);
+        for (sequence, (pooled, range)) in out.chunks_exact_mut(width).zip(sequences.ranges()).enumerate() {
+            let skipped = skipped_of(skipped, sequence, range.len());
+            let mut tokens = values[(range.start + skipped) * width..range.end * width].chunks_exact(width);
+            let count = tokens.len() as f32;
             match self {
                 Self::Max => {
                     pooled.fill(f32::NEG_INFINITY);
                     tokens.for_each(|token| maximum(pooled, token));
                 }
                 Self::WeightedMean => {
-                    tokens.zip(1..).for_each(|(token, weight)| add_scaled(pooled, token, weight as f32));
-                    scale(pooled, 2.0 / (count * (count + 1.0)));
+                    let weights = skipped + 1..;
+                    tokens.zip(weights).for_each(|(token, weight)| add_scaled(pooled, token, weight as f32));
+                    scale(pooled, 2.0 / (count * (2.0 * skipped as f32 + count + 1.0)));
                 }
-                Self::Mean | Self::MeanSqrtLength | Self::Cls | Self::LastToken => {
+                Self::Mean | Self::MeanSqrtLength => {
                     tokens.for_each(|token| add_scaled(pooled, token, 1.0));
                     scale(pooled, if self == Self::MeanSqrtLength { 1.0 / count.sqrt() } else { 1.0 / count });
                 }
+                Self::Cls => pooled.copy_from_slice(tokens.next().unwrap_or_default()),
+                Self::LastToken => pooled.copy_from_slice(tokens.next_back().unwrap_or_default()),
             }
         }
         Tensor::from_vec(out, (sequences.len(), width), hidden.device())
@@ -129,11 +139,12 @@ impl Pooling {
         machine.take(out).map(Some)
     }
 
-    /// [`Pooling::forward`] by candle's operations.
-    fn portable(self, hidden: &Tensor, sequences: &Sequences) -> Result<Tensor> {
-        let pooled = sequences.ranges().map(|range| -> Result<Tensor> {
-            let count = range.len();
-            let tokens = hidden.narrow(0, range.start, count)?.to_dtype(DType::F32)?;
+    /// [`Pooling::forward_without`] by candle's operations.
+    fn portable(self, hidden: &Tensor, sequences: &Sequences, skipped: Option<&[u32]>) -> Result<Tensor> {
+        let pooled = sequences.ranges().enumerate().map(|(sequence, range)| -> Result<Tensor> {
+            let skipped = skipped_of(skipped, sequence, range.len());
+            let count = range.len() - skipped;
+            let tokens = hidden.narrow(0, range.start + skipped, count)?.to_dtype(DType::F32)?;
             match self {
                 Self::Cls => tokens.narrow(0, 0, 1),
                 Self::LastToken => tokens.narrow(0, count - 1, 1),
@@ -141,13 +152,19 @@ impl Pooling {
                 Self::MeanSqrtLength => tokens.sum_keepdim(0)? / (count as f64).sqrt(),
                 Self::Max => tokens.max_keepdim(0),
                 Self::WeightedMean => {
-                    let weights = Tensor::arange(1f32, count as f32 + 1.0, hidden.device())?.reshape((1, count))?;
-                    weights.matmul(&tokens)? * (2.0 / (count * (count + 1)) as f64)
+                    let first = skipped as f32 + 1.0;
+                    let weights = Tensor::arange(first, first + count as f32, hidden.device())?.reshape((1, count))?;
+                    weights.matmul(&tokens)? * (2.0 / (count * (2 * skipped + count + 1)) as f64)
                 }
             }
         });
         Tensor::cat(&pooled.collect::<Result<Vec<_>>>()?, 0)
     }
+}
+
+/// The leading tokens of a sequence of `length` tokens that are skipped; never its last.
+fn skipped_of(skipped: Option<&[u32]>, sequence: usize, length: usize) -> usize {
+    skipped.map_or(0, |skipped| (skipped[sequence] as usize).min(length - 1))
 }
 
 /// Scales each of the `vectors` (`[rows, width]`) to length 1. A zero vector stays zero, as
@@ -200,9 +217,35 @@ mod tests {
         let hidden = random(1, &[sequences.tokens(), 19])?;
         for pooling in ALL {
             let pooled = pooling.forward(&hidden, &sequences)?;
-            assert_close(&pooled, &pooling.portable(&hidden, &sequences)?, 1e-6)?;
+            assert_close(&pooled, &pooling.portable(&hidden, &sequences, None)?, 1e-6)?;
             let selected = pooling.reads().rows(&hidden, &sequences)?;
             assert_close(&pooling.forward(&selected, &sequences)?, &pooled, 0.0)?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn skipped_tokens_are_masked_and_the_others_keep_their_positions() -> Result<()> {
+        let sequences = Sequences::of_lengths([2, 4]);
+        let hidden =
+            Tensor::new(&[[9f32, 1.0], [4.0, 3.0], [7.0, 7.0], [1.0, 2.0], [3.0, 6.0], [5.0, -2.0]], &Device::Cpu)?;
+        // More than there are: the last token is pooled all the same.
+        let skipped = Some(&[5, 1][..]);
+        let root = 3f32.sqrt();
+        for (pooling, second) in [
+            (Pooling::Cls, [1.0, 2.0]),
+            (Pooling::Mean, [3.0, 2.0]),
+            (Pooling::LastToken, [5.0, -2.0]),
+            (Pooling::Max, [5.0, 6.0]),
+            // The weights of the tokens are 2, 3 and 4.
+            (Pooling::WeightedMean, [31.0 / 9.0, 14.0 / 9.0]),
+            (Pooling::MeanSqrtLength, [9.0 / root, 6.0 / root]),
+        ] {
+            let expected = Tensor::new(&[[4f32, 3.0], second], &Device::Cpu)?;
+            let on_device = device::emulate(|| pooling.forward_without(&hidden, &sequences, skipped))?;
+            assert_close(&pooling.forward_without(&hidden, &sequences, skipped)?, &expected, 1e-6)?;
+            assert_close(&pooling.portable(&hidden, &sequences, skipped)?, &expected, 1e-6)?;
+            assert_close(&on_device, &expected, 1e-6)?;
         }
         Ok(())
     }

@@ -63,18 +63,6 @@ impl Sequences {
         self.starts.array_windows().map(|[start, end]| *start..*end)
     }
 
-    /// The rows of `x` (a row per token) without the first `leading` rows of each sequence, and the new bounds. The last row of
-    /// a sequence is always kept.
-    pub fn without_leading(&self, x: &Tensor, leading: impl Iterator<Item = usize>) -> Result<(Tensor, Self)> {
-        let rest: Vec<Range<usize>> = self
-            .ranges()
-            .zip(leading)
-            .map(|(range, count)| range.start + count.min(range.len() - 1)..range.end)
-            .collect();
-        let parts = rest.iter().map(|range| x.narrow(0, range.start, range.len())).collect::<Result<Vec<_>>>()?;
-        Ok((Tensor::cat(&parts, 0)?, Self::of_lengths(rest.iter().map(Range::len))))
-    }
-
     /// The length of the longest sequence.
     pub fn longest(&self) -> usize {
         self.ranges().map(|range| range.len()).max().unwrap_or(0)
@@ -178,15 +166,6 @@ mod tests {
         assert_eq!((sequences.len(), sequences.tokens()), (3, 6));
         assert_eq!(sequences.ranges().collect::<Vec<_>>(), [0..2, 2..3, 3..6]);
         assert_eq!(sequences.positions().collect::<Vec<_>>(), [0, 1, 0, 0, 1, 2]);
-    }
-
-    #[test]
-    fn leading_rows_are_dropped_except_the_last() -> Result<()> {
-        let x = Tensor::new(&[[0f32], [1.0], [2.0], [3.0], [4.0], [5.0]], &Device::Cpu)?;
-        let (x, sequences) = Sequences::of_lengths([2, 1, 3]).without_leading(&x, [0, 2, 2].into_iter())?;
-        assert_eq!(storage::to_vec(&x)?, [0.0, 1.0, 2.0, 5.0]);
-        assert_eq!(sequences, Sequences::of_lengths([2, 1, 1]));
-        Ok(())
     }
 
     #[test]

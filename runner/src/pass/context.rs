@@ -1,6 +1,6 @@
 //! The context of the passes of a stage.
 
-use super::ModelCache;
+use super::{ModelCache, ModelPins};
 use crate::{
     config::toggles::Toggles,
     device::{Devices, Ledger},
@@ -14,6 +14,8 @@ pub struct PassContext<'a> {
     pub devices: &'a Devices,
     /// The models that stay loaded between passes.
     pub models: &'a ModelCache,
+    /// The models of the revision, which every load is compared with.
+    pub pins: ModelPins<'a>,
     /// Where leases, mitigations and throughput are recorded.
     pub ledger: &'a Ledger,
     /// The size of batches and the number of workers, if they are set.

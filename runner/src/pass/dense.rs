@@ -1,6 +1,6 @@
 //! The dense pass: one model over the chunks of a shard and over the queries.
 
-use std::num::NonZeroUsize;
+use std::{num::NonZeroUsize, path::Path};
 
 use candle_core::Device;
 use crds::{
@@ -10,14 +10,14 @@ use crds::{
 };
 
 use super::{
-    PassContext, PassRecord, RowModel,
+    ModelKind, PassContext, PassRecord, RowModel,
     exclusive::ExclusivePass,
     fallback::{fallback_reason, name_chunk},
 };
 use crate::{
     device::{ComputeDevice, Holder},
     hub,
-    model::{DenseEncoder, DenseOptions, ModelError, Pooling, Side, natural_dtype},
+    model::{Checked, DenseEncoder, DenseOptions, ModelError, Pooling, Side},
     process::{
         error::{Result, StageError},
         interrupt::Interrupt,
@@ -61,7 +61,11 @@ pub fn pass(
     let holder = Holder { stage: "dense", model: &config.name, shard: Some(shard) };
     let mut pass = ExclusivePass::begin(context, holder)?;
     let start = progress.position();
-    let load = |device: &ComputeDevice| load(config, &device.device, context.interrupt);
+    let load = |device: &ComputeDevice| -> Result<DenseEncoder> {
+        let model = load(config, &device.device, context.interrupt)?;
+        context.pins.check(ModelKind::Dense, &config.name, &config.source.uri, model.files())?;
+        Ok(model)
+    };
     let models = match context.models.get("dense", &config.name, context.devices, load) {
         Ok(models) => models,
         Err(error) => return fall_back(config, error, FallbackSource::Load).map(Err),
@@ -107,11 +111,32 @@ fn fall_back(config: &DenseConfig, error: StageError, source: FallbackSource) ->
     }
 }
 
+/// Checks a model in `folder` with the options of the run, without its weights beyond their headers; with neither unless
+/// `weights` is set.
+///
+/// # Errors
+/// If the model or its options are invalid, as far as the settings show it.
+pub fn check(config: &DenseConfig, folder: &Path, weights: bool) -> Result<Checked> {
+    let checked = DenseEncoder::check(&config.name, folder, &options(config), weights)?;
+    if let Some(dimensions) = checked.dimensions {
+        check_precision(config, dimensions)?;
+    }
+    Ok(checked)
+}
+
 /// Loads a model with the options of the run; a model of a hub is fetched first.
 ///
 /// # Errors
 /// If the model cannot be fetched or loaded, its options do not fit it, or the run is interrupted.
 pub fn load(config: &DenseConfig, device: &Device, interrupt: &Interrupt) -> Result<DenseEncoder> {
+    let folder = hub::folder(&config.name, &config.source, interrupt)?;
+    let model = DenseEncoder::load(&config.name, &folder, &options(config), device)?;
+    check_precision(config, model.dimensions())?;
+    Ok(model)
+}
+
+/// The options of the run for a model.
+fn options(config: &DenseConfig) -> DenseOptions {
     let pooling = config.pooling.map(|pooling| match pooling {
         v1alpha1::Pooling::Cls => Pooling::Cls,
         v1alpha1::Pooling::Mean => Pooling::Mean,
@@ -120,27 +145,28 @@ pub fn load(config: &DenseConfig, device: &Device, interrupt: &Interrupt) -> Res
         v1alpha1::Pooling::WeightedMean => Pooling::WeightedMean,
     });
     let prompts = config.prompts.clone().unwrap_or_default();
-    let options = DenseOptions {
+    DenseOptions {
         pooling,
         max_tokens: config.max_tokens.map(|tokens| tokens as usize),
         dimensions: config.dimensions.map(|dimensions| dimensions as usize),
         document_prompt: prompts.document,
         query_prompt: prompts.query,
-        dtype: config.dtype.unwrap_or_else(|| natural_dtype(device)),
+        dtype: config.dtype,
         ..DenseOptions::default()
-    };
-    let folder = hub::folder(&config.name, &config.source, interrupt)?;
-    let model = DenseEncoder::load(&config.name, &folder, &options, device)?;
-    if config.precision == Some(Precision::Binary) && !model.dimensions().is_multiple_of(8) {
+    }
+}
+
+/// Checks that vectors of so many `dimensions` can be stored in the requested precision.
+fn check_precision(config: &DenseConfig, dimensions: usize) -> Result<()> {
+    if config.precision == Some(Precision::Binary) && !dimensions.is_multiple_of(8) {
         let message = format!(
-            "model {}: precision Binary packs eight dimensions to a byte, but its vectors have {}; set dimensions to a \
-             multiple of 8",
-            config.name,
-            model.dimensions()
+            "model {}: precision Binary packs eight dimensions to a byte, but its vectors have {dimensions}; set \
+             dimensions to a multiple of 8",
+            config.name
         );
         return Err(StageError::new(FailureReason::InvalidConfiguration, message));
     }
-    Ok(model)
+    Ok(())
 }
 
 /// Embeds the queries, with the model's query prompt.
@@ -164,8 +190,9 @@ fn describe(config: &DenseConfig, model: &DenseEncoder, record: &PassRecord) -> 
     DensePass {
         model: config.name.clone(),
         source: config.source.uri.clone(),
-        weights_sha256: model.digest().to_owned(),
-        pooling: model.pooling().to_string(),
+        weights_sha256: model.weights_digest().to_owned(),
+        model_sha256: model.files().digest(),
+        pooling: model.poolings().iter().map(ToString::to_string).collect::<Vec<_>>().join("+"),
         max_tokens: u32::try_from(model.max_tokens()).unwrap_or(u32::MAX),
         dimensions: model.dimensions() as u32,
         dtype: model.dtype().name().to_owned(),

@@ -1,6 +1,6 @@
 //! The rerank pass: a cross-encoder scores the candidates of every query of a collection.
 
-use std::{num::NonZeroUsize, sync::Arc};
+use std::{num::NonZeroUsize, path::Path, sync::Arc};
 
 use crds::{
     contract::{Place, RerankerConfig},
@@ -8,11 +8,13 @@ use crds::{
     v1alpha1::{FallbackReason, FallbackSource},
 };
 
-use super::{PassContext, PassError, PassRecord, RowModel, exclusive::ExclusivePass, fallback::fallback_reason};
+use super::{
+    ModelKind, PassContext, PassError, PassRecord, RowModel, exclusive::ExclusivePass, fallback::fallback_reason,
+};
 use crate::{
     device::Holder,
     hub,
-    model::{CrossEncoder, ModelError, Score},
+    model::{Checked, CrossEncoder, ModelError, Score},
     process::{
         error::{Result, StageError},
         interrupt::Interrupt,
@@ -82,10 +84,11 @@ pub fn pass(
 ) -> Result<RerankOutput> {
     let holder = Holder { stage: "rerank", model: &config.name, shard: None };
     let mut pass = ExclusivePass::begin(context, holder)?;
-    let max_tokens = config.max_tokens.map(|tokens| tokens as usize);
     let loaded = context.models.get("rerank", &config.name, context.devices, |device| {
         let folder = hub::folder(&config.name, source, context.interrupt)?;
-        Ok(CrossEncoder::load(&config.name, &folder, max_tokens, &device.device)?)
+        let model = CrossEncoder::load(&config.name, &folder, max_tokens(config), &device.device)?;
+        context.pins.check(ModelKind::Reranker, &config.name, &source.uri, model.files())?;
+        Ok(model)
     });
     let models = match loaded {
         Ok(models) => models,
@@ -99,7 +102,8 @@ pub fn pass(
     let model = RerankModel {
         model: config.name.clone(),
         source: source.uri.clone(),
-        weights_sha256: models[0].digest().to_owned(),
+        weights_sha256: models[0].weights_digest().to_owned(),
+        model_sha256: models[0].files().digest(),
         dtype: models[0].dtype().name().to_owned(),
     };
     let scores = match score_all(&mut pass, &models, queries, progress) {
@@ -110,6 +114,19 @@ pub fn pass(
         }
     };
     Ok(RerankOutput { model: Some(model), scores })
+}
+
+/// Checks a model in `folder` with the options of the run, without its weights beyond their headers; with neither unless
+/// `weights` is set.
+///
+/// # Errors
+/// If the model is invalid, as far as the settings show it.
+pub fn check(config: &RerankerConfig, folder: &Path, weights: bool) -> Result<Checked> {
+    Ok(CrossEncoder::check(&config.name, folder, max_tokens(config), weights)?)
+}
+
+fn max_tokens(config: &RerankerConfig) -> Option<usize> {
+    config.max_tokens.map(|tokens| tokens as usize)
 }
 
 /// Scores one query after the other, to measure the duration of each.

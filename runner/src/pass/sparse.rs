@@ -1,14 +1,16 @@
 //! The sparse pass: one SPLADE model over the chunks of a shard and over the queries. If an optional model fails, the
 //! terms of the chunks' metadata replace its vectors, marked as such.
 
+use std::{num::NonZeroUsize, path::Path};
+
 use crds::{
-    contract::SparseConfig,
+    contract::{ExitCode, SparseConfig},
     summary::{Fallback, ModelFallback, SparsePass},
     v1alpha1::{Dtype, FallbackReason, FallbackSource},
 };
 
 use super::{
-    PassContext, PassRecord,
+    ModelKind, PassContext, PassRecord,
     exclusive::ExclusivePass,
     fallback::{fallback_reason, name_chunk},
     sparse_sink::{RowCounts, SparseSink},
@@ -16,7 +18,7 @@ use super::{
 use crate::{
     device::Holder,
     hub,
-    model::{MetadataTerms, SparseOptions, SpladeModel},
+    model::{Checked, MetadataTerms, Side, SparseOptions, SpladeModel},
     process::{error::Result, metrics::METRICS, progress::Progress},
     spill::{Chunks, SparseColumn, SparseFile, SparseSource},
     vectors::SparseVector,
@@ -52,17 +54,14 @@ pub fn pass(
     progress: &Progress,
     on_start: impl FnOnce(&SparseColumn) -> Result<()>,
 ) -> Result<SparseOutput> {
-    let options = SparseOptions {
-        max_tokens: config.max_tokens.map(|tokens| tokens as usize),
-        top_k: config.top_k.map(|top_k| top_k as usize),
-        threshold: config.threshold.unwrap_or(0.0) as f32,
-        tolerant: config.optional,
-    };
+    let options = options(config);
     let holder = Holder { stage: "sparse", model: &config.name, shard: Some(shard) };
     let mut pass = ExclusivePass::begin(context, holder)?;
     let loaded = context.models.get("sparse", &config.name, context.devices, |device| {
         let folder = hub::folder(&config.name, &config.source, context.interrupt)?;
-        Ok(SpladeModel::load(&config.name, &folder, options, &device.device)?)
+        let model = SpladeModel::load(&config.name, &folder, options, &device.device)?;
+        context.pins.check(ModelKind::Sparse, &config.name, &config.source.uri, model.files())?;
+        Ok(model)
     });
     let models = match loaded {
         Ok(models) => models,
@@ -77,6 +76,7 @@ pub fn pass(
                 .and_then(|folder| Ok(MetadataTerms::open(&config.name, &folder, options)?));
             let output = match terms {
                 Ok(terms) => metadata_pass(config, options, chunks, &terms)?,
+                Err(error) if error.reason.exit_code() == ExitCode::Transient => return Err(error),
                 // Without a tokenizer there is no index space, so there are no vectors at all.
                 Err(_) => SparseOutput::default(),
             };
@@ -101,10 +101,11 @@ pub fn pass(
     let query_vectors = embed_queries(model, queries)?;
     let counts = sink.finish();
     let pass_record = SparsePass {
-        weights_sha256: model.digest().to_owned(),
+        weights_sha256: model.weights_digest().to_owned(),
+        model_sha256: model.files().digest(),
         dtype: model.dtype().name().to_owned(),
-        max_tokens: u32::try_from(model.tokenizer().max_tokens()).unwrap_or(u32::MAX),
-        ..describe(config, options, model.vocabulary(), &record, &counts)
+        max_tokens: u32::try_from(model.tokenizer().max_tokens().document).unwrap_or(u32::MAX),
+        ..describe(config, model.options(), model.vocabulary(), &record, &counts)
     };
     let fallback = |(reason, (count, message)): (FallbackReason, (u64, String))| ModelFallback {
         model: config.name.clone(),
@@ -117,6 +118,25 @@ pub fn pass(
         record: Some(pass_record),
         fallbacks: counts.failed.into_iter().map(fallback).collect(),
     })
+}
+
+/// Checks a model in `folder` with the options of the run, without its weights beyond their headers; with neither unless
+/// `weights` is set.
+///
+/// # Errors
+/// If the model is invalid, as far as the settings show it.
+pub fn check(config: &SparseConfig, folder: &Path, weights: bool) -> Result<Checked> {
+    Ok(SpladeModel::check(&config.name, folder, options(config), weights)?)
+}
+
+/// The options of the run for a model.
+fn options(config: &SparseConfig) -> SparseOptions {
+    SparseOptions {
+        max_tokens: config.max_tokens.map(|tokens| tokens as usize),
+        top_k: config.top_k.map(|top_k| top_k as usize),
+        threshold: config.threshold.unwrap_or(0.0) as f32,
+        tolerant: config.optional,
+    }
 }
 
 /// A pass without the model: the vector of every chunk is made from its metadata terms.
@@ -147,7 +167,7 @@ fn metadata_pass(
 fn embed_queries(model: &SpladeModel, queries: &[&str]) -> Result<Vec<SparseVector>> {
     let mut vectors = Vec::with_capacity(queries.len());
     for queries in queries.chunks(QUERY_BATCH) {
-        let tokens = queries.iter().map(|query| model.encode(query)).collect::<Result<Vec<_>, _>>()?;
+        let tokens = model.encode_batch(queries, Side::Query, NonZeroUsize::MIN)?;
         vectors.extend(model.embed(&tokens.iter().collect::<Vec<_>>())?);
     }
     Ok(vectors)
@@ -165,10 +185,11 @@ fn describe(
         model: config.name.clone(),
         source: config.source.uri.clone(),
         weights_sha256: String::new(),
+        model_sha256: String::new(),
         dtype: Dtype::default().name().to_owned(),
         vocabulary: vocabulary as u32,
         max_tokens: 0,
-        top_k: config.top_k,
+        top_k: options.top_k.map(|top_k| u32::try_from(top_k).unwrap_or(u32::MAX)),
         threshold: f64::from(options.threshold),
         chunks: record.items,
         model_chunks: counts.model,

@@ -2,11 +2,11 @@
 
 use std::num::NonZeroUsize;
 
-use crds::v1alpha1::FallbackReason;
+use crds::{contract::ExitCode, v1alpha1::FallbackReason};
 
 use super::RowModel;
 use crate::{
-    model::{ModelError, SpladeModel},
+    model::{ModelError, Side, SpladeModel},
     tokenizer::Tokens,
     vectors::SparseVector,
 };
@@ -37,7 +37,7 @@ impl<T: AsRef<str> + Send + Sync> RowModel<T> for SpladeModel {
     }
 
     fn longest(&self) -> usize {
-        self.tokenizer().max_tokens()
+        self.tokenizer().max_tokens().document
     }
 
     fn size(text: &T) -> usize {
@@ -45,7 +45,7 @@ impl<T: AsRef<str> + Send + Sync> RowModel<T> for SpladeModel {
     }
 
     fn encode_items(&self, texts: &[T], threads: NonZeroUsize) -> Result<Vec<Tokens>, ModelError> {
-        self.tokenizer().encode_batch(texts, threads).map_err(|source| ModelError::tokenizer(self.name(), source))
+        self.encode_batch(texts, Side::Document, threads)
     }
 
     fn compute(&self, rows: &[&Tokens]) -> Result<Self::Rows, ModelError> {
@@ -59,7 +59,7 @@ impl<T: AsRef<str> + Send + Sync> RowModel<T> for SpladeModel {
     fn placeholder(&self, error: &ModelError) -> Option<Self::Rows> {
         let reason = match error {
             // Every further row would fail too, and another attempt may compute all rows.
-            ModelError::DeviceLost { .. } => return None,
+            error if error.reason().exit_code() == ExitCode::Transient => return None,
             ModelError::OutOfMemory { .. } => FallbackReason::OutOfMemory,
             _ => FallbackReason::ExecutionFailed,
         };

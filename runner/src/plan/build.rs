@@ -32,8 +32,8 @@ use crate::{
 const MAX_SHARDS: usize = 100_000;
 
 impl Plan {
-    /// Reads the sources and builds the plan. The caller fills in the duration, the commits of models, the digest of the
-    /// queries and the time.
+    /// Reads the sources and builds the plan. The caller fills in the duration, the commits and files of models, the digest of
+    /// the queries and the time.
     ///
     /// # Errors
     /// If a source cannot be read, has no text or has duplicate ids, or there are more than 100,000 shards.
@@ -54,6 +54,7 @@ impl Plan {
             shard_size,
             seconds: 0.0,
             commits: BTreeMap::new(),
+            models: BTreeMap::new(),
             queries_sha256: None,
             collections: Vec::with_capacity(config.collections.len()),
             shards: Vec::new(),

@@ -10,7 +10,7 @@ use crds::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{shard::Shard, slicer::SliceDigest};
+use super::{model_files::ModelFiles, shard::Shard, slicer::SliceDigest};
 use crate::{
     hub,
     process::error::{Result, StageError},
@@ -45,6 +45,9 @@ pub struct Plan {
     /// The toggles that change the content of the output, with the layer that set each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub toggles: Vec<ToggleResolution>,
+    /// The settings files of the models, by kind and name, as in `dense-minilm`: a later stage that reads others fails.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub models: BTreeMap<String, ModelFiles>,
     /// The sha256 of the file of queries, in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queries_sha256: Option<String>,

@@ -7,12 +7,14 @@ mod build;
 mod changes;
 mod document;
 mod headings;
+mod model_files;
 mod shard;
 mod slicer;
 
 pub use self::{
     changes::source_changes,
     document::{PLAN_VERSION, Plan, PlannedCollection, PlannedFile},
+    model_files::ModelFiles,
     shard::{Position, Shard},
     slicer::SliceDigest,
 };

@@ -30,17 +30,28 @@ use crate::{
 pub struct CandidateFile {
     /// Its path, relative to the root of the output.
     pub path: String,
+    /// Its size in bytes; markers of version 2 do not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// The sha256 of its bytes, in hexadecimal; markers of version 2 do not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
     /// The retrievers; the column `retriever` of the file is an index into this list.
     pub retrievers: Vec<Retriever>,
     /// The number of queries.
     pub queries: u32,
 }
 
-/// Writes the candidates of a shard to `path`.
+/// Writes the candidates of a shard, first to `part`, then to the path that `name` makes of their sha256.
 ///
 /// # Errors
 /// If the store fails.
-pub fn write(store: &Store, path: &str, retrieved: &[CandidateLists]) -> Result<CandidateFile> {
+pub fn write(
+    store: &Store,
+    part: &str,
+    name: impl FnOnce(&str) -> String,
+    retrieved: &[CandidateLists],
+) -> Result<CandidateFile> {
     let (mut retrievers, mut queries) = (Vec::<u16>::new(), Vec::<u32>::new());
     let (mut ordinals, mut scores) = (Vec::<u64>::new(), Vec::<f32>::new());
     for (retriever, CandidateLists { lists, .. }) in (0u16..).zip(retrieved) {
@@ -60,9 +71,9 @@ pub fn write(store: &Store, path: &str, retrieved: &[CandidateLists]) -> Result<
         field("ordinal", DataType::UInt64),
         field("score", DataType::Float32),
     ]));
-    let upload = store.upload(path)?;
+    let upload = store.upload(part)?;
     let encoding_error = |error: parquet::errors::ParquetError| {
-        StageError::new(FailureReason::Internal, format!("cannot encode {}", store.uri_of(path))).caused_by(error)
+        StageError::new(FailureReason::Internal, format!("cannot encode {}", store.uri_of(part))).caused_by(error)
     };
     let batch = RecordBatch::try_new(
         Arc::clone(&schema),
@@ -77,9 +88,13 @@ pub fn write(store: &Store, path: &str, retrieved: &[CandidateLists]) -> Result<
     let mut writer = ArrowWriter::try_new(upload, schema, None).map_err(encoding_error)?;
     writer.write(&batch).map_err(encoding_error)?;
     let upload = writer.into_inner().map_err(encoding_error)?;
-    upload.finish().map_err(|error| store.error("write", path, error))?;
+    let written = upload.finish().map_err(|error| store.error("write", part, error))?;
+    let path = name(&written.sha256);
+    store.rename(part, &path, written.bytes)?;
     Ok(CandidateFile {
-        path: path.to_owned(),
+        path,
+        bytes: Some(written.bytes),
+        sha256: Some(written.sha256),
         retrievers: retrieved.iter().map(|lists| lists.retriever.clone()).collect(),
         queries: retrieved.first().map_or(0, |candidates| candidates.lists.len() as u32),
     })
@@ -101,7 +116,7 @@ pub fn merge(store: &Store, files: &[&CandidateFile], k: usize) -> Result<Vec<Ca
             }
         }
         let opened = store.open_file(&file.path)?.ok_or_else(|| {
-            let message = format!("{} is missing; change spec.rerunToken to embed again", store.uri_of(&file.path));
+            let message = format!("{} is missing; run again to embed its shard again", store.uri_of(&file.path));
             StageError::new(FailureReason::StoreUnavailable, message)
         })?;
         read(opened, file, &mut best).map_err(|error| store.error("read", &file.path, error))?;
@@ -162,16 +177,21 @@ mod tests {
         let first_shard =
             [candidates("a", &[&[(1, 0.9), (0, 0.1)], &[]]), candidates("b", &[&[(1, 3.0)], &[(0, 2.0)]])];
         let second_shard = [candidates("a", &[&[(7, 0.5)], &[(8, 0.2)]]), candidates("b", &[&[], &[(9, 2.0)]])];
-        let files =
-            [write(&store, "s0", &first_shard).expect("written"), write(&store, "s1", &second_shard).expect("written")];
+        let file = |shard: &str, lists: &[CandidateLists]| {
+            write(&store, &format!("{shard}.part"), |sha256| format!("{shard}-{sha256}"), lists).expect("written")
+        };
+        let files = [file("s0", &first_shard), file("s1", &second_shard)];
+        assert!(files[0].sha256.as_ref().is_some_and(|sha256| files[0].path == format!("s0-{sha256}")));
+        assert_eq!(store.size(&files[0].path).expect("a look"), files[0].bytes);
+        assert_eq!(store.size("s0.part").expect("a look"), None);
         let merged = merge(&store, &[&files[0], &files[1]], 2).expect("merged");
         let expected = [
             candidates("a", &[&[(1, 0.9), (7, 0.5)], &[(8, 0.2)]]),
             candidates("b", &[&[(1, 3.0)], &[(0, 2.0), (9, 2.0)]]),
         ];
         assert_eq!(merged, expected);
-        store.delete("s1").expect("deleted");
+        store.delete(&files[1].path).expect("deleted");
         let error = merge(&store, &[&files[0], &files[1]], 2).expect_err("a missing file").sentence();
-        assert!(error.contains("file:///out/s1 is missing"), "{error}");
+        assert!(error.contains(&format!("file:///out/{} is missing", files[1].path)), "{error}");
     }
 }

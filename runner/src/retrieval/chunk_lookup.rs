@@ -56,7 +56,7 @@ impl ChunkLookup {
         for path in files {
             interrupt.check()?;
             let file = store.open_file(path)?.ok_or_else(|| {
-                let message = format!("{} is missing; change spec.rerunToken to embed again", store.uri_of(path));
+                let message = format!("{} is missing; run again to embed its shard again", store.uri_of(path));
                 StageError::new(FailureReason::StoreUnavailable, message)
             })?;
             scan(file, ordinals, &relevant, &mut lookup).map_err(|error| store.error("read", path, error))?;

@@ -61,7 +61,10 @@ pub fn search(config: &RunnerConfig, query: SearchQuery<'_>) -> Result<Vec<Hit>>
 }
 
 fn missing(reason: FailureReason, uri: &str) -> StageError {
-    StageError::new(reason, format!("{uri} is missing: a published revision needs it; embed again"))
+    StageError::new(
+        reason,
+        format!("{uri} is missing: a published revision needs it; run again to embed its shard again"),
+    )
 }
 
 /// The name in `names` that equals `requested`.
@@ -103,10 +106,15 @@ fn embed(config: &DenseConfig, summary: &ProcessingSummary, question: &str) -> R
     };
     let config = DenseConfig { source: hub::recorded(&config.source, &pass.source), ..config.clone() };
     let model = pass::load_dense(&config, &Device::Cpu, &Interrupt::default())?;
-    if pass.weights_sha256 != model.digest() {
+    // Earlier releases have recorded the weights alone.
+    let same = match pass.model_sha256.as_str() {
+        "" => pass.weights_sha256 == model.weights_digest(),
+        recorded => recorded == model.files().digest(),
+    };
+    if !same {
         let message = format!(
-            "model {}: the published vectors were computed with other weights than those in {}; restore the weights, \
-             or embed again",
+            "model {}: the published vectors were computed with other files than those in {}; restore the model, or \
+             embed again",
             config.name, config.source.uri
         );
         return Err(StageError::new(FailureReason::InvalidModel, message));

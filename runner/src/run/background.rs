@@ -36,19 +36,21 @@ pub struct FusedOutput {
     pub record: FusionRun,
 }
 
-/// The shard that is being embedded, and the path of its file.
+/// The shard that is being embedded, and the path at which its file is written.
 #[derive(Clone, Copy)]
 pub struct ShardTarget<'env> {
     /// The run.
     pub run: &'env Run,
     /// The index of the shard.
     pub index: u32,
+    /// Its collection.
+    pub collection: &'env str,
     /// The number of its first chunk in the collection.
     pub first_chunk: u64,
     /// Its chunks.
     pub chunks: &'env Chunks,
-    /// The path of its file, relative to the root of the output.
-    pub path: &'env str,
+    /// The path of its file until it is complete, relative to the root of the output.
+    pub part: &'env str,
 }
 
 /// The background threads of a shard. Each starts as soon as its columns are known, before the vectors of the last
@@ -131,10 +133,10 @@ impl<'scope, 'env> BackgroundWork<'scope, 'env> {
         }
         let fused = self.fusing.iter().flatten().map(|(fused, _)| &fused.column);
         let columns = Columns { dense: dense.iter().map(|(_, column)| column).chain(fused).cloned().collect(), sparse };
-        let ShardTarget { run, index, first_chunk, chunks, path } = self.target;
+        let ShardTarget { run, index, first_chunk, chunks, part, .. } = self.target;
         let span = tracing::info_span!(telemetry::EXPORT, shard = index);
         let write =
-            move || span.in_scope(|| export::write(&run.store, path, first_chunk, chunks, &columns, &run.interrupt));
+            move || span.in_scope(|| export::write(&run.store, part, first_chunk, chunks, &columns, &run.interrupt));
         self.writing = Some(self.scope.spawn(write));
         Ok(())
     }
@@ -152,9 +154,9 @@ impl<'scope, 'env> BackgroundWork<'scope, 'env> {
     pub fn discard(&mut self) {
         if let Some(thread) = self.writing.take()
             && join(thread).is_ok()
-            && let Err(error) = self.target.run.store.delete(self.target.path)
+            && let Err(error) = self.target.run.store.delete(self.target.part)
         {
-            tracing::warn!("cannot delete {}; the next attempt deletes it: {}", self.target.path, error.sentence());
+            tracing::warn!("cannot delete {}; the next attempt deletes it: {}", self.target.part, error.sentence());
         }
     }
 

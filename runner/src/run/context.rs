@@ -4,14 +4,25 @@ use std::sync::Arc;
 
 use crds::contract::RunnerConfig;
 
+use super::commit::Depth;
 use crate::{
     config::toggles::Toggles,
     device::{DeviceOptions, Devices, Holder, LazyDevices, Lease, Ledger},
     ops,
-    pass::{ModelCache, PassContext},
+    pass::{ModelCache, ModelPins, PassContext},
+    plan::Plan,
     process::{error::Result, interrupt::Interrupt},
     store::{self, Access, Store},
 };
+
+/// What a run looks at again of what is done already.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Recheck {
+    /// How closely committed files are looked at.
+    pub depth: Depth,
+    /// Whether optional models that were left out are tried again, in the shards that lack them.
+    pub retry_fallbacks: bool,
+}
 
 /// An open run.
 #[derive(Debug)]
@@ -28,6 +39,8 @@ pub struct Run {
     pub interrupt: Interrupt,
     /// Whether progress bars are shown.
     pub show_progress: bool,
+    /// What is looked at again of what is done already.
+    pub recheck: Recheck,
 }
 
 impl Run {
@@ -45,7 +58,7 @@ impl Run {
         let store = store::open(&config.output, Access::Write)?;
         let models = ModelCache::new(toggles.features.exclusive);
         let devices = LazyDevices::new(devices, ops::device::prepare);
-        Ok(Self { config, store, toggles, devices, models, interrupt, show_progress })
+        Ok(Self { config, store, toggles, devices, models, interrupt, show_progress, recheck: Recheck::default() })
     }
 
     /// The devices that the models run on.
@@ -57,8 +70,20 @@ impl Run {
     }
 
     /// The context of the passes that run on these devices and are recorded in this ledger.
-    pub fn pass_context<'a>(&'a self, devices: &'a Devices, ledger: &'a Ledger) -> PassContext<'a> {
-        PassContext { devices, models: &self.models, ledger, toggles: &self.toggles, interrupt: &self.interrupt }
+    pub fn pass_context<'a>(&'a self, plan: &'a Plan, devices: &'a Devices, ledger: &'a Ledger) -> PassContext<'a> {
+        PassContext {
+            devices,
+            models: &self.models,
+            pins: self.pins(plan),
+            ledger,
+            toggles: &self.toggles,
+            interrupt: &self.interrupt,
+        }
+    }
+
+    /// The models of the revision, pinned by the plan and by their first load.
+    pub fn pins<'a>(&'a self, plan: &'a Plan) -> ModelPins<'a> {
+        ModelPins { store: &self.store, revision: &self.config.revision, planned: &plan.models }
     }
 
     /// Leases the devices for work without a model.

@@ -1,5 +1,7 @@
 //! The finalize stage: reranks every collection, writes the summaries and the report, and publishes the revision.
 
+use std::collections::BTreeMap;
+
 use crds::{
     contract::{FailureReason, FinalizeResult},
     layout,
@@ -9,26 +11,22 @@ use crds::{
 
 use super::{
     Run, columns,
-    commit::Commit,
+    commit::{self, Commit, Depth},
     planned, pointer, publish,
     rerank::rerank,
     summary::{self, StoredSummary},
 };
-use crate::{
-    plan::Plan,
-    process::{
-        error::{Result, StageError},
-        message::first_few,
-        metrics::METRICS,
-    },
+use crate::process::{
+    error::{Result, StageError},
+    metrics::METRICS,
 };
 
 /// Completes a revision: reranks, writes the summaries and publishes. If the revision is already complete, returns its
 /// stored result.
 ///
 /// # Errors
-/// If shards are not committed, shards were embedded with different models, the gate rejects the revision, a device or
-/// the store fails, or the run is interrupted.
+/// If shards are not committed or their files are damaged, shards were embedded with different models, the gate rejects
+/// the revision, a device or the store fails, or the run is interrupted.
 pub fn finalize(run: &Run) -> Result<FinalizeResult> {
     let revision = &run.config.revision;
     let plan = planned::load(run)?.ok_or_else(|| {
@@ -41,8 +39,8 @@ pub fn finalize(run: &Run) -> Result<FinalizeResult> {
         return Ok(result);
     }
     pointer::check(run, &claim)?;
-    let commits = load_commits(run, &plan)?;
-    check_weights(&commits)?;
+    let commits = commit::survey(&run.store, revision, &plan, run.recheck.depth)?;
+    check_models(&commits)?;
     check_fusion(&commits)?;
     columns::check(&run.store, &commits)?;
 
@@ -63,6 +61,10 @@ pub fn finalize(run: &Run) -> Result<FinalizeResult> {
     }
     let rejection = publish::gate_failure(run, &summary, &stored);
     if rejection.is_none() {
+        // The rerank may have taken hours: readers are pointed to files that are there now.
+        if publish::defect(run, stored.iter(), Depth::Size)?.is_some() {
+            commit::survey(&run.store, revision, &plan, Depth::Size)?;
+        }
         pointer::publish(run, &claim)?;
     }
     let collections: Vec<ProcessingSummary> = stored.iter().map(|stored| stored.summary.clone()).collect();
@@ -71,6 +73,7 @@ pub fn finalize(run: &Run) -> Result<FinalizeResult> {
         // The report is not essential: the summaries have the same figures.
         Err(error) => tracing::warn!("no report: it cannot be rendered: {error}"),
     }
+    delete_leftovers(run, &commits);
     // Last: its presence means that the revision is complete.
     let sha256 = summary::write(&run.store, &layout::run_summary(revision), &summary)?;
     if let Some(error) = rejection {
@@ -80,49 +83,42 @@ pub fn finalize(run: &Run) -> Result<FinalizeResult> {
     Ok(summary::result(&run.config, &StoredSummary { summary, sha256 }, &stored))
 }
 
-/// The markers of all shards, in the order of the plan.
-fn load_commits(run: &Run, plan: &Plan) -> Result<Vec<Commit>> {
-    let mut commits = Vec::with_capacity(plan.shards.len());
-    let mut missing = Vec::new();
-    for (index, shard) in (0..).zip(&plan.shards) {
-        match Commit::load(&run.store, &run.config.revision, &shard.collection, index)? {
-            Some(commit) => commits.push(commit),
-            None => missing.push(index.to_string()),
-        }
+/// Deletes what attempts left that did not commit: files that no marker names, and unfinished ones. Nobody reads or
+/// writes the revision any more.
+fn delete_leftovers(run: &Run, commits: &[Commit]) {
+    let revision = &run.config.revision;
+    let collections = run.config.collections.iter().map(|collection| layout::collection(revision, &collection.name));
+    let folders = collections.chain([layout::revision(revision)]);
+    let unfinished = folders.map(|folder| run.store.delete_leftovers(&folder, layout::PART));
+    let unnamed = commits.iter().map(|commit| {
+        let folder = layout::shard(revision, &commit.collection, commit.shard);
+        let named: Vec<&str> = commit.files().map(|file| file.path).collect();
+        run.store.keep_only(&folder, |path| layout::is_marker(path) || named.contains(&path))
+    });
+    if let Some(error) = unfinished.chain(unnamed).find_map(Result::err) {
+        tracing::warn!("cannot delete the leftovers of attempts: {}", error.sentence());
     }
-    if missing.is_empty() {
-        return Ok(commits);
-    }
-    let message = format!(
-        "{} of {} shards are not committed: {}; run the embed stage for them first",
-        missing.len(),
-        plan.shards.len(),
-        first_few(&missing)
-    );
-    Err(StageError::new(FailureReason::ShardsMissing, message))
 }
 
-/// Checks that all shards were embedded with the same weights: a model folder may change during a run, and vectors of
-/// different weights cannot be compared.
-fn check_weights(commits: &[Commit]) -> Result<()> {
-    let Some(first) = commits.first() else {
-        return Ok(());
-    };
+/// Checks that all shards were embedded with the same models: a folder may change during a run, and vectors of different
+/// models cannot be compared. Every load is compared with the first one; this compares what the shards have recorded, also
+/// of earlier releases.
+fn check_models(commits: &[Commit]) -> Result<()> {
+    let mut first: BTreeMap<(&str, &str), (u32, &str)> = BTreeMap::new();
     for commit in commits {
-        for expected in &first.dense {
-            let Some(pass) = commit.dense.iter().find(|pass| pass.model == expected.model) else { continue };
-            if pass.weights_sha256 != expected.weights_sha256 {
+        let dense = commit.dense.iter().map(|pass| ("dense", &pass.model, &pass.model_sha256, &pass.weights_sha256));
+        let sparse = commit.sparse.iter().map(|pass| ("sparse", &pass.model, &pass.model_sha256, &pass.weights_sha256));
+        for (kind, model, of_files, of_weights) in dense.chain(sparse) {
+            // A sparse model that could not be loaded has neither.
+            let Some(digest) = [of_files, of_weights].into_iter().find(|digest| !digest.is_empty()) else { continue };
+            let (shard, expected) = *first.entry((kind, model)).or_insert((commit.shard, digest));
+            if digest != expected {
                 let message = format!(
-                    "model {}: shards {} and {} were embedded with different weights ({} and {}): the folder {} \
-                     changed during the run; change spec.rerunToken to embed everything again",
-                    expected.model,
-                    first.shard,
-                    commit.shard,
-                    expected.weights_sha256,
-                    pass.weights_sha256,
-                    expected.source
+                    "{kind} model {model}: shards {shard} and {} were embedded with different files ({expected} and \
+                     {digest}): the model changed during the run; change spec.rerunToken to embed everything again",
+                    commit.shard
                 );
-                return Err(StageError::new(FailureReason::InvalidModel, message));
+                return Err(StageError::new(FailureReason::ModelChanged, message));
             }
         }
     }
@@ -141,8 +137,8 @@ fn check_fusion(commits: &[Commit]) -> Result<()> {
         Some(different) => {
             let names = |commit: &Commit| models(commit).unwrap_or_default().join(", ");
             let message = format!(
-                "the fused vectors of shards {} and {} are of different models ({} and {}): an optional model failed \
-                 in some shards only; fix it and change spec.rerunToken, or remove it from spec.models.dense",
+                "the fused vectors of shards {} and {} are of different models ({} and {}): run again with \
+                 EMBEDRUN_RETRY_FALLBACKS=true, which embeds only the shards without a model, or change spec.rerunToken",
                 first.shard,
                 different.shard,
                 names(first),

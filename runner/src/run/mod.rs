@@ -3,7 +3,7 @@
 //! [`run`] executes the three stages in one process. In a cluster each stage is a process of its own, and
 //! the stages communicate only through the output store.
 //!
-//! - [`plan()`] reads the sources once and writes the list of shards.
+//! - [`plan()`] opens the models, reads the sources once and writes the list of shards.
 //! - [`embed()`] runs one pass per model over a shard, fuses and writes its rows in the background, and commits the
 //!   shard.
 //! - [`finalize()`] reranks, measures quality, writes the summaries and publishes the revision.
@@ -15,6 +15,7 @@ mod commit;
 mod context;
 mod embed;
 mod finalize;
+mod models;
 pub mod outcome;
 mod passes;
 mod plan;
@@ -27,14 +28,15 @@ mod shard;
 mod summary;
 
 pub use self::{
-    context::Run,
+    commit::Depth,
+    context::{Recheck, Run},
     embed::embed,
     finalize::finalize,
     outcome::{RunFailure, RunOutcome},
     plan::plan,
 };
 
-use crds::contract::Stage;
+use crds::contract::{FailureReason, Stage};
 
 use crate::process::error::StageError;
 
@@ -49,9 +51,17 @@ pub fn run(run: &Run, shard_size: u64) -> Result<RunOutcome, RunFailure> {
     if let Some(result) = plan.complete {
         return Ok(RunOutcome { result, already_complete: true });
     }
-    for shard in 0..plan.shards {
-        embed(run, shard).map_err(failed(Stage::Embed, Some(shard)))?;
+    loop {
+        for shard in 0..plan.shards {
+            embed(run, shard).map_err(failed(Stage::Embed, Some(shard)))?;
+        }
+        match finalize(run) {
+            Ok(result) => return Ok(RunOutcome { result, already_complete: false }),
+            // Finalize supersedes a shard a few times at most, so this ends.
+            Err(error) if error.reason == FailureReason::ShardsSuperseded => {
+                tracing::warn!("{}", error.sentence());
+            }
+            Err(error) => return Err(failed(Stage::Finalize, None)(error)),
+        }
     }
-    let result = finalize(run).map_err(failed(Stage::Finalize, None))?;
-    Ok(RunOutcome { result, already_complete: false })
 }

@@ -91,7 +91,7 @@ fn run_dense_passes(
     background: &mut BackgroundWork<'_, '_>,
     outputs: &mut PassOutputs,
 ) -> Result<()> {
-    let context = run.pass_context(devices, ledger);
+    let context = run.pass_context(plan, devices, ledger);
     let has_sparse_models = !run.toggles.sparse_models(&run.config).is_empty();
     for (number, model) in run.config.dense.iter().enumerate() {
         let model = &DenseConfig { source: plan.pinned(&model.name, &model.source), ..model.clone() };
@@ -139,7 +139,7 @@ fn run_sparse_passes(
     background: &mut BackgroundWork<'_, '_>,
     outputs: &mut PassOutputs,
 ) -> Result<()> {
-    let context = run.pass_context(devices, ledger);
+    let context = run.pass_context(plan, devices, ledger);
     let models = run.toggles.sparse_models(&run.config);
     let count = models.len();
     for (number, model) in models.into_iter().enumerate() {

@@ -8,9 +8,10 @@ use crds::{
     pointer::Claim,
 };
 
-use super::{Run, changes, planned, pointer, publish};
+use super::{Run, changes, models::open_models, planned, pointer, publish};
 use crate::{
     hub,
+    pass::ModelKind,
     plan::Plan,
     process::{
         error::{Result, StageError},
@@ -25,7 +26,7 @@ use crate::{
 /// already has a plan.
 ///
 /// # Errors
-/// If the output is not writable, a source or the queries cannot be read, the hub fails, or the run is interrupted.
+/// If the output is not writable, a model cannot be used or has changed since an earlier plan, a source or the queries cannot be read, the hub fails, or the run is interrupted.
 pub fn plan(run: &Run, shard_size: u64) -> Result<PlanResult> {
     // Before anything is read or computed for readers whom another run serves.
     let claim = pointer::take_up(run)?;
@@ -45,6 +46,7 @@ pub fn plan(run: &Run, shard_size: u64) -> Result<PlanResult> {
     check_writable(&run.store, run.config.revision.as_str())?;
     let plan = if let Some(plan) = planned {
         tracing::info!(shards = plan.shards.len(), "already planned");
+        check_models(run, &plan)?;
         if let Some(changed) = changes::since(&plan, run) {
             tracing::warn!("{changed}");
         }
@@ -89,6 +91,7 @@ fn publish_again(run: &Run, plan: &Plan, claim: &Claim, result: FinalizeResult) 
 fn write(run: &Run, claim: &Claim, shard_size: u64) -> Result<Plan> {
     // Before the sources are read, and long before a shard takes a GPU.
     let commits = hub::commits(&run.config, &run.interrupt)?;
+    let models = open_models(run, &commits)?;
     let queries_sha256 = check_queries(run)?;
     let progress = Progress::counter(run.show_progress, "planning");
     let (plan, seconds) = timed(tracing::info_span!(telemetry::PLAN), || {
@@ -97,16 +100,36 @@ fn write(run: &Run, claim: &Claim, shard_size: u64) -> Result<Plan> {
     progress.finish();
     // The time at which the stage began: what another process planned and published since then is later.
     let created_at = claim.planned_at.to_string();
-    let plan = Plan { created_at, seconds, commits, queries_sha256, ..plan? };
+    let plan = Plan { created_at, seconds, commits, models, queries_sha256, ..plan? };
     let path = layout::plan(&run.config.revision);
-    match run.store.put_new(&path, plan.to_json())? {
-        PutNew::Written => {
-            tracing::info!(shards = plan.shards.len(), chunks = plan.chunks(), seconds, "planned");
-            Ok(plan)
+    let reply = run.store.put_new(&path, plan.to_json());
+    let plan = match (reply, planned::load(run)) {
+        (Ok(PutNew::Written), _) => plan,
+        // Another attempt wrote its plan first, or this one did and the reply was lost; every shard uses that plan.
+        (_, Ok(Some(plan))) => plan,
+        // It is not whole, so no shard has used it.
+        (Ok(PutNew::Existed), Ok(None)) => {
+            run.store.put(&path, plan.to_json())?;
+            plan
         }
-        // Another attempt wrote its plan first; every shard uses that plan.
-        PutNew::Existed => Ok(planned::load(run)?.unwrap_or(plan)),
+        (Err(error), _) | (_, Err(error)) => return Err(error),
+    };
+    tracing::info!(shards = plan.shards.len(), chunks = plan.chunks(), seconds, "planned");
+    Ok(plan)
+}
+
+/// Opens the models again and compares them with those of the plan: a shard may still need them.
+fn check_models(run: &Run, plan: &Plan) -> Result<()> {
+    let opened = open_models(run, &plan.commits)?;
+    let models = run.config.dense.iter().map(|model| (ModelKind::Dense, &model.name, &model.source));
+    let sparse = run.config.sparse.iter().map(|model| (ModelKind::Sparse, &model.name, &model.source));
+    let reranker = run.config.reranker.iter().map(|model| (ModelKind::Reranker, &model.name, &model.source));
+    for (kind, name, source) in models.chain(sparse).chain(reranker) {
+        if let Some(found) = opened.get(&kind.key(name)) {
+            run.pins(plan).check_plan(kind, name, &source.uri, found)?;
+        }
     }
+    Ok(())
 }
 
 /// Reads and checks the queries and the gate. Returns the sha256 of the file of queries.

@@ -8,15 +8,16 @@ use crate::{
     config::toggles,
     plan::Plan,
     process::error::{Result, StageError},
+    store::JsonFile,
 };
 
-/// The plan of the revision; `None` if it is not written yet.
+/// The plan of the revision; `None` if it is not written yet, or not whole.
 ///
 /// # Errors
 /// If the plan cannot be read, is of another identity, or was made with other toggles.
 pub fn load(run: &Run) -> Result<Option<Plan>> {
     let path = layout::plan(&run.config.revision);
-    let Some(bytes) = run.store.get(&path)? else {
+    let JsonFile::Whole(bytes) = run.store.get_json(&path)? else {
         return Ok(None);
     };
     let uri = run.store.uri_of(&path);

@@ -147,7 +147,7 @@ fn score(
     let documents: Vec<QueryDocuments<'_>> =
         queries.iter().zip(lists).map(|(query, list)| query_documents(query, list, lookup)).collect();
     let progress = Progress::bar(run.show_progress, "rerank", lists.iter().map(|list| list.len() as u64).sum());
-    let output = rerank_pass::pass(run.pass_context(&devices, ledger), config, &source, &documents, &progress)?;
+    let output = rerank_pass::pass(run.pass_context(plan, &devices, ledger), config, &source, &documents, &progress)?;
     stage.model = output.model;
     match output.scores {
         Ok(RerankScores { scores, record, mut query_seconds }) => {

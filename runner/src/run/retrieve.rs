@@ -1,6 +1,7 @@
 //! The retrieval in one shard: the candidates of the queries, written beside the vectors of the shard.
 
 use candle_core::Device;
+use crds::layout;
 
 use super::{
     Run,
@@ -30,13 +31,14 @@ pub fn retrieval_queries(run: &Run, plan: &Plan, collection: &PlannedCollection)
     Queries::load(plan, collection, run.config.rerank.as_ref().and_then(|rerank| rerank.queries.as_ref()))
 }
 
-/// Finds the candidates of the queries in the shard, on a GPU if the run has one, and writes them to `path`.
+/// Finds the candidates of the queries in the shard, on a GPU if the run has one, and writes them, first to
+/// `part`.
 ///
 /// # Errors
 /// If the device or the store fails, or the run is interrupted.
 pub fn retrieve(
-    ShardTarget { run, index, first_chunk, chunks, .. }: ShardTarget<'_>,
-    path: &str,
+    ShardTarget { run, index, collection, first_chunk, chunks, .. }: ShardTarget<'_>,
+    part: &str,
     outputs: &PassOutputs,
     fused: Option<&FusedOutput>,
     (devices, ledger): (&Devices, &Ledger),
@@ -52,5 +54,6 @@ pub fn retrieve(
     };
     let lists = candidates::find(chunks, first_chunk, &outputs.dense, fused.as_ref(), &outputs.sparse, options)?;
     drop(lease);
-    candidate_file::write(&run.store, path, &lists)
+    let name = |sha256: &str| layout::shard_candidates(&run.config.revision, collection, index, sha256);
+    candidate_file::write(&run.store, part, name, &lists)
 }

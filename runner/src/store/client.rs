@@ -193,14 +193,14 @@ impl Store {
         }
     }
 
-    /// Deletes every file in `folder` except the paths in `keep`; also the staging files of killed writers, which a
-    /// listing does not show.
+    /// Deletes every file in `folder` except the paths that `keep` accepts; also the staging files of killed writers,
+    /// which a listing does not show.
     ///
     /// # Errors
     /// If the store fails.
-    pub fn keep_only(&self, folder: &str, keep: &[&str]) -> Result<()> {
+    pub fn keep_only(&self, folder: &str, keep: impl Fn(&str) -> bool) -> Result<()> {
         for file in self.list(folder)?.files {
-            if !keep.contains(&file.path.as_str()) {
+            if !keep(&file.path) {
                 self.delete(&file.path)?;
             }
         }

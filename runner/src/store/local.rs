@@ -14,6 +14,7 @@ use object_store::{ObjectStore, local::LocalFileSystem};
 
 use super::{
     access::Access,
+    durable::DurableFolder,
     error::{output_error, source_error},
 };
 use crate::process::error::{Cause, Result};
@@ -36,10 +37,11 @@ pub(super) fn open(place: &Place, access: Access) -> Result<Arc<dyn ObjectStore>
     }
     let failed = |cause: Cause| source_error(format!("cannot open {} ({})", place.uri, place.path), cause);
     std::fs::read_dir(folder).map_err(|error| failed(error.into()))?;
-    let store = LocalFileSystem::new_with_prefix(folder)
-        .map_err(|error| failed(error.into()))?
-        .with_fsync(access == Access::Write);
-    Ok(Arc::new(store))
+    let files = LocalFileSystem::new_with_prefix(folder).map_err(|error| failed(error.into()))?;
+    Ok(match access {
+        Access::Read => Arc::new(files),
+        Access::Write => Arc::new(DurableFolder::new(files)),
+    })
 }
 
 /// Locks a folder for the processes that share it, until the lock is dropped; `None` if the folder does not exist yet or

@@ -1,57 +1,76 @@
 //! The tokenizer of a model.
 
-use std::{num::NonZeroUsize, path::Path, thread};
+use std::{num::NonZeroUsize, thread};
 
 use tokenizers::{Encoding, TruncationDirection};
 
 use super::{
     error::{TokenizerError, TokenizersError},
     pieces::{self, Kept},
-    tokens::{SpecialTokens, Tokens},
+    pretrained::Pretrained,
+    tokens::{MaxTokens, SpecialTokens, Tokens},
     truncation::{truncate, truncate_pair},
 };
-use crate::store;
-
-/// The largest `tokenizer.json`, in bytes; real ones have up to 40 MB.
-const MAX_BYTES: u64 = 1 << 29;
 
 /// The tokenizer of a model.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
-    max_tokens: usize,
+    max_tokens: MaxTokens,
     truncation_side: TruncationDirection,
     special: SpecialTokens,
+    segments: bool,
+    rows: usize,
+    /// Whether long texts are encoded in pieces.
+    pieces: bool,
 }
 
 impl Tokenizer {
-    /// Opens a `tokenizer.json`. A sequence is at most `max_tokens` long, special tokens included. The padding and the
-    /// truncation of the file are overridden: nothing is padded, and truncation is counted. The truncation side of the file
-    /// is kept.
+    /// Applies a `pretrained` tokenizer. A sequence is at most `max_tokens` long; the model has vectors for ids below `rows`.
+    /// Nothing is padded, and truncation is counted.
     ///
     /// # Errors
-    /// If the file is not a tokenizer, adds no special tokens where they are required, or `max_tokens` leaves no room
-    /// for text.
-    pub fn open(path: &Path, max_tokens: usize, special: SpecialTokens) -> Result<Self, TokenizerError> {
-        let open_error = |source| TokenizerError::Open { path: path.to_owned(), source };
-        let bytes = store::read_regular(path, MAX_BYTES)
-            .map_err(|source| TokenizerError::Read { path: path.to_owned(), source })?;
-        let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(open_error)?;
-        let truncation_side =
-            inner.get_truncation().map_or(TruncationDirection::Right, |truncation| truncation.direction);
+    /// If the tokenizer adds no special tokens where they are required, or some that the model has no vectors for, or
+    /// `max_tokens` leaves no room for text.
+    pub fn new(
+        pretrained: Pretrained,
+        max_tokens: MaxTokens,
+        special: SpecialTokens,
+        rows: usize,
+    ) -> Result<Self, TokenizerError> {
+        let Pretrained { backend: mut inner, path, truncation_side, segments, .. } = pretrained;
+        let open_error = |source| TokenizerError::Open { path: path.clone(), source };
         inner.with_padding(None).with_truncation(None).map_err(open_error)?;
-        let special_count = inner.encode_fast("", special != SpecialTokens::Never).map_err(open_error)?.len();
+        let of_every_text = inner.encode_fast("", special != SpecialTokens::Never).map_err(open_error)?;
+        let special_count = of_every_text.len();
         if special_count == 0 && special == SpecialTokens::Required {
-            return Err(TokenizerError::NoSpecialTokens { path: path.to_owned() });
+            return Err(TokenizerError::NoSpecialTokens { path });
         }
-        if max_tokens <= special_count {
-            return Err(TokenizerError::NoRoom { max_tokens, special: special_count });
+        if let Some(id) = of_every_text.get_ids().iter().copied().find(|id| *id as usize >= rows) {
+            let token = inner.id_to_token(id).unwrap_or_default();
+            return Err(TokenizerError::NoVectorOfSpecial { path, token, id, rows });
         }
-        Ok(Self { inner, max_tokens, truncation_side, special })
+        let shortest = max_tokens.document.min(max_tokens.query).min(max_tokens.pair);
+        if shortest <= special_count {
+            return Err(TokenizerError::NoRoom { max_tokens: shortest, special: special_count });
+        }
+        let pieces = pieces::has_neutral_cuts(&inner);
+        Ok(Self { inner, max_tokens, truncation_side, special, segments, rows, pieces })
     }
 
-    /// The longest sequence in tokens, special tokens included.
-    pub fn max_tokens(&self) -> usize {
+    /// The same tokenizer of a model with vectors for ids below `rows`.
+    #[must_use]
+    pub fn with_rows(self, rows: usize) -> Self {
+        Self { rows, ..self }
+    }
+
+    /// The longest sequences.
+    pub fn max_tokens(&self) -> MaxTokens {
         self.max_tokens
+    }
+
+    /// Whether truncation removes the beginning of a text.
+    pub fn truncates_left(&self) -> bool {
+        matches!(self.truncation_side, TruncationDirection::Left)
     }
 
     /// The size of the vocabulary: the highest id plus one, so that every id is a row of an embedding of this size.
@@ -59,24 +78,33 @@ impl Tokenizer {
         self.inner.get_vocab(true).into_values().max().map_or(0, |highest| highest as usize + 1)
     }
 
-    /// Encodes one text.
+    /// Encodes one document.
     ///
     /// # Errors
     /// If the tokenizer cannot encode it; the row is 0.
     pub fn encode(&self, text: &str) -> Result<Tokens, TokenizerError> {
-        self.encode_row(0, text)
+        self.encode_row(0, text, self.max_tokens.document)
     }
 
-    /// Encodes texts with up to `threads` threads; the order is kept.
+    /// Encodes one query.
+    ///
+    /// # Errors
+    /// If the tokenizer cannot encode it; the row is 0.
+    pub fn encode_query(&self, text: &str) -> Result<Tokens, TokenizerError> {
+        self.encode_row(0, text, self.max_tokens.query)
+    }
+
+    /// Encodes texts with up to `threads` threads; the order is kept. A sequence is at most `max_tokens` long.
     ///
     /// # Errors
     /// If the tokenizer cannot encode a text; the error names its row.
     pub fn encode_batch<T: AsRef<str> + Sync>(
         &self,
         texts: &[T],
+        max_tokens: usize,
         threads: NonZeroUsize,
     ) -> Result<Vec<Tokens>, TokenizerError> {
-        encode_in_parallel(texts, threads, |row, text| self.encode_row(row, text.as_ref()))
+        encode_in_parallel(texts, threads, |row, text| self.encode_row(row, text.as_ref(), max_tokens))
     }
 
     /// Encodes a pair of texts into one sequence; if it is too long, the longer text is truncated first.
@@ -85,21 +113,22 @@ impl Tokenizer {
     /// If the tokenizer cannot encode it; the row is 0.
     pub fn encode_pair(&self, first: &str, second: &str) -> Result<Tokens, TokenizerError> {
         let encode_error = |source| TokenizerError::Encode { row: 0, source };
-        if pieces::is_long(first) || pieces::is_long(second) {
-            let (encoding, lost) = self.long_pair(first, second).map_err(encode_error)?;
-            let mut tokens = truncate_pair(&encoding, self.max_tokens);
-            tokens.lost += lost;
-            return Ok(tokens);
-        }
-        let encoding = self.inner.encode_fast((first, second), true).map_err(encode_error)?;
-        Ok(truncate_pair(&encoding, self.max_tokens))
+        let (encoding, lost) = self.pair_encoding(first, second).map_err(encode_error)?;
+        let mut tokens = truncate_pair(&encoding, self.max_tokens.pair, self.truncation_side);
+        tokens.lost += lost;
+        self.checked(0, tokens)
+    }
+
+    /// Whether a text is encoded in pieces.
+    fn is_in_pieces(&self, text: &str) -> bool {
+        self.pieces && pieces::is_long(text)
     }
 
     /// A text with its special tokens, and the number of tokens that it lacks because truncation to `max_tokens` would remove
     /// them.
     fn encoding(&self, text: &str, max_tokens: usize) -> Result<(Encoding, usize), TokenizersError> {
         let special = self.special != SpecialTokens::Never;
-        if !pieces::is_long(text) {
+        if !self.is_in_pieces(text) {
             return Ok((self.inner.encode_fast(text, special)?, 0));
         }
         let Kept { encoding, lost } = pieces::encode(&self.inner, text, max_tokens, self.truncation_side)?;
@@ -107,20 +136,24 @@ impl Tokenizer {
     }
 
     /// Same as [`Self::encoding`], for a pair.
-    fn long_pair(&self, first: &str, second: &str) -> Result<(Encoding, usize), TokenizersError> {
-        let side = TruncationDirection::Right;
+    fn pair_encoding(&self, first: &str, second: &str) -> Result<(Encoding, usize), TokenizersError> {
+        let special = self.special != SpecialTokens::Never;
+        let (side, max_tokens) = (TruncationDirection::Right, self.max_tokens.pair);
+        if self.truncates_left() || !(self.is_in_pieces(first) || self.is_in_pieces(second)) {
+            return Ok((self.inner.encode_fast((first, second), special)?, 0));
+        }
         // One more than is kept of a text, so that the longer one stays the longer one.
-        let encode = |text| pieces::encode(&self.inner, text, self.max_tokens.saturating_add(1), side);
+        let encode = |text| pieces::encode(&self.inner, text, max_tokens.saturating_add(1), side);
         let (mut first, mut second) = (encode(first)?, encode(second)?);
         let total = |kept: &Kept| kept.encoding.len() + kept.lost;
         let shorter = if total(&first) > total(&second) { &mut second } else { &mut first };
         let before = shorter.encoding.len();
-        pieces::shorten(&mut shorter.encoding, self.max_tokens, side);
+        pieces::shorten(&mut shorter.encoding, max_tokens, side);
         shorter.lost += before - shorter.encoding.len();
         // The library marks the second text before a post-processor may mark it otherwise.
         second.encoding.set_type_ids(vec![1; second.encoding.len()]);
         let lost = first.lost + second.lost;
-        Ok((self.inner.post_process(first.encoding, Some(second.encoding), true)?, lost))
+        Ok((self.inner.post_process(first.encoding, Some(second.encoding), special)?, lost))
     }
 
     /// Encodes a text without special tokens, between tokens that are never truncated.
@@ -128,11 +161,31 @@ impl Tokenizer {
     /// # Errors
     /// If the tokenizer cannot encode it; the row is 0.
     pub fn encode_between(&self, prefix: &[u32], text: &str, suffix: &[u32]) -> Result<Tokens, TokenizerError> {
-        let room = self.max_tokens.saturating_sub(prefix.len() + suffix.len());
+        let room = self.max_tokens.pair.saturating_sub(prefix.len() + suffix.len());
         let mut ids = self.ids(text)?;
         let lost = ids.len().saturating_sub(room);
         ids.truncate(room);
         Ok(Tokens { ids: [prefix, &ids, suffix].concat(), lost, ..Tokens::default() })
+    }
+
+    /// Encodes a text without special tokens. If it is too long, its end is cut, and the last tokens are replaced by the
+    /// `suffix` that it ended with.
+    ///
+    /// # Errors
+    /// If the tokenizer cannot encode it; the row is 0.
+    pub fn encode_ending(&self, text: &str, suffix: &[u32]) -> Result<Tokens, TokenizerError> {
+        let max_tokens = self.max_tokens.pair;
+        let mut ids = self.ids(text)?;
+        let lost = ids.len().saturating_sub(max_tokens);
+        if lost > 0 {
+            let kept = suffix.len().min(max_tokens);
+            ids.truncate(max_tokens - kept);
+            ids.extend(&suffix[suffix.len() - kept..]);
+        }
+        if ids.is_empty() {
+            return Err(TokenizerError::NoTokens { row: 0 });
+        }
+        Ok(Tokens { ids, lost, ..Tokens::default() })
     }
 
     /// The ids of a text, without special tokens and without truncation.
@@ -141,7 +194,12 @@ impl Tokenizer {
     /// If the tokenizer cannot encode it; the row is 0.
     pub fn ids(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
         let encode_error = |source| TokenizerError::Encode { row: 0, source };
-        pieces::ids(&self.inner, text).map_err(encode_error)
+        let ids = if self.is_in_pieces(text) {
+            pieces::ids(&self.inner, text).map_err(encode_error)?
+        } else {
+            self.inner.encode_fast(text, false).map_err(encode_error)?.get_ids().to_vec()
+        };
+        Ok(self.checked(0, Tokens { ids, ..Tokens::default() })?.ids)
     }
 
     /// The number of tokens at the beginning of a sequence that belong to the text `text` it begins with, and to special tokens
@@ -161,14 +219,26 @@ impl Tokenizer {
         self.inner.token_to_id(entry)
     }
 
-    fn encode_row(&self, row: usize, text: &str) -> Result<Tokens, TokenizerError> {
+    fn encode_row(&self, row: usize, text: &str, max_tokens: usize) -> Result<Tokens, TokenizerError> {
         let encode_error = |source| TokenizerError::Encode { row, source };
-        let (encoding, lost) = self.encoding(text, self.max_tokens).map_err(encode_error)?;
+        let (encoding, lost) = self.encoding(text, max_tokens).map_err(encode_error)?;
         if encoding.is_empty() {
             return Err(TokenizerError::NoTokens { row });
         }
-        let mut tokens = truncate(&encoding, self.max_tokens, self.truncation_side);
+        let mut tokens = truncate(&encoding, max_tokens, self.truncation_side);
         tokens.lost += lost;
+        self.checked(row, tokens)
+    }
+
+    /// The tokens, checked against the rows of the model's embedding, as the model takes them.
+    fn checked(&self, row: usize, mut tokens: Tokens) -> Result<Tokens, TokenizerError> {
+        if let Some(id) = tokens.ids.iter().copied().find(|id| *id as usize >= self.rows) {
+            let token = self.inner.id_to_token(id).unwrap_or_default();
+            return Err(TokenizerError::NoVector { row, token, id, rows: self.rows });
+        }
+        if !self.segments {
+            tokens.types.clear();
+        }
         Ok(tokens)
     }
 }
@@ -239,7 +309,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("tokenizer.json");
         std::fs::write(&path, json.to_string()).expect("a file in it");
-        Tokenizer::open(&path, max_tokens, SpecialTokens::Required)
+        Tokenizer::new(Pretrained::of_file(&path)?, MaxTokens::all(max_tokens), SpecialTokens::Required, usize::MAX)
     }
 
     fn tokenizer(max_tokens: usize) -> Result<Tokenizer, TokenizerError> {
@@ -300,9 +370,9 @@ mod tests {
         let alone = texts.iter().map(|text| tokenizer.encode(text)).collect::<Result<Vec<_>, _>>()?;
         for threads in [1, 2, 3, 7, 64] {
             let threads = NonZeroUsize::new(threads).expect("not zero");
-            assert_eq!(tokenizer.encode_batch(&texts, threads)?, alone);
+            assert_eq!(tokenizer.encode_batch(&texts, 6, threads)?, alone);
         }
-        assert!(tokenizer.encode_batch::<&str>(&[], NonZeroUsize::MIN)?.is_empty());
+        assert!(tokenizer.encode_batch::<&str>(&[], usize::MAX, NonZeroUsize::MIN)?.is_empty());
         Ok(())
     }
 
@@ -352,7 +422,9 @@ mod tests {
     fn a_text_that_cannot_be_encoded_is_named_by_its_row() -> Result<(), TokenizerError> {
         let mut json = tokenizer_json("Right");
         json["model"]["unk_token"] = json!("[GONE]");
-        let error = open(&json, 5)?.encode_batch(&["a", "b", "?"], NonZeroUsize::MIN).expect_err("no unknown token");
+        let error = open(&json, 5)?
+            .encode_batch(&["a", "b", "?"], usize::MAX, NonZeroUsize::MIN)
+            .expect_err("no unknown token");
         assert!(matches!(error, TokenizerError::Encode { row: 2, .. }), "{error}");
         Ok(())
     }

@@ -7,7 +7,7 @@
 //! lost tokens is then off by a few for each piece, the kept tokens are exact. If the run is one token however long it is, its
 //! middle is left out.
 
-use tokenizers::{Encoding, TruncationDirection};
+use tokenizers::{AddedToken, Encoding, ModelWrapper, TruncationDirection};
 
 use super::error::TokenizersError;
 
@@ -37,6 +37,16 @@ pub(super) struct Kept {
 /// Whether a text is encoded in pieces.
 pub(super) fn is_long(text: &str) -> bool {
     text.len() > LONGEST_WHOLE
+}
+
+/// Whether the surroundings of a cut show if it changes a token: no token that is found in the text as it is written is longer
+/// than they are, and no merge is left to chance.
+pub(super) fn has_neutral_cuts(tokenizer: &tokenizers::Tokenizer) -> bool {
+    let by_chance =
+        matches!(tokenizer.get_model(), ModelWrapper::BPE(bpe) if bpe.dropout.is_some_and(|share| share > 0.0));
+    let longest = SURROUNDINGS.iter().map(|(before, after)| before.min(after)).min();
+    let fits = |token: &AddedToken| longest.is_some_and(|longest| token.content.len() < *longest);
+    !by_chance && tokenizer.get_added_tokens_decoder().values().all(fits)
 }
 
 /// Encodes a text without special tokens. At least `keep` tokens are kept if it has so many.

@@ -11,6 +11,24 @@ pub enum SpecialTokens {
     Never,
 }
 
+/// The longest sequences in tokens, special tokens included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxTokens {
+    /// Of a document.
+    pub document: usize,
+    /// Of a query.
+    pub query: usize,
+    /// Of a pair.
+    pub pair: usize,
+}
+
+impl MaxTokens {
+    /// The same length for all.
+    pub fn all(length: usize) -> Self {
+        Self { document: length, query: length, pair: length }
+    }
+}
+
 /// One encoded text, or pair of texts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tokens {

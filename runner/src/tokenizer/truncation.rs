@@ -23,9 +23,9 @@ pub(super) fn truncate(encoding: &Encoding, max_tokens: usize, side: TruncationD
     Tokens { ids: kept(encoding.get_ids()), types: types(&kept(encoding.get_type_ids())), lost, unpooled: 0 }
 }
 
-/// Cuts the ends of the two texts of a pair until the whole is `max_tokens` long: first the longer until both are of one
-/// length, then both alike (`longest_first` of the tokenizers library).
-pub(super) fn truncate_pair(encoding: &Encoding, max_tokens: usize) -> Tokens {
+/// Cuts one end of the two texts of a pair until the whole is `max_tokens` long: first of the longer text until both are of one
+/// length, then of both alike (`longest_first` of the tokenizers library).
+pub(super) fn truncate_pair(encoding: &Encoding, max_tokens: usize, side: TruncationDirection) -> Tokens {
     let lost = encoding.len().saturating_sub(max_tokens);
     let sequence_ids = encoding.get_sequence_ids();
     let count = |text: usize| sequence_ids.iter().filter(|id| **id == Some(text)).count();
@@ -39,14 +39,15 @@ pub(super) fn truncate_pair(encoding: &Encoding, max_tokens: usize) -> Tokens {
     } else {
         (room / 2, room - room / 2)
     };
-    let mut left = if first <= second { [shorter, longer] } else { [longer, shorter] };
-    let mut keep = |text: &Option<usize>| match text {
-        None => true,
-        Some(text) if left[*text] > 0 => {
-            left[*text] -= 1;
-            true
+    let rest = if first <= second { [shorter, longer] } else { [longer, shorter] };
+    let mut seen = [0, 0];
+    let mut keep = |text: &Option<usize>| {
+        let Some(text) = *text else { return true };
+        seen[text] += 1;
+        match side {
+            TruncationDirection::Right => seen[text] <= rest[text],
+            TruncationDirection::Left => seen[text] > [first, second][text] - rest[text],
         }
-        Some(_) => false,
     };
     let kept: Vec<usize> = (0..encoding.len()).filter(|position| keep(&sequence_ids[*position])).collect();
     let pick = |from: &[u32]| kept.iter().map(|position| from[*position]).collect::<Vec<_>>();

@@ -158,16 +158,20 @@ fn leftovers_of_a_killed_attempt_are_deleted() {
     let shard = world.revision().join("docs/shard-00000");
     fs::create_dir_all(&shard).expect("a folder");
     fs::write(shard.join("00aa.parquet"), "never committed").expect("a file");
-    fs::write(shard.join("00bb.parquet#1"), "never finished").expect("a file");
+    fs::write(shard.join("00bb.part"), "never named").expect("a file");
+    fs::write(shard.join("00cc.part#1"), "never finished").expect("a file");
     world.embed(0).succeeded();
-    let mut names: Vec<String> = fs::read_dir(&shard)
-        .expect("a shard")
-        .flatten()
-        .map(|entry| entry.file_name().to_string_lossy().into())
-        .collect();
-    names.retain(|name| name != "_COMMITTED.json");
-    assert_eq!(names.len(), 1, "{names:?}");
-    assert!(names[0].ends_with(".parquet") && names[0] != "00aa.parquet", "{names:?}");
+    let names = || -> Vec<String> {
+        let entries = fs::read_dir(&shard).expect("a shard").flatten();
+        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        names.filter(|name| name != "_COMMITTED.json").collect()
+    };
+    // What a marker of another attempt may name is kept until the revision is complete.
+    assert_eq!(names().len(), 2, "{:?}", names());
+    assert!(names().iter().all(|name| name.ends_with(".parquet")), "{:?}", names());
+    world.finalize().succeeded();
+    assert_eq!(names().len(), 1, "{:?}", names());
+    assert_ne!(names(), ["00aa.parquet"]);
 }
 
 #[test]

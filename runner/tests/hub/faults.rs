@@ -6,9 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crds::contract::{FailureReason, Stage};
+use crds::contract::{FailureReason, Stage, StageOutcome};
 
 use crate::{
+    common::write_tiny_bert,
     server::{REPO, Wrong},
     site::Site,
     world::BINARY,
@@ -68,6 +69,45 @@ fn an_unavailable_model_fails_the_plan_with_a_remedy() {
         says(&failure.message, parts);
         assert!(site.world.files().is_empty(), "nothing is planned");
     }
+}
+
+#[test]
+fn a_fault_that_may_pass_is_no_reason_to_leave_an_optional_model_out() {
+    let site = Site::new();
+    write_tiny_bert(&site.world.path("local"), 2);
+    let manifest = fs::read_to_string(site.world.path("run.yaml")).expect("a manifest");
+    let local = format!(
+        "@main\", optional: true}}, {{name: local, source: \"file://{}\"}}",
+        site.world.path("local").display()
+    );
+    site.world.manifest_text(&manifest.replace("@main\"}", &local));
+    for (at, wrong) in [
+        ("/api/", Wrong::Status(503, &[])),
+        ("/api/", Wrong::Status(429, &[("retry-after", "3600")])),
+        ("model.safetensors", Wrong::Status(500, &[])),
+    ] {
+        site.hub.fail(at, wrong, ALWAYS);
+        let failure = site.plan().failed(75, FailureReason::HubUnavailable);
+        assert_eq!(failure.stage, Stage::Plan, "{}", failure.message);
+        site.hub.heal();
+    }
+    site.plan().succeeded();
+    for (at, wrong) in [
+        ("model.safetensors", Wrong::Status(503, &[])),
+        ("model.safetensors", Wrong::Cut(1000)),
+        ("tokenizer.json", Wrong::Status(429, &[("retry-after", "3600")])),
+    ] {
+        site.hub.fail(at, wrong, ALWAYS);
+        let failure = site.embed(0).failed(75, FailureReason::HubUnavailable);
+        assert_eq!(failure.shard, Some(0), "{}", failure.message);
+        site.nothing_is_exported();
+        site.hub.heal();
+    }
+    let ended = site.run().succeeded();
+    let Some(StageOutcome::Finalized(result)) = ended.result.map(|result| result.outcome) else {
+        panic!("not finalized")
+    };
+    assert_eq!(result.dense_fallback, None);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::{
 const SAME: f64 = 0.999_99;
 
 #[test]
-fn the_longest_sequence_is_the_least_of_all_limits() {
+fn the_longest_sequence_is_the_least_of_the_limits_that_hold() {
     let folder = Folder::new();
     let longest = |asked| {
         let options = DenseOptions { max_tokens: asked, ..DenseOptions::default() };
@@ -28,6 +28,11 @@ fn the_longest_sequence_is_the_least_of_all_limits() {
     assert_eq!(longest(None), 30);
     folder.write("sentence_bert_config.json", json!({"max_seq_length": 20}).to_string());
     assert_eq!(longest(None), 20);
+    // This limit replaces that of the tokenizer, and the positions of the model are the end.
+    folder.write("tokenizer_config.json", json!({"model_max_length": 10}).to_string());
+    assert_eq!(longest(None), 20);
+    folder.write("sentence_bert_config.json", json!({"max_seq_length": 200}).to_string());
+    assert_eq!(longest(None), tiny::MAX_TOKENS);
 }
 
 #[test]
@@ -95,10 +100,10 @@ fn a_text_alone_and_in_a_batch_of_any_lengths_has_one_vector() {
 fn weights_in_several_files_give_the_vectors_of_one_file() {
     for case in [None, Some("qwen3-last-token")] {
         let folder = case.map_or_else(Folder::new, Folder::of_case);
-        let (whole, digest) = (folder.vector("one two three"), folder.load().digest().to_owned());
+        let (whole, digest) = (folder.vector("one two three"), folder.load().weights_digest().to_owned());
         folder.shard();
         assert_eq!(folder.vector("one two three"), whole);
-        assert_ne!(folder.load().digest(), digest, "the digest is that of the files");
+        assert_ne!(folder.load().weights_digest(), digest, "the digest is that of the files");
     }
 }
 
@@ -118,7 +123,7 @@ fn vectors_of_an_activation_and_of_a_pooling_differ_from_those_of_another() {
     let silu = folder.vector("one two three");
     assert!(cosine(&usual, &silu) < 0.999_9, "the activation is that of the configuration");
     folder.edit("1_Pooling/config.json", |json| *json = json!({"pooling_mode": "max"}));
-    assert_eq!(folder.load().pooling(), Pooling::Max);
+    assert_eq!(folder.load().poolings(), [Pooling::Max]);
     assert!(cosine(&silu, &folder.vector("one two three")) < 0.999);
 }
 
@@ -126,6 +131,7 @@ fn vectors_of_an_activation_and_of_a_pooling_differ_from_those_of_another() {
 fn a_model_that_wants_lower_case_gets_prompt_and_text_in_lower_case() {
     let folder = Folder::new();
     folder.edit("tokenizer.json", |json| json["normalizer"]["lowercase"] = json!(false));
+    folder.write("tokenizer_config.json", json!({"tokenizer_class": "TokenizersBackend"}).to_string());
     let (lower, upper) = (folder.vector("query one b2"), folder.vector("QUERY One B2"));
     assert!(cosine(&lower, &upper) < 0.999, "the tokenizer tells the cases apart");
     folder.write("sentence_bert_config.json", json!({"do_lower_case": true}).to_string());
@@ -138,6 +144,7 @@ fn a_model_that_wants_lower_case_gets_prompt_and_text_in_lower_case() {
 fn the_tokens_of_a_prompt_that_is_not_pooled_are_counted_as_they_are_encoded() {
     let folder = Folder::new();
     folder.edit("tokenizer.json", |json| json["normalizer"]["lowercase"] = json!(false));
+    folder.write("tokenizer_config.json", json!({"tokenizer_class": "TokenizersBackend"}).to_string());
     folder.write("sentence_bert_config.json", json!({"do_lower_case": true}).to_string());
     folder.edit("1_Pooling/config.json", |json| json["include_prompt"] = json!(false));
     let options = DenseOptions { document_prompt: Some("QQQ ".into()), ..DenseOptions::default() };
@@ -145,6 +152,18 @@ fn the_tokens_of_a_prompt_that_is_not_pooled_are_counted_as_they_are_encoded() {
     let tokens = model.encode("one", Side::Document).expect("tokens");
     // [CLS] and three letters before the text, three letters and [SEP] in all behind.
     assert_eq!((tokens.ids.len(), tokens.unpooled), (8, 4));
+}
+
+#[test]
+fn layers_that_the_settings_leave_out_are_not_computed() {
+    let three = || Folder::of_case("bert-mean");
+    let (whole, left) = (three(), three());
+    left.edit("sentence_bert_config.json", |json| json["config_args"] = json!({"num_hidden_layers": 1}));
+    let cut = three();
+    cut.edit("config.json", |json| json["num_hidden_layers"] = json!(1));
+    cut.edit_weights(|tensors| tensors.retain(|name, _| !name.contains("layer.1.") && !name.contains("layer.2.")));
+    assert_eq!(left.vector("one two"), cut.vector("one two"));
+    assert!(cosine(&left.vector("one two"), &whole.vector("one two")) < 0.999);
 }
 
 #[test]
@@ -212,8 +231,9 @@ fn eight_bit_weights_give_nearly_the_vectors_of_floats() {
     // The tiny model, and of each way of a feed-forward network and an attention one more.
     let folders = ["bert-dense-tanh", "modernbert-mean", "qwen3-last-token", "nomic-bert-mean"].map(Folder::of_case);
     for folder in [Folder::new()].iter().chain(&folders) {
-        let load =
-            |dtype| folder.load_with(&DenseOptions { dtype, ..DenseOptions::default() }).expect("the model loads");
+        let load = |dtype| {
+            folder.load_with(&DenseOptions { dtype: Some(dtype), ..DenseOptions::default() }).expect("the model loads")
+        };
         let (floats, int8) = (load(Dtype::F32), load(Dtype::Int8));
         for text in ["one", "two words", "the whole alphabet in small letters"] {
             let (exact, found) = (vector(&floats, text, Side::Document), vector(&int8, text, Side::Document));
@@ -226,7 +246,7 @@ fn eight_bit_weights_give_nearly_the_vectors_of_floats() {
 
 #[test]
 fn eight_bit_vectors_do_not_depend_on_the_batch() {
-    let options = DenseOptions { dtype: Dtype::Int8, ..DenseOptions::default() };
+    let options = DenseOptions { dtype: Some(Dtype::Int8), ..DenseOptions::default() };
     let model = Folder::new().load_with(&options).expect("the model loads");
     let tokens = ["abc d", "xyz 9", "the whole alphabet in small letters"]
         .map(|text| model.encode(text, Side::Document).expect("tokens"));
@@ -235,4 +255,21 @@ fn eight_bit_vectors_do_not_depend_on_the_batch() {
         let similarity = cosine(together.row(row), model.embed(&[tokens]).expect("a vector").row(0));
         assert!(similarity >= 0.9999, "row {row}: cosine {similarity}");
     }
+}
+
+#[test]
+fn the_names_of_wrappers_in_a_checkpoint_are_no_part_of_the_model() {
+    let expected = Folder::of_case("bert-mean").vector("one two three");
+    for wrapper in ["_orig_mod.", "module.", "0.auto_model.", "module._orig_mod."] {
+        let folder = Folder::of_case("bert-mean");
+        folder.edit_weights(|tensors| {
+            *tensors = tensors.drain().map(|(name, tensor)| (format!("{wrapper}{name}"), tensor)).collect();
+        });
+        assert_eq!(folder.vector("one two three"), expected, "{wrapper}");
+    }
+    // A checkpoint of which a part is wrapped is another model, and the tensor is named as the file names it.
+    let folder = Folder::of_case("bert-mean");
+    folder.add(&[("module.extra.weight", &[2, 2])]);
+    let message = folder.refusal();
+    assert!(message.contains("module.extra.weight"), "{message}");
 }

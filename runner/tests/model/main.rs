@@ -9,3 +9,5 @@ mod folder;
 mod loaded;
 mod passes;
 mod refused;
+mod settings;
+mod tokenizers;

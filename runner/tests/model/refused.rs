@@ -1,13 +1,13 @@
 //! Model folders that are rejected: each message names the file, the field or the tensor at fault.
 
-use std::{collections::HashMap, fs, path::Path};
+use std::{collections::HashMap, fs, num::NonZeroUsize, path::Path};
 
 use candle_core::{DType, Device, Tensor};
 use crds::{
     contract::{ExitCode, FailureReason},
     v1alpha1::Dtype,
 };
-use runner::model::{DenseEncoder, DenseOptions, Pooling, architecture::ARCHITECTURES};
+use runner::model::{DenseEncoder, DenseOptions, Pooling, Side, architecture::ARCHITECTURES};
 use serde_json::{Value, json};
 
 use crate::folder::{Folder, WEIGHTS, WORDS, assert_names};
@@ -52,7 +52,7 @@ fn settings_that_are_not_implemented() {
         ("modules.json", |json| json[1]["path"] = json!("../1_Pooling"), &["path", "\"../1_Pooling\""]),
         ("modules.json", |json| json[1]["path"] = json!("/etc"), &["path", "\"/etc\""]),
         ("modules.json", |json| json[1]["path"] = json!("1_Pooling/../.."), &["path", "\"1_Pooling/../..\""]),
-        ("1_Pooling/config.json", |json| *json = json!({"pooling_mode": "min"}), &["\"min\"", "cls, mean", "max"]),
+        ("1_Pooling/config.json", |json| *json = json!({"pooling_mode": "min"}), &["\"min\"", "cls, max", "mean"]),
     ];
     for (file, edit, named) in cases {
         let folder = Folder::new();
@@ -89,7 +89,7 @@ fn a_configuration_that_contradicts_the_weights_or_itself() {
         ),
         (|json| json["num_hidden_layers"] = json!(0), &[WEIGHTS, "has tensor encoder.layer.0."]),
         (|json| json["num_hidden_layers"] = json!(2), &[WEIGHTS, "no tensor encoder.layer.1."]),
-        (|json| json["num_hidden_layers"] = json!(1_u64 << 60), &[WEIGHTS, "no tensor encoder.layer.1."]),
+        (|json| json["num_hidden_layers"] = json!(1_u64 << 60), &["config.json", "num_hidden_layers", "at most 1024"]),
         (|json| json["num_attention_heads"] = json!(3), &["config.json", "hidden_size 16", "num_attention_heads 3"]),
         (|json| json["num_attention_heads"] = json!(0), &["config.json", "hidden_size 16", "num_attention_heads 0"]),
         (|json| json["hidden_size"] = json!(-16), &["config.json", "not valid"]),
@@ -122,25 +122,28 @@ fn modules_in_an_unsupported_order() {
     let listed: Value = serde_json::from_slice(&fs::read(folder.path("modules.json")).expect("modules")).expect("JSON");
     folder.load();
     // Transformer, Pooling, Dense, Normalize.
-    for order in [&[0, 1, 3, 2][..], &[0, 2, 1, 3], &[0, 1, 1, 2, 3], &[0, 0, 1, 2, 3], &[1, 0, 2, 3]] {
+    for order in [&[0, 0, 1, 2, 3][..], &[1, 0, 2, 3]] {
         folder.edit("modules.json", |json| *json = order.iter().map(|&at| listed[at].clone()).collect());
         assert_names(&folder.refusal(), &["modules.json", "type", "Dense"]);
     }
+    // The projection reads a vector that is not pooled yet.
+    folder.edit("modules.json", |json| *json = [0, 2, 1, 3].iter().map(|&at: &usize| listed[at].clone()).collect());
+    assert_names(&folder.refusal(), &["2_Dense/config.json", "module_input_name", "sentence_embedding"]);
 }
 
 #[test]
 fn a_projection_that_takes_another_width() {
     let folder = Folder::of_case("bert-dense-tanh");
     folder.edit("2_Dense/config.json", |json| json["in_features"] = json!(64));
-    assert_names(&folder.refusal(), &["2_Dense/model.safetensors", "linear.weight", "[40, 48]", "[40, 64]"]);
+    assert_names(&folder.refusal(), &["2_Dense/config.json", "in_features", "\"64\"", "supported: 48"]);
     let dense = |tensors: &[(&str, &[usize])]| {
         let ones = |shape: &[usize]| Tensor::ones(shape, DType::F32, &Device::Cpu).expect("a tensor");
         let tensors: HashMap<&str, Tensor> = tensors.iter().map(|(name, shape)| (*name, ones(shape))).collect();
         candle_core::safetensors::save(&tensors, folder.path("2_Dense/model.safetensors")).expect("weights");
     };
-    dense(&[("linear.weight", &[40, 64]), ("linear.bias", &[40])]);
-    assert_names(&folder.refusal(), &["2_Dense/config.json", "in_features", "\"64\"", "supported: 48"]);
     folder.edit("2_Dense/config.json", |json| json["in_features"] = json!(48));
+    dense(&[("linear.weight", &[40, 64]), ("linear.bias", &[40])]);
+    assert_names(&folder.refusal(), &["2_Dense/model.safetensors", "linear.weight", "[40, 64]", "[40, 48]"]);
     dense(&[("linear.weight", &[40, 48]), ("linear.bias", &[40]), ("linear.scale", &[40])]);
     assert_names(&folder.refusal(), &["2_Dense/model.safetensors", "linear.scale"]);
     folder.edit("2_Dense/config.json", |json| json["activation_function"] = json!("torch.nn.Softmax"));
@@ -171,7 +174,7 @@ fn a_folder_that_does_not_say_how_to_pool_unless_the_run_does() {
     folder.remove("modules.json");
     assert_names(&folder.refusal(), &["for example Mean or Cls"]);
     let options = DenseOptions { pooling: Some(Pooling::Cls), ..DenseOptions::default() };
-    assert_eq!(folder.load_with(&options).expect("the run says how").pooling(), Pooling::Cls);
+    assert_eq!(folder.load_with(&options).expect("the run says how").poolings(), [Pooling::Cls]);
 }
 
 #[test]
@@ -259,9 +262,9 @@ fn a_weight_that_the_type_of_the_run_cannot_hold() {
     let bias = "encoder.layer.0.intermediate.dense.bias";
     folder.set(bias, [5], -70_000.0);
     folder.load();
-    let options = DenseOptions { dtype: Dtype::Bf16, ..DenseOptions::default() };
+    let options = DenseOptions { dtype: Some(Dtype::Bf16), ..DenseOptions::default() };
     folder.load_with(&options).expect("BF16 has the range of F32");
-    let options = DenseOptions { dtype: Dtype::F16, ..DenseOptions::default() };
+    let options = DenseOptions { dtype: Some(Dtype::F16), ..DenseOptions::default() };
     let message = folder.refusal_with(&options, FailureReason::InvalidConfiguration);
     assert_names(&message, &[WEIGHTS, bias, "-70000 at index 5", "F16"]);
 }
@@ -310,10 +313,99 @@ fn an_index_that_leaves_out_a_part_by_the_tensor_that_is_then_missing() {
 }
 
 #[test]
-fn a_tokenizer_with_ids_that_the_embedding_does_not_have() {
+fn a_text_with_an_id_that_the_embedding_does_not_have() {
     let folder = Folder::new();
     folder.edit("tokenizer.json", |json| json["model"]["vocab"]["surplus"] = json!(500));
-    assert_names(&folder.refusal(), &["tokenizer.json", "501", "76 rows"]);
+    let model = folder.load();
+    model.encode("other words", Side::Document).expect("ids of the table");
+    let error = model.encode("one surplus", Side::Document).expect_err("an id beyond the table");
+    assert_eq!(error.reason(), FailureReason::InvalidRecord, "{error}");
+    assert_names(&error.to_string(), &["row 0", "\"surplus\"", "500", "76"]);
+    let texts = ["one", "a surplus"];
+    let error = model.encode_batch(&texts, Side::Document, NonZeroUsize::MIN).expect_err("an id beyond the table");
+    assert_names(&error.to_string(), &["row 1"]);
+}
+
+#[test]
+fn a_tokenizer_whose_special_tokens_the_embedding_does_not_have() {
+    let folder = Folder::new();
+    folder.write("tokenizer_config.json", json!({"cls_token": "[NEW]"}).to_string());
+    assert_names(&folder.refusal(), &["tokenizer.json", "\"[NEW]\"", "76"]);
+}
+
+#[test]
+fn settings_of_tokenizer_files_that_are_not_implemented() {
+    let token = |value: Value| json!({"added_tokens_decoder": value});
+    let cases: [(&str, Value, &[&str]); 23] = [
+        (
+            "tokenizer_config.json",
+            json!({"tokenizer_class": "AlbertTokenizer"}),
+            &["tokenizer_class", "\"AlbertTokenizer\"", "BertTokenizer"],
+        ),
+        (
+            "tokenizer_config.json",
+            json!({"tokenizer_class": "RobertaTokenizerFast"}),
+            &["tokenizer.json", "model.type", "\"WordPiece\"", "BPE"],
+        ),
+        ("tokenizer_config.json", json!({"tokenizer_class": 7}), &["tokenizer_class 7"]),
+        ("tokenizer_config.json", json!({"truncation_side": "middle"}), &["truncation_side \"middle\"", "left, right"]),
+        ("tokenizer_config.json", json!({"do_lower_case": "no"}), &["do_lower_case \"no\"", "true, false"]),
+        ("tokenizer_config.json", json!({"model_max_length": "512"}), &["model_max_length \"512\""]),
+        ("tokenizer_config.json", json!({"model_input_names": ["input_ids", "bbox"]}), &["model_input_names", "bbox"]),
+        (
+            "tokenizer_config.json",
+            json!({"auto_map": {"AutoTokenizer": ["my.Tokenizer", null]}}),
+            &["auto_map", "my.Tokenizer"],
+        ),
+        ("tokenizer_config.json", json!({"cls_token": null}), &["cls_token null"]),
+        ("tokenizer_config.json", token(json!({"4": "word"})), &["added_tokens_decoder \"word\""]),
+        (
+            "tokenizer_config.json",
+            token(json!({"4": {"content": "word", "colour": 1}})),
+            &["added_tokens_decoder", "colour"],
+        ),
+        ("tokenizer_config.json", json!({"stirp_accents": true}), &["the field stirp_accents with the value true"]),
+        ("special_tokens_map.json", json!({"colour": "red"}), &["the field colour with the value \"red\""]),
+        ("added_tokens.json", json!({"word": "four"}), &["word \"four\""]),
+        ("sentence_bert_config.json", json!({"tokenizer_args": {"colour": "red"}}), &["tokenizer_args.colour", "red"]),
+        (
+            "sentence_bert_config.json",
+            json!({"tokenizer_args": {"tokenizer_class": "BertTokenizer"}}),
+            &["tokenizer_args.tokenizer_class"],
+        ),
+        ("sentence_bert_config.json", json!({"colour": "red"}), &["the field colour with the value \"red\""]),
+        ("sentence_bert_config.json", json!({"max_seq_length": "512"}), &["max_seq_length \"512\""]),
+        (
+            "sentence_bert_config.json",
+            json!({"config_kwargs": {"hidden_size": 8}}),
+            &["config_kwargs.hidden_size \"8\"", "num_hidden_layers"],
+        ),
+        (
+            "sentence_bert_config.json",
+            json!({"model_args": {"variant": "fp16"}}),
+            &["model_args.variant with the value \"fp16\""],
+        ),
+        (
+            "sentence_bert_config.json",
+            json!({"transformer_task": "fill-mask"}),
+            &["transformer_task \"fill-mask\"", "feature-extraction"],
+        ),
+        ("sentence_bert_config.json", json!({"query_expansion": {"length": 32}}), &["query_expansion", "null"]),
+        (
+            "sentence_xlnet_config.json",
+            json!({"processing_kwargs": {"text": {"stride": 4}}}),
+            &["processing_kwargs.text.stride with the value 4"],
+        ),
+    ];
+    for (file, content, named) in cases {
+        let folder = Folder::new();
+        folder.write(file, content.to_string());
+        let message = folder.refusal();
+        if !named.contains(&"tokenizer.json") {
+            assert_names(&message, &[file]);
+        }
+        assert_names(&message, named);
+    }
 }
 
 #[test]

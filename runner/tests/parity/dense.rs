@@ -34,7 +34,7 @@ pub fn check(case: &Case) -> Result<(), String> {
         max_tokens: case.max_tokens,
         dimensions: case.dimensions,
         document_prompt: case.prompt.clone(),
-        dtype: cases::dtype(),
+        dtype: Some(cases::dtype()),
         ..DenseOptions::default()
     };
     let model =

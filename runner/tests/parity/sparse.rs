@@ -2,7 +2,7 @@
 //! and the cosine counts.
 
 use runner::{
-    model::{SparseOptions, SpladeModel},
+    model::{Side, SparseOptions, SpladeModel},
     tokenizer::Tokens,
     vectors::SparseVector,
 };
@@ -30,7 +30,7 @@ pub fn check(case: &Case) -> Result<(), String> {
     let expected = expected(case);
     assert_eq!(references.len(), expected.len(), "{}: a vector per text", case.name);
     let tokens: Vec<Tokens> =
-        references.iter().map(|reference| model.encode(&reference.text).expect("tokens")).collect();
+        references.iter().map(|reference| model.encode(&reference.text, Side::Document).expect("tokens")).collect();
     for (tokens, reference) in tokens.iter().zip(&references) {
         same_counts(&reference.text, tokens, (reference.tokens, reference.lost))?;
     }

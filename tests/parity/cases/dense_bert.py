@@ -18,6 +18,7 @@ from transformers import (
 
 import reference_jina_bert as jina
 import tokenizer_families as family
+from case_files import edit_json
 from random_weights import draw_weights
 from reference_dense import save_model, write_expected
 from registry import Cases
@@ -51,6 +52,48 @@ def bert_mean(folder: Path) -> None:
     tokenizer.backend_tokenizer.enable_truncation(32)
     save_model(folder, bert(141), tokenizer, [Pooling(HIDDEN, "mean")])
     write_expected(folder, 141)
+
+
+@cases.case("bert-class-mean")
+def bert_class_mean(folder: Path) -> None:
+    """`BertTokenizer` builds its normalizer anew: lower case and accents are those of `tokenizer_config.json`, not of
+    `tokenizer.json`. A token is added by id, and the older name of `sentence_bert_config.json` sets the length."""
+    tokenizer = family.wrap(family.word_piece(lowercase=False), MAX_TOKENS, segments=True)
+    save_model(folder, bert(161, layers=2), tokenizer, [Pooling(HIDDEN, "mean")])
+    properties = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True}
+    ids = tokenizer.get_vocab()
+    special = {str(ids[token]): {"content": token, **properties} for token in tokenizer.all_special_tokens}
+    word = {"content": "the", **properties, "lstrip": True, "normalized": True, "special": False}
+
+    def edit(config: dict) -> None:
+        config |= {"tokenizer_class": "BertTokenizer", "do_lower_case": True, "strip_accents": False}
+        config |= {"truncation_side": "left", "added_tokens_decoder": special | {str(ids["the"]): word}}
+
+    edit_json(folder / "tokenizer_config.json", edit)
+    (folder / "sentence_bert_config.json").rename(folder / "sentence_distilbert_config.json")
+    edit_json(folder / "sentence_distilbert_config.json", lambda config: config.update(max_seq_length=48))
+    write_expected(folder, 161, special=("[SEP]", "[PAD]", "[MASK]", "the"))
+
+
+@cases.case("roberta-class-mean")
+def roberta_class_mean(folder: Path) -> None:
+    """`RobertaTokenizer` with `add_prefix_space`, which `tokenizer.json` does not have."""
+    model = RobertaModel(RobertaConfig(**roberta_options(3)), add_pooling_layer=False)
+    save_model(folder, draw_weights(model, 148), family.wrap(family.roberta(), MAX_TOKENS), [Pooling(HIDDEN, "mean")])
+    settings = {"tokenizer_class": "RobertaTokenizer", "add_prefix_space": True}
+    edit_json(folder / "tokenizer_config.json", lambda config: config.update(settings))
+    edit_json(folder / "sentence_bert_config.json", lambda config: config.update(do_lower_case=True))
+    write_expected(folder, 148, special=("</s>", "<pad>", "<mask>"))
+
+
+@cases.case("xlm-roberta-class-cls")
+def xlm_roberta_class_cls(folder: Path) -> None:
+    """`XLMRobertaTokenizer` drops the normalizers of `tokenizer.json`, which have no character map of SentencePiece."""
+    model = XLMRobertaModel(XLMRobertaConfig(**roberta_options(2)), add_pooling_layer=False)
+    tokenizer = family.wrap(family.xlm_roberta(), MAX_TOKENS)
+    save_model(folder, draw_weights(model, 163), tokenizer, [Pooling(HIDDEN, "cls"), Normalize()])
+    edit_json(folder / "tokenizer_config.json", lambda config: config.update(tokenizer_class="XLMRobertaTokenizer"))
+    write_expected(folder, 163, special=("<pad>",))
 
 
 @cases.case("roberta-mean")

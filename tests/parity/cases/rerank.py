@@ -8,6 +8,8 @@ from torch import nn
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
     ModernBertConfig,
     ModernBertForSequenceClassification,
     RobertaConfig,
@@ -22,7 +24,7 @@ from random_weights import draw_weights
 from reference_rerank import write_expected
 from registry import Cases
 
-from .sizes import LONG, MAX_TOKENS, bert_options, modern_bert_options, roberta_options
+from .sizes import LONG, MAX_TOKENS, bert_options, distilbert_options, modern_bert_options, roberta_options
 
 cases = Cases()
 
@@ -53,6 +55,22 @@ def rerank_bert_sigmoid(folder: Path) -> None:
     """The default activation, where the configuration sets none."""
     save_model(folder, bert(302), family.wrap(family.word_piece(), MAX_TOKENS, segments=True))
     write_expected(folder, 302)
+
+
+@cases.case("rerank-bert-prompt")
+def rerank_bert_prompt(folder: Path) -> None:
+    """A default prompt, which precedes the query, and an activation that precedes that of `config.json`."""
+
+    def set_raw_logits(config: dict) -> None:
+        config["sentence_transformers"] = {"activation_fn": "torch.nn.modules.linear.Identity", "version": "4.1.0"}
+
+    save_model(folder, bert(308), family.wrap(family.word_piece(), MAX_TOKENS, segments=True), set_raw_logits)
+    prompts = {"prompts": {"search": "find: "}, "default_prompt_name": "search"}
+    config = (folder / "config.json").read_bytes()
+    model = CrossEncoder(str(folder), device="cpu", local_files_only=True, activation_fn=nn.Tanh(), **prompts)
+    model.save_pretrained(str(folder), create_model_card=False)
+    (folder / "config.json").write_bytes(config)
+    write_expected(folder, 308)
 
 
 @cases.case("rerank-roberta")
@@ -108,3 +126,11 @@ def rerank_modernbert_cls(folder: Path) -> None:
     model.save_pretrained(str(folder), create_model_card=False)
     assert (folder / "model.safetensors").read_bytes() == weights
     write_expected(folder, 306)
+
+
+@cases.case("rerank-distilbert")
+def rerank_distilbert(folder: Path) -> None:
+    config = DistilBertConfig(**distilbert_options(2), num_labels=1)
+    model = draw_weights(DistilBertForSequenceClassification(config), 311)
+    save_model(folder, model, family.wrap(family.word_piece(), MAX_TOKENS))
+    write_expected(folder, 311)

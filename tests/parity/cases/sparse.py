@@ -8,7 +8,14 @@ import torch
 from sentence_transformers import SparseEncoder
 from sentence_transformers.base.modules import Transformer
 from sentence_transformers.sparse_encoder.modules import SpladePooling
-from transformers import BertConfig, BertForMaskedLM, DistilBertConfig, DistilBertForMaskedLM
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    DistilBertConfig,
+    DistilBertForMaskedLM,
+    RobertaConfig,
+    RobertaForMaskedLM,
+)
 
 import tokenizer_families as family
 from case_files import write_json
@@ -17,7 +24,7 @@ from reference_sparse import write_expected
 from registry import Cases
 from vocabularies import VOCABULARY
 
-from .sizes import MAX_TOKENS, bert_options, distilbert_options
+from .sizes import MAX_TOKENS, bert_options, distilbert_options, roberta_options
 
 cases = Cases()
 
@@ -45,6 +52,22 @@ def bert_mlm_untied(folder: Path) -> None:
         for name in ("config.json", "model.safetensors"):
             shutil.copy(Path(encoder) / name, folder / name)
     write_expected(folder, 201, MAX_TOKENS)
+
+
+@cases.case("bert-mlm-prompt")
+def bert_mlm_prompt(folder: Path) -> None:
+    """A prompt before every document."""
+    model = bert(204, tied=True)
+    lower_bias(model.cls.predictions.bias, 12.0)
+    with tempfile.TemporaryDirectory() as encoder:
+        model.save_pretrained(encoder)
+        family.wrap(family.word_piece(), MAX_TOKENS, segments=True).save_pretrained(encoder)
+        modules = [Transformer(encoder, transformer_task="fill-mask"), SpladePooling("max")]
+        prompts = {"prompts": {"document": "passage: ", "query": "query: "}, "default_prompt_name": "document"}
+        SparseEncoder(modules=modules, device="cpu", **prompts).save_pretrained(str(folder), create_model_card=False)
+        for name in ("config.json", "model.safetensors"):
+            shutil.copy(Path(encoder) / name, folder / name)
+    write_expected(folder, 204, MAX_TOKENS)
 
 
 @cases.case("bert-mlm-tied")
@@ -77,3 +100,13 @@ def distilbert_mlm(folder: Path) -> None:
     write_json(folder / "config_sentence_transformers.json", {"model_type": "SparseEncoder", "prompts": {}})
     write_json(folder / "sentence_bert_config.json", {"max_seq_length": MAX_TOKENS, "do_lower_case": False})
     write_expected(folder, 203, MAX_TOKENS)
+
+
+@cases.case("roberta-mlm")
+def roberta_mlm(folder: Path) -> None:
+    """RoBERTa's head, in a folder without `modules.json`."""
+    model = draw_weights(RobertaForMaskedLM(RobertaConfig(**roberta_options(2))), 205)
+    lower_bias(model.lm_head.bias, 12.0)
+    model.save_pretrained(folder)
+    family.wrap(family.roberta(), MAX_TOKENS).save_pretrained(folder)
+    write_expected(folder, 205, MAX_TOKENS)

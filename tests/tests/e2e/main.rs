@@ -2,6 +2,7 @@
 
 mod cards;
 mod chart;
+mod commits;
 mod failures;
 mod lifecycle;
 mod rejections;
@@ -16,6 +17,7 @@ use chart::{
     a_second_operator_stands_by_and_stops_on_sigterm, the_chart_lints_renders_and_rejects_wrong_values,
     the_operator_has_no_right_to_secrets, the_operator_serves_metrics,
 };
+use commits::a_shard_that_lacks_an_optional_model_is_embedded_again;
 use failures::{
     a_bad_shard_is_named_and_the_good_ones_are_kept, a_missing_claim_holds_the_run_until_it_exists,
     bad_input_fails_with_its_reason, pods_that_the_namespace_rejects_are_reported,
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         bad_input_fails_with_its_reason,
         a_missing_claim_holds_the_run_until_it_exists,
         pods_that_the_namespace_rejects_are_reported,
+        a_shard_that_lacks_an_optional_model_is_embedded_again,
         the_status_reports_every_stage_and_an_operator_restart_changes_nothing,
         a_missing_optional_reranker_degrades_the_run,
         a_missing_optional_model_of_the_ensemble_is_skipped_and_reported,

@@ -18,8 +18,9 @@ const HUB_HOME: &str = "/embedrun/hub";
 pub(super) fn is_used(stage: Stage, purpose: Purpose) -> bool {
     match purpose {
         Purpose::Source(_) => stage != Stage::Finalize,
-        Purpose::DenseModel(_) | Purpose::SparseModel(_) => stage == Stage::Embed,
-        Purpose::Reranker => stage == Stage::Finalize,
+        // Plan opens every model, so that a missing one fails there.
+        Purpose::DenseModel(_) | Purpose::SparseModel(_) => stage != Stage::Finalize,
+        Purpose::Reranker => stage != Stage::Embed,
         // Plan checks the queries, embed retrieves candidates for them, finalize reranks and computes the quality.
         Purpose::Queries | Purpose::Output => true,
     }

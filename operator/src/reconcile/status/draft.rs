@@ -139,6 +139,9 @@ impl Draft {
                 (Phase::Finalizing, reason::FINALIZING, "merging the shards and writing the summaries".to_owned())
             }
         };
+        if let Some(superseded) = world.superseded(revision).filter(|_| stage == Stage::Embed) {
+            message.clone_from(&superseded.message);
+        }
         if let Some(pending) = world.job(revision, stage).and_then(|job| job.pending.as_ref()) {
             message = format!("{message}; {pending}");
         }

@@ -2,8 +2,8 @@
 
 use crds::{
     contract::{
-        CollectionResult, DenseResult, FinalizeResult, MESSAGE_LIMIT, RunResult, Stage, StageFallback, StageOutcome,
-        StageResult,
+        CollectionResult, DenseResult, Failure, FailureReason, FinalizeResult, MESSAGE_LIMIT, RunResult, Stage,
+        StageFallback, StageOutcome, StageResult,
     },
     v1alpha1::{FallbackReason, FallbackSource, Outcome, StageStatus, SummaryRef},
 };
@@ -399,4 +399,25 @@ proptest! {
         let later = Timestamp::from_second(super::super::fixtures::NOW + 9).expect("a time");
         prop_assert_eq!(status(&run, &world, &decision, later), once);
     }
+}
+
+#[test]
+fn shards_that_are_embedded_again_are_named() {
+    let run = run(json!({}));
+    let finalize = JobState {
+        failures: vec![Failure {
+            stage: Stage::Finalize,
+            reason: FailureReason::ShardsSuperseded,
+            message: "1 of 3 shards are to be embedded again: shard 1: x.parquet is missing".into(),
+            shard: None,
+        }],
+        ..job(&run, Stage::Finalize, JobPhase::Live)
+    };
+    let jobs = vec![planned(&run), job(&run, Stage::Embed, JobPhase::Complete), finalize];
+    let world = world(jobs);
+    let decision = Decision::Redo(Stage::Embed, vec!["demo-embed".into(), "demo-finalize".into()]);
+    let status = status(&run, &world, &decision, now());
+    let ready = condition(&status, "Ready");
+    assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "Embedding"));
+    assert!(ready.message.contains("shard 1: x.parquet is missing"), "{}", ready.message);
 }

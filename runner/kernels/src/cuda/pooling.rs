@@ -18,7 +18,7 @@ const WARP: usize = 32;
 /// The pooling mode: how the token vectors of a sequence become one vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pooling {
-    /// The vector of the first token.
+    /// The vector of the first token that is pooled.
     Cls = 0,
     /// The mean of the token vectors.
     Mean = 1,
@@ -56,7 +56,7 @@ pub struct Pool {
     /// Whether the pooled vector is divided by max(its Euclidean length, 10⁻¹²).
     pub normalise: bool,
     /// i32 `[sequences]`: the number of leading tokens of each sequence that are not pooled, for example those of a prompt;
-    /// or absent. The last token of a sequence is always pooled. [`Pooling::Cls`] ignores this.
+    /// or absent. The last token of a sequence is always pooled. Positions are counted from the beginning of the sequence.
     pub leading: Address,
 }
 
@@ -74,7 +74,6 @@ impl Pool {
         }
         let access = RowAccess::of(element, width, &[x]);
         let threads = access.chunks(dimensions).min(MAX_COLUMN_THREADS);
-        let leading = if pooling == Pooling::Cls { Address::ABSENT } else { leading };
         Argument::count(sequences.count);
         Some(Launch {
             source: SOURCE,
@@ -176,7 +175,7 @@ mod tests {
             (launched.kernel.as_str(), launched.grid, launched.block),
             ("pooling_vectors_f16", [9, 1, 1], [48, 10, 1])
         );
-        assert_eq!(launched.arguments[2], Address::ABSENT.into());
+        assert_eq!(launched.arguments[2], Address(256).into());
         let launched = pool(Element::F32, 33, 20);
         assert_eq!((launched.kernel.as_str(), launched.block), ("pooling_values_f32", [20, 25, 1]));
         assert_eq!(pool(Element::F16, 4096, 4096).block, [128, 4, 1]);

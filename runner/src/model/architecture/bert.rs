@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::definition::Architecture;
+use super::definition::{Architecture, Outline};
 use crate::{
     model::{
         ModelError, Weights,
@@ -23,6 +23,7 @@ pub const ARCHITECTURE: Architecture = Architecture {
     probe: "embeddings.word_embeddings.weight",
     ignored: &["pooler.", "cls."],
     special_tokens: SpecialTokens::Required,
+    outline,
     load,
 };
 
@@ -64,17 +65,36 @@ fn absolute() -> String {
     "absolute".to_owned()
 }
 
+fn outline(config: &Config) -> Result<Outline, ModelError> {
+    outline_of(config, None)
+}
+
+/// The outline of BERT; `padding` as in [`encoder`].
+pub(super) fn outline_of(config: &Config, padding: Option<u32>) -> Result<Outline, ModelError> {
+    let (bert, ..) = settings(config)?;
+    Ok(Outline {
+        hidden_size: bert.hidden_size,
+        vocabulary: bert.vocab_size,
+        longest: bert.max_position_embeddings.saturating_sub(first_position(padding)),
+    })
+}
+
+fn settings(config: &Config) -> Result<(BertConfig, Heads, Activation), ModelError> {
+    let bert: BertConfig = config.read()?;
+    config.expect("position_embedding_type", &bert.position_embedding_type, &["absolute"])?;
+    config.expect("is_decoder", &bert.is_decoder.to_string(), &["false"])?;
+    let activation = config.activation("hidden_act", &bert.hidden_act)?;
+    let heads = Heads::equal(bert.num_attention_heads, config.head_width(bert.hidden_size, bert.num_attention_heads)?);
+    Ok((bert, heads, activation))
+}
+
 fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
     encoder(config, &Tensors::within(weights, ARCHITECTURE.prefixes, ARCHITECTURE.probe), None)
 }
 
 /// The encoder of BERT; with a `padding` id, positions begin behind it, as RoBERTa has them.
 pub(super) fn encoder(config: &Config, tensors: &Tensors, padding: Option<u32>) -> Result<Encoder, ModelError> {
-    let bert: BertConfig = config.read()?;
-    config.expect("position_embedding_type", &bert.position_embedding_type, &["absolute"])?;
-    config.expect("is_decoder", &bert.is_decoder.to_string(), &["false"])?;
-    let activation = config.activation("hidden_act", &bert.hidden_act)?;
-    let heads = Heads::equal(bert.num_attention_heads, config.head_width(bert.hidden_size, bert.num_attention_heads)?);
+    let (bert, heads, activation) = settings(config)?;
     Ok(Encoder {
         embeddings: embeddings(&bert, padding, &tensors.module("embeddings"))?,
         layers: (0..bert.num_hidden_layers)

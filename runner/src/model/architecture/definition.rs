@@ -3,6 +3,17 @@
 use super::super::{config::Config, error::ModelError, transformer::Encoder, weights::Weights};
 use crate::tokenizer::SpecialTokens;
 
+/// What a configuration says about an encoder before its weights are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outline {
+    /// The width of a hidden state.
+    pub hidden_size: usize,
+    /// Rows of the word embedding.
+    pub vocabulary: usize,
+    /// The longest supported sequence, in tokens.
+    pub longest: usize,
+}
+
 /// An architecture that can be loaded.
 pub struct Architecture {
     /// Its common name.
@@ -19,6 +30,8 @@ pub struct Architecture {
     pub ignored: &'static [&'static str],
     /// Whether its sequences need special tokens around the text.
     pub special_tokens: SpecialTokens,
+    /// Reads and checks the configuration alone.
+    pub outline: fn(&Config) -> Result<Outline, ModelError>,
     /// Reads the configuration and builds the encoder.
     pub load: fn(&Config, &Weights) -> Result<Encoder, ModelError>,
 }

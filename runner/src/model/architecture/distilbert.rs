@@ -3,7 +3,10 @@
 
 use serde::Deserialize;
 
-use super::{bert::attention, definition::Architecture};
+use super::{
+    bert::attention,
+    definition::{Architecture, Outline},
+};
 use crate::{
     model::{
         ModelError, Weights,
@@ -11,7 +14,7 @@ use crate::{
         transformer::{Embeddings, Encoder, Layer, Norms, Positions},
         weights::Tensors,
     },
-    ops::{FeedForward, Gate, Heads},
+    ops::{Activation, FeedForward, Gate, Heads},
     tokenizer::SpecialTokens,
 };
 
@@ -24,6 +27,7 @@ pub const ARCHITECTURE: Architecture = Architecture {
     probe: "embeddings.word_embeddings.weight",
     ignored: &["vocab_transform.", "vocab_layer_norm.", "vocab_projector."],
     special_tokens: SpecialTokens::Required,
+    outline,
     load,
 };
 
@@ -46,11 +50,21 @@ fn gelu() -> String {
     "gelu".to_owned()
 }
 
-fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
+fn outline(config: &Config) -> Result<Outline, ModelError> {
+    let (distil, ..) = settings(config)?;
+    Ok(Outline { hidden_size: distil.dim, vocabulary: distil.vocab_size, longest: distil.max_position_embeddings })
+}
+
+fn settings(config: &Config) -> Result<(DistilBertConfig, Heads, Activation), ModelError> {
     let distil: DistilBertConfig = config.read()?;
-    let (hidden, inner) = (distil.dim, distil.hidden_dim);
     let activation = config.activation("activation", &distil.activation)?;
-    let heads = Heads::equal(distil.n_heads, config.head_width(hidden, distil.n_heads)?);
+    let heads = Heads::equal(distil.n_heads, config.head_width(distil.dim, distil.n_heads)?);
+    Ok((distil, heads, activation))
+}
+
+fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
+    let (distil, heads, activation) = settings(config)?;
+    let (hidden, inner) = (distil.dim, distil.hidden_dim);
     let tensors = Tensors::within(weights, ARCHITECTURE.prefixes, ARCHITECTURE.probe);
     let embeddings = tensors.module("embeddings");
     let positions = embeddings.table("position_embeddings", distil.max_position_embeddings, hidden)?;

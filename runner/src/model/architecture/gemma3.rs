@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use serde::Deserialize;
 
 use super::{
-    definition::Architecture,
+    definition::{Architecture, Outline},
     qwen::{shared_heads, shared_qkv},
     rope,
 };
@@ -16,7 +16,7 @@ use crate::{
         transformer::{Embeddings, Encoder, Layer, Norms},
         weights::Tensors,
     },
-    ops::{AttentionSpan, FeedForward, Gate, Norm, SelfAttention},
+    ops::{Activation, AttentionSpan, FeedForward, Gate, Heads, Norm, SelfAttention},
     tokenizer::SpecialTokens,
 };
 
@@ -29,6 +29,7 @@ pub const ARCHITECTURE: Architecture = Architecture {
     probe: "embed_tokens.weight",
     ignored: &["lm_head."],
     special_tokens: SpecialTokens::Required,
+    outline,
     load,
 };
 
@@ -94,23 +95,51 @@ impl GemmaConfig {
     }
 }
 
+fn outline(config: &Config) -> Result<Outline, ModelError> {
+    let Settings { gemma, .. } = settings(config)?;
+    Ok(Outline {
+        hidden_size: gemma.hidden_size,
+        vocabulary: gemma.vocab_size,
+        longest: config.positions(gemma.max_position_embeddings),
+    })
+}
+
+/// The configuration and what follows from it.
+struct Settings {
+    gemma: GemmaConfig,
+    heads: Heads,
+    activation: Activation,
+    /// The bases of the rotations, of layers that see everything and of the others.
+    thetas: [f64; 2],
+    /// Whether each layer sees everything.
+    full: Vec<bool>,
+}
+
+fn settings(config: &Config) -> Result<Settings, ModelError> {
+    let gemma = read(config)?;
+    let (query, key_value) = (gemma.num_attention_heads, gemma.num_key_value_heads);
+    let heads = shared_heads(config, gemma.hidden_size, query, key_value, Some(gemma.head_dim))?;
+    let theta = |kind, old, default| rope::theta(config, kind, old, Some(default));
+    Ok(Settings {
+        heads,
+        activation: config.activation("hidden_activation", &gemma.hidden_activation)?,
+        thetas: [theta(FULL, "rope_theta", 1e6)?, theta(SLIDING, "rope_local_base_freq", 1e4)?],
+        full: (0..gemma.num_hidden_layers).map(|index| gemma.is_full(config, index)).collect::<Result<_, _>>()?,
+        gemma,
+    })
+}
+
 fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
-    let gemma: GemmaConfig = read(config)?;
+    let Settings { gemma, heads, activation, thetas, full: is_full } = settings(config)?;
     let (hidden, inner) = (gemma.hidden_size, gemma.intermediate_size);
-    let activation = config.activation("hidden_activation", &gemma.hidden_activation)?;
-    let heads =
-        shared_heads(config, hidden, gemma.num_attention_heads, gemma.num_key_value_heads, Some(gemma.head_dim))?;
     let tensors = Tensors::within(weights, ARCHITECTURE.prefixes, ARCHITECTURE.probe);
-    let rotary = |kind, old, default| -> Result<_, ModelError> {
-        Ok(rope::rotary(rope::theta(config, kind, old, Some(default))?, heads.width, gemma.max_position_embeddings))
-    };
-    let full = rotary(FULL, "rope_theta", 1e6)?;
-    let sliding = rotary(SLIDING, "rope_local_base_freq", 1e4)?;
+    let [full, sliding] =
+        thetas.map(|theta| rope::rotary(theta, heads.width, config.positions(gemma.max_position_embeddings)));
     let layer = |index: usize| -> Result<Layer, ModelError> {
         let tensors = tensors.module(format_args!("layers.{index}"));
         let norm = |name: &str, width| norm(&tensors.module(name), width, gemma.rms_norm_eps);
         let projections = tensors.module("self_attn");
-        let is_full = gemma.is_full(config, index)?;
+        let is_full = is_full[index];
         Ok(Layer {
             attention: SelfAttention {
                 qkv: shared_qkv(&projections, heads, hidden, gemma.attention_bias)?,
@@ -147,7 +176,7 @@ fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
         final_norm: Some(norm(&tensors.module("norm"), hidden, gemma.rms_norm_eps)?),
         hidden_size: hidden,
         vocabulary: gemma.vocab_size,
-        longest: gemma.max_position_embeddings,
+        longest: config.positions(gemma.max_position_embeddings),
     })
 }
 

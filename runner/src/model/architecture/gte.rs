@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{bert::attention, definition::Architecture};
+use super::{
+    bert::attention,
+    definition::{Architecture, Outline},
+};
 use crate::{
     model::{
         ModelError, Weights,
@@ -13,7 +16,7 @@ use crate::{
         transformer::{Embeddings, Encoder, Layer, Norms},
         weights::Tensors,
     },
-    ops::{FeedForward, Gate, Heads, Rotary, SelfAttention},
+    ops::{Activation, FeedForward, Gate, Heads, Rotary, SelfAttention},
     tokenizer::SpecialTokens,
 };
 
@@ -26,6 +29,7 @@ pub const ARCHITECTURE: Architecture = Architecture {
     probe: "embeddings.word_embeddings.weight",
     ignored: &["pooler.", "lm_head.", "classifier."],
     special_tokens: SpecialTokens::Required,
+    outline,
     load,
 };
 
@@ -83,16 +87,32 @@ impl NewConfig {
     }
 }
 
-fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
+fn outline(config: &Config) -> Result<Outline, ModelError> {
+    let (new, ..) = settings(config)?;
+    Ok(Outline {
+        hidden_size: new.hidden_size,
+        vocabulary: new.vocab_size,
+        longest: config.positions(new.max_position_embeddings),
+    })
+}
+
+/// The configuration, its heads, its activation, and the frequencies of its rotations.
+fn settings(config: &Config) -> Result<(NewConfig, Heads, Activation, Vec<f64>), ModelError> {
     let new: NewConfig = config.read()?;
     config.expect("position_embedding_type", &new.position_embedding_type, &["rope"])?;
     config.expect("layer_norm_type", &new.layer_norm_type, &["layer_norm"])?;
     config.expect("pack_qkv", &new.pack_qkv.to_string(), &["true"])?;
     config.expect("logn_attention_scale", &new.logn_attention_scale.to_string(), &["false"])?;
-    let (hidden, inner, epsilon) = (new.hidden_size, new.intermediate_size, new.layer_norm_eps);
     let activation = config.activation("hidden_act", &new.hidden_act)?;
-    let heads = Heads::equal(new.num_attention_heads, config.head_width(hidden, new.num_attention_heads)?);
-    let rotary = Arc::new(Rotary::new(&new.frequencies(config, heads.width)?, new.max_position_embeddings));
+    let heads = Heads::equal(new.num_attention_heads, config.head_width(new.hidden_size, new.num_attention_heads)?);
+    let frequencies = new.frequencies(config, heads.width)?;
+    Ok((new, heads, activation, frequencies))
+}
+
+fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
+    let (new, heads, activation, frequencies) = settings(config)?;
+    let (hidden, inner, epsilon) = (new.hidden_size, new.intermediate_size, new.layer_norm_eps);
+    let rotary = Arc::new(Rotary::new(&frequencies, config.positions(new.max_position_embeddings)));
     let tensors = Tensors::within(weights, ARCHITECTURE.prefixes, ARCHITECTURE.probe);
     let layer = |index: usize| -> Result<Layer, ModelError> {
         let tensors = tensors.module(format_args!("encoder.layer.{index}"));
@@ -129,6 +149,6 @@ fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
         final_norm: None,
         hidden_size: hidden,
         vocabulary: new.vocab_size,
-        longest: new.max_position_embeddings,
+        longest: config.positions(new.max_position_embeddings),
     })
 }

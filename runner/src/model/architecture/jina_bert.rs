@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{bert::attention, definition::Architecture};
+use super::{
+    bert::attention,
+    definition::{Architecture, Outline},
+};
 use crate::{
     model::{
         ModelError, Weights,
@@ -27,6 +30,7 @@ pub const ARCHITECTURE: Architecture = Architecture {
     probe: "embeddings.word_embeddings.weight",
     ignored: &["pooler.", "cls."],
     special_tokens: SpecialTokens::Required,
+    outline,
     load,
 };
 
@@ -43,15 +47,27 @@ struct JinaConfig {
     type_vocab_size: usize,
 }
 
-fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
+fn outline(config: &Config) -> Result<Outline, ModelError> {
+    let (jina, ..) = settings(config)?;
+    Ok(Outline { hidden_size: jina.hidden_size, vocabulary: jina.vocab_size, longest: jina.max_position_embeddings })
+}
+
+fn settings(config: &Config) -> Result<(JinaConfig, Heads, Activation), ModelError> {
     let jina: JinaConfig = config.read()?;
+    // The activation of a network without gates, which this one does not have.
+    config.get("hidden_act");
     let activation = match jina.feed_forward_type.as_str() {
         "geglu" => Activation::Gelu,
         "reglu" => Activation::Relu,
         other => return Err(config.contradiction("feed_forward_type", other, "geglu, reglu")),
     };
+    let heads = Heads::equal(jina.num_attention_heads, config.head_width(jina.hidden_size, jina.num_attention_heads)?);
+    Ok((jina, heads, activation))
+}
+
+fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
+    let (jina, heads, activation) = settings(config)?;
     let (hidden, epsilon) = (jina.hidden_size, jina.layer_norm_eps);
-    let heads = Heads::equal(jina.num_attention_heads, config.head_width(hidden, jina.num_attention_heads)?);
     let slopes = slopes(heads.query);
     let bias = DistanceBias::new(heads.query, jina.max_position_embeddings, |head, distance| {
         -slopes[head] * distance.unsigned_abs() as f32

@@ -3,7 +3,11 @@
 
 use serde::Deserialize;
 
-use super::{bert::attention, definition::Architecture, rope};
+use super::{
+    bert::attention,
+    definition::{Architecture, Outline},
+    rope,
+};
 use crate::{
     model::{
         ModelError, Weights,
@@ -11,7 +15,7 @@ use crate::{
         transformer::{Embeddings, Encoder, Layer, Norms},
         weights::Tensors,
     },
-    ops::{AttentionSpan, FeedForward, Gate, Heads, SelfAttention},
+    ops::{Activation, AttentionSpan, FeedForward, Gate, Heads, SelfAttention},
     tokenizer::SpecialTokens,
 };
 
@@ -24,6 +28,7 @@ pub const ARCHITECTURE: Architecture = Architecture {
     probe: "embeddings.tok_embeddings.weight",
     ignored: &["head.", "decoder."],
     special_tokens: SpecialTokens::Required,
+    outline,
     load,
 };
 
@@ -78,21 +83,49 @@ impl ModernBertConfig {
     }
 }
 
-fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
+fn outline(config: &Config) -> Result<Outline, ModelError> {
+    let Settings { modern, .. } = settings(config)?;
+    Ok(Outline {
+        hidden_size: modern.hidden_size,
+        vocabulary: modern.vocab_size,
+        longest: config.positions(modern.max_position_embeddings),
+    })
+}
+
+/// The configuration and what follows from it.
+struct Settings {
+    modern: ModernBertConfig,
+    heads: Heads,
+    activation: Activation,
+    /// The bases of the rotations, of layers that see everything and of the others.
+    thetas: [f64; 2],
+    /// Whether each layer sees everything.
+    full: Vec<bool>,
+}
+
+fn settings(config: &Config) -> Result<Settings, ModelError> {
     let modern: ModernBertConfig = config.read()?;
+    let theta = |kind, old, default| rope::theta(config, kind, old, Some(default));
+    let width = config.head_width(modern.hidden_size, modern.num_attention_heads)?;
+    Ok(Settings {
+        heads: Heads::equal(modern.num_attention_heads, width),
+        activation: config.activation("hidden_activation", &modern.hidden_activation)?,
+        thetas: [theta(FULL, "global_rope_theta", 160_000.0)?, theta(SLIDING, "local_rope_theta", 10_000.0)?],
+        full: (0..modern.num_hidden_layers).map(|index| modern.is_full(config, index)).collect::<Result<_, _>>()?,
+        modern,
+    })
+}
+
+fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
+    let Settings { modern, heads, activation, thetas, full: is_full } = settings(config)?;
     let (hidden, inner, epsilon) = (modern.hidden_size, modern.intermediate_size, modern.norm_eps);
-    let activation = config.activation("hidden_activation", &modern.hidden_activation)?;
-    let heads = Heads::equal(modern.num_attention_heads, config.head_width(hidden, modern.num_attention_heads)?);
     let tensors = Tensors::within(weights, ARCHITECTURE.prefixes, ARCHITECTURE.probe);
-    let rotary = |kind, old, default| -> Result<_, ModelError> {
-        Ok(rope::rotary(rope::theta(config, kind, old, Some(default))?, heads.width, modern.max_position_embeddings))
-    };
-    let full = rotary(FULL, "global_rope_theta", 160_000.0)?;
-    let sliding = rotary(SLIDING, "local_rope_theta", 10_000.0)?;
+    let [full, sliding] =
+        thetas.map(|theta| rope::rotary(theta, heads.width, config.positions(modern.max_position_embeddings)));
     let layer = |index: usize| -> Result<Layer, ModelError> {
         let tensors = tensors.module(format_args!("layers.{index}"));
         let norm = |name: &str| tensors.layer_norm(name, hidden, modern.norm_bias, epsilon);
-        let is_full = modern.is_full(config, index)?;
+        let is_full = is_full[index];
         Ok(Layer {
             attention: SelfAttention {
                 span: if is_full { AttentionSpan::Full } else { AttentionSpan::Window(modern.local_attention / 2) },
@@ -126,6 +159,6 @@ fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
         final_norm: Some(tensors.layer_norm("final_norm", hidden, modern.norm_bias, epsilon)?),
         hidden_size: hidden,
         vocabulary: modern.vocab_size,
-        longest: modern.max_position_embeddings,
+        longest: config.positions(modern.max_position_embeddings),
     })
 }

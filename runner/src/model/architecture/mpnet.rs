@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{bert::attention, definition::Architecture};
+use super::{
+    bert::attention,
+    definition::{Architecture, Outline},
+};
 use crate::{
     model::{
         ModelError, Weights,
@@ -13,7 +16,7 @@ use crate::{
         transformer::{Embeddings, Encoder, Layer, Norms, Positions},
         weights::Tensors,
     },
-    ops::{DistanceBias, FeedForward, Gate, Heads, SelfAttention},
+    ops::{Activation, DistanceBias, FeedForward, Gate, Heads, SelfAttention},
     tokenizer::SpecialTokens,
 };
 
@@ -26,6 +29,7 @@ pub const ARCHITECTURE: Architecture = Architecture {
     probe: "embeddings.word_embeddings.weight",
     ignored: &["pooler.", "lm_head."],
     special_tokens: SpecialTokens::Required,
+    outline,
     load,
 };
 
@@ -66,13 +70,34 @@ fn epsilon() -> f64 {
     1e-12
 }
 
-fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
+fn outline(config: &Config) -> Result<Outline, ModelError> {
+    let (mpnet, ..) = settings(config)?;
+    Ok(Outline { hidden_size: mpnet.hidden_size, vocabulary: mpnet.vocab_size, longest: mpnet.longest() })
+}
+
+impl MpnetConfig {
+    /// The index of the first position, behind that of the padding.
+    fn offset(&self) -> usize {
+        self.pad_token_id + 1
+    }
+
+    fn longest(&self) -> usize {
+        self.max_position_embeddings.saturating_sub(self.offset())
+    }
+}
+
+fn settings(config: &Config) -> Result<(MpnetConfig, Heads, Activation), ModelError> {
     let mpnet: MpnetConfig = config.read()?;
-    let (hidden, inner, epsilon) = (mpnet.hidden_size, mpnet.intermediate_size, mpnet.layer_norm_eps);
     let activation = config.activation("hidden_act", &mpnet.hidden_act)?;
-    let heads = Heads::equal(mpnet.num_attention_heads, config.head_width(hidden, mpnet.num_attention_heads)?);
-    let offset = mpnet.pad_token_id + 1;
-    let longest = mpnet.max_position_embeddings.saturating_sub(offset);
+    let width = config.head_width(mpnet.hidden_size, mpnet.num_attention_heads)?;
+    let heads = Heads::equal(mpnet.num_attention_heads, width);
+    Ok((mpnet, heads, activation))
+}
+
+fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
+    let (mpnet, heads, activation) = settings(config)?;
+    let (hidden, inner, epsilon) = (mpnet.hidden_size, mpnet.intermediate_size, mpnet.layer_norm_eps);
+    let (offset, longest) = (mpnet.offset(), mpnet.longest());
     let tensors = Tensors::within(weights, ARCHITECTURE.prefixes, ARCHITECTURE.probe);
 
     let buckets = mpnet.relative_attention_num_buckets;

@@ -4,7 +4,11 @@
 
 use serde::Deserialize;
 
-use super::{bert::attention, definition::Architecture, rope};
+use super::{
+    bert::attention,
+    definition::{Architecture, Outline},
+    rope,
+};
 use crate::{
     model::{
         ModelError, Weights,
@@ -25,6 +29,7 @@ pub const ARCHITECTURE: Architecture = Architecture {
     probe: "embeddings.word_embeddings.weight",
     ignored: &["pooler.", "cls."],
     special_tokens: SpecialTokens::Required,
+    outline,
     load,
 };
 
@@ -62,7 +67,7 @@ fn two() -> usize {
 }
 
 /// Switches of the published configuration, and the only value that is computed.
-const SWITCHES: [(&str, &str); 7] = [
+const SWITCHES: [(&str, &str); 8] = [
     ("prenorm", "false"),
     ("parallel_block", "false"),
     ("use_rms_norm", "false"),
@@ -70,9 +75,20 @@ const SWITCHES: [(&str, &str); 7] = [
     ("rotary_emb_interleaved", "false"),
     ("rotary_scaling_factor", "null"),
     ("num_experts", "null"),
+    ("rotary_emb_scale_base", "null"),
 ];
 
-fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
+fn outline(config: &Config) -> Result<Outline, ModelError> {
+    let (nomic, ..) = settings(config)?;
+    Ok(Outline {
+        hidden_size: nomic.hidden_size,
+        vocabulary: nomic.vocab_size,
+        longest: config.positions(nomic.max_position_embeddings),
+    })
+}
+
+/// The configuration, its heads, its activation, and the base of its rotations.
+fn settings(config: &Config) -> Result<(NomicConfig, Heads, Activation, f64), ModelError> {
     let nomic: NomicConfig = config.read()?;
     for (field, supported) in SWITCHES {
         let found = config.get(field);
@@ -83,16 +99,27 @@ fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
     if let Some(fraction) = config.get("rotary_emb_fraction").as_f64() {
         config.expect("rotary_emb_fraction", &fraction.to_string(), &["1"])?;
     }
+    // The published name precedes that of `transformers`.
+    let saved = config.get("hidden_act").as_str().unwrap_or("silu");
     let activation = match config.get("activation_function").as_str() {
-        None => config.activation("hidden_act", config.get("hidden_act").as_str().unwrap_or("silu"))?,
+        None => config.activation("hidden_act", saved)?,
         Some("swiglu") => Activation::Silu,
         Some("geglu") => Activation::Gelu,
         Some(other) => return Err(config.contradiction("activation_function", other, "swiglu, geglu")),
     };
-    let (hidden, inner, epsilon) = (nomic.hidden_size, nomic.intermediate_size, nomic.layer_norm_eps);
-    let heads = Heads::equal(nomic.num_attention_heads, config.head_width(hidden, nomic.num_attention_heads)?);
+    let width = config.head_width(nomic.hidden_size, nomic.num_attention_heads)?;
+    if let Some(head_dim) = config.get("head_dim").as_u64() {
+        config.expect("head_dim", &head_dim.to_string(), &[&width.to_string()])?;
+    }
     let theta = rope::theta(config, "", "rotary_emb_base", Some(10_000.0))?;
-    let rotary = rope::rotary(theta, heads.width, nomic.max_position_embeddings);
+    let heads = Heads::equal(nomic.num_attention_heads, width);
+    Ok((nomic, heads, activation, theta))
+}
+
+fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
+    let (nomic, heads, activation, theta) = settings(config)?;
+    let (hidden, inner, epsilon) = (nomic.hidden_size, nomic.intermediate_size, nomic.layer_norm_eps);
+    let rotary = rope::rotary(theta, heads.width, config.positions(nomic.max_position_embeddings));
     let tensors = Tensors::within(weights, ARCHITECTURE.prefixes, ARCHITECTURE.probe);
     let layer = |index: usize| -> Result<Layer, ModelError> {
         let tensors = tensors.module(format_args!("encoder.layers.{index}"));
@@ -130,6 +157,6 @@ fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
         final_norm: None,
         hidden_size: hidden,
         vocabulary: nomic.vocab_size,
-        longest: nomic.max_position_embeddings,
+        longest: config.positions(nomic.max_position_embeddings),
     })
 }

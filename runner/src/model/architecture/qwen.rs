@@ -3,7 +3,10 @@
 
 use serde::Deserialize;
 
-use super::{definition::Architecture, rope};
+use super::{
+    definition::{Architecture, Outline},
+    rope,
+};
 use crate::{
     model::{
         ModelError, Weights,
@@ -11,7 +14,7 @@ use crate::{
         transformer::{Embeddings, Encoder, Layer, Norms},
         weights::Tensors,
     },
-    ops::{AttentionSpan, FeedForward, Gate, Heads, Norm, SelfAttention},
+    ops::{Activation, AttentionSpan, FeedForward, Gate, Heads, Norm, SelfAttention},
     tokenizer::SpecialTokens,
 };
 
@@ -24,6 +27,7 @@ pub const ARCHITECTURE: Architecture = Architecture {
     probe: "embed_tokens.weight",
     ignored: &["lm_head."],
     special_tokens: SpecialTokens::AsTokenizer,
+    outline,
     load,
 };
 
@@ -46,6 +50,7 @@ struct QwenConfig {
     attention_bias: bool,
     #[serde(default)]
     use_sliding_window: bool,
+    layer_types: Option<Vec<String>>,
     #[serde(default = "yes")]
     is_causal: bool,
 }
@@ -62,16 +67,35 @@ fn yes() -> bool {
     true
 }
 
-fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
+fn outline(config: &Config) -> Result<Outline, ModelError> {
+    let (qwen, ..) = settings(config)?;
+    Ok(Outline {
+        hidden_size: qwen.hidden_size,
+        vocabulary: qwen.vocab_size,
+        longest: config.positions(qwen.max_position_embeddings),
+    })
+}
+
+/// The configuration, its heads, its activation, and the base of its rotations.
+fn settings(config: &Config) -> Result<(QwenConfig, Heads, Activation, f64), ModelError> {
     let qwen: QwenConfig = config.read()?;
     config.expect("use_sliding_window", &qwen.use_sliding_window.to_string(), &["false"])?;
-    let (hidden, inner, epsilon) = (qwen.hidden_size, qwen.intermediate_size, qwen.rms_norm_eps);
+    for kind in qwen.layer_types.iter().flatten() {
+        config.expect("layer_types", kind, &["full_attention"])?;
+    }
     let activation = config.activation("hidden_act", &qwen.hidden_act)?;
-    let heads = shared_heads(config, hidden, qwen.num_attention_heads, qwen.num_key_value_heads, qwen.head_dim)?;
+    let (query, key_value) = (qwen.num_attention_heads, qwen.num_key_value_heads);
+    let heads = shared_heads(config, qwen.hidden_size, query, key_value, qwen.head_dim)?;
+    let theta = rope::theta(config, "", "rope_theta", Some(10_000.0))?;
+    Ok((qwen, heads, activation, theta))
+}
+
+fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
+    let (qwen, heads, activation, theta) = settings(config)?;
+    let (hidden, inner, epsilon) = (qwen.hidden_size, qwen.intermediate_size, qwen.rms_norm_eps);
     let third = qwen.model_type == "qwen3";
     let tensors = Tensors::within(weights, ARCHITECTURE.prefixes, ARCHITECTURE.probe);
-    let theta = rope::theta(config, "", "rope_theta", Some(10_000.0))?;
-    let rotary = rope::rotary(theta, heads.width, qwen.max_position_embeddings);
+    let rotary = rope::rotary(theta, heads.width, config.positions(qwen.max_position_embeddings));
     let layer = |index: usize| -> Result<Layer, ModelError> {
         let tensors = tensors.module(format_args!("layers.{index}"));
         let norm = |name: &str, width| Ok(Norm::rms(tensors.module(name).tensor("weight", &[width])?, epsilon));
@@ -112,7 +136,7 @@ fn load(config: &Config, weights: &Weights) -> Result<Encoder, ModelError> {
         final_norm: Some(Norm::rms(tensors.tensor("norm.weight", &[hidden])?, epsilon)),
         hidden_size: hidden,
         vocabulary: qwen.vocab_size,
-        longest: qwen.max_position_embeddings,
+        longest: config.positions(qwen.max_position_embeddings),
     })
 }
 

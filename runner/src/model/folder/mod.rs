@@ -1,40 +1,49 @@
 //! A model folder as `sentence-transformers` saves it.
 //!
 //! [`modules`] reads `modules.json`, which lists the modules: a transformer with `config.json`, `tokenizer.json` and the
-//! weights (in the folder itself or one below), a [`pooling`] with its own `config.json`, perhaps projections and a
-//! normalisation. A folder without `modules.json` is a bare encoder. [`prompts`] precede queries and documents;
-//! [`weights_files`] finds the weights, and [`json`] reads every configuration file.
+//! weights (in the folder itself or one below), a [`pooling`] with its own `config.json`, perhaps [`projection`]s and a
+//! normalisation. [`chain`] says which of them contribute to the vector of a text. A folder without `modules.json` is a bare
+//! encoder. [`prompts`] precede queries and documents; [`weights_files`] finds the weights. Every file is read through
+//! [`files`], which rejects what is not known and records the digests.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
 
 use super::{
     config::Config,
     error::ModelError,
     files::{CONFIG, TOKENIZER},
 };
-use crate::{ops::Pooling, store::Fault};
-
-mod json;
-mod modules;
-mod pooling;
-mod prompts;
-mod weights_files;
-
-use self::json::is_file;
-pub(super) use self::json::read_json;
-pub(super) use self::json::read_optional_json;
-pub use self::{
-    modules::{Module, ModuleKind, Modules},
-    prompts::FolderPrompts,
+use crate::{
+    store::Fault,
+    tokenizer::{Fields, TokenizerFiles},
 };
 
-/// Tokenizers without a limit have a `model_max_length` such as 10³⁰: lengths from this one on are no limit.
-const UNLIMITED_LENGTH: f64 = 1e9;
+mod chain;
+mod files;
+mod modules;
+mod pooling;
+mod projection;
+mod prompts;
+mod transformer_settings;
+mod weights_files;
+
+pub use self::{
+    chain::{Chain, Step},
+    files::{Files, field_path, reject_pointer},
+    modules::{Module, ModuleKind, Modules},
+    pooling::FolderPooling,
+    projection::{ProjectionConfig, activation_of_class},
+    prompts::FolderPrompts,
+    transformer_settings::{Lengths, Task, TransformerSettings},
+};
+
+/// The configuration of an adapter, which `transformers` adds to the weights beside it.
+const ADAPTER: &str = "adapter_config.json";
 
 /// A model folder whose configuration was read.
 #[derive(Debug)]
@@ -49,6 +58,10 @@ pub struct ModelFolder {
     pub encoder_dir: PathBuf,
     /// The prompts of `config_sentence_transformers.json`.
     pub prompts: FolderPrompts,
+    /// How the encoder's module is set up.
+    pub settings: TransformerSettings,
+    /// The files that were read.
+    pub files: Files,
 }
 
 impl ModelFolder {
@@ -64,42 +77,53 @@ impl ModelFolder {
             }
             _ => return Err(ModelError::FolderMissing { model: name.to_owned(), dir: dir.to_owned() }),
         }
-        let modules = Modules::read(name, dir)?;
-        let encoder_dir = [ModuleKind::Transformer, ModuleKind::MlmTransformer, ModuleKind::StaticEmbedding]
+        let files = Files::new(name, dir);
+        let modules = Modules::read(&files, dir)?;
+        let encoder = [ModuleKind::Transformer, ModuleKind::MlmTransformer, ModuleKind::StaticEmbedding]
             .into_iter()
-            .find_map(|kind| modules.of_kind(kind).next())
-            .map_or_else(|| dir.to_owned(), |module| module.dir.clone());
-        let prompts = FolderPrompts::read(name, dir)?;
-        Ok(Self { name: name.to_owned(), dir: dir.to_owned(), modules, encoder_dir, prompts })
+            .find_map(|kind| modules.of_kind(kind).next());
+        let encoder_dir = encoder.map_or_else(|| dir.to_owned(), |module| module.dir.clone());
+        // A model with an adapter is not the model of its weights.
+        for dir in [dir, &encoder_dir] {
+            let adapter = dir.join(ADAPTER);
+            if files.has(&adapter)? {
+                return Err(ModelError::Adapter { model: name.to_owned(), file: adapter });
+            }
+        }
+        let settings = match encoder.map(|module| module.kind) {
+            None | Some(ModuleKind::StaticEmbedding) => TransformerSettings::of_bare_encoder(name, &encoder_dir),
+            Some(kind) => TransformerSettings::read(&files, &encoder_dir, kind)?,
+        };
+        let prompts = FolderPrompts::read(&files, dir)?;
+        Ok(Self { name: name.to_owned(), dir: dir.to_owned(), modules, encoder_dir, prompts, settings, files })
     }
 
-    /// The encoder's configuration.
+    /// The encoder's configuration, with the arguments that the module sets.
     ///
     /// # Errors
-    /// If it is missing or not JSON.
+    /// If it is missing or not JSON, or an argument is not implemented.
     pub fn config(&self) -> Result<Config, ModelError> {
         let file = self.encoder_dir.join(CONFIG);
-        Ok(Config::new(&self.name, &file, read_json(&self.name, &file)?))
+        let json: Value = self.files.json(&file)?;
+        let layers_left = self.settings.layers_left(&json);
+        let config = Config::new(&self.name, &file, self.settings.configure(json)?);
+        Ok(config.with_layers_left(layers_left).with_longest_asked(self.settings.longest_asked()))
     }
 
-    /// The pooling that the folder prescribes.
+    /// The modules that contribute to the vector of a text; `pooled` says that the run sets the pooling.
     ///
     /// # Errors
-    /// If it prescribes none, or an unsupported one.
-    pub fn pooling(&self) -> Result<Pooling, ModelError> {
-        let module = self.modules.of_kind(ModuleKind::Pooling).next();
-        let module =
-            module.ok_or_else(|| ModelError::PoolingUnknown { model: self.name.clone(), dir: self.dir.clone() })?;
-        pooling::pooling(&self.name, module)
+    /// Same as [`Chain::of`].
+    pub fn chain(&self, pooled: bool) -> Result<Chain, ModelError> {
+        Chain::of(&self.files, &self.modules, pooled)
     }
 
-    /// Whether the tokens of a prompt are pooled with those of the text.
+    /// The pooling of the module in `dir`.
     ///
     /// # Errors
-    /// If the pooling's configuration is invalid.
-    pub fn pools_prompt(&self) -> Result<bool, ModelError> {
-        let module = self.modules.of_kind(ModuleKind::Pooling).next();
-        module.map_or(Ok(true), |module| pooling::includes_prompt(&self.name, module))
+    /// If its configuration is missing, invalid or unsupported.
+    pub fn pooling(&self, dir: &Path) -> Result<FolderPooling, ModelError> {
+        pooling::pooling(&self.files, dir)
     }
 
     /// Checks that the SPLADE pooling, if the folder has one, is the maximum over the tokens of log(1 + relu(logit)).
@@ -108,20 +132,7 @@ impl ModelFolder {
     /// If the folder requests another pooling.
     pub fn expect_splade_max(&self) -> Result<(), ModelError> {
         let mut modules = self.modules.of_kind(ModuleKind::SpladePooling);
-        modules.try_for_each(|module| pooling::expect_splade_max(&self.name, module))
-    }
-
-    /// Whether the model expects texts in lower case.
-    ///
-    /// # Errors
-    /// If `sentence_bert_config.json` is invalid.
-    pub fn lower_case(&self) -> Result<bool, ModelError> {
-        #[derive(Default, Deserialize)]
-        struct SentenceBertConfig {
-            #[serde(default)]
-            do_lower_case: bool,
-        }
-        Ok(self.read_optional::<SentenceBertConfig>("sentence_bert_config.json")?.do_lower_case)
+        modules.try_for_each(|module| pooling::expect_splade_max(&self.files, module))
     }
 
     /// The path of the tokenizer.
@@ -130,30 +141,30 @@ impl ModelFolder {
     /// If the file does not exist.
     pub fn tokenizer(&self) -> Result<PathBuf, ModelError> {
         let file = self.encoder_dir.join(TOKENIZER);
-        if is_file(&self.name, &file)? {
-            return Ok(file);
-        }
-        Err(ModelError::FileMissing { model: self.name.clone(), file })
+        // Recorded with its digest.
+        self.files.bytes(&file)?;
+        Ok(file)
     }
 
-    /// The longest sequence that the folder's files allow, in tokens; `None` if they set no limit.
+    /// The files of the tokenizer, of a model with the configuration `config`.
     ///
     /// # Errors
-    /// If a file is invalid.
-    pub fn max_tokens(&self) -> Result<Option<usize>, ModelError> {
-        #[derive(Default, Deserialize)]
-        struct SentenceBertConfig {
-            max_seq_length: Option<usize>,
-        }
-        #[derive(Default, Deserialize)]
-        struct TokenizerConfig {
-            model_max_length: Option<f64>,
-        }
-        let sentence_bert: SentenceBertConfig = self.read_optional("sentence_bert_config.json")?;
-        let tokenizer: TokenizerConfig = self.read_optional("tokenizer_config.json")?;
-        let of_tokenizer = tokenizer.model_max_length.filter(|length| *length < UNLIMITED_LENGTH);
-        let limits = [sentence_bert.max_seq_length, of_tokenizer.map(|length| length as usize)];
-        Ok(limits.into_iter().flatten().min())
+    /// If the tokenizer is missing, or a file is not JSON.
+    pub fn tokenizer_files(&self, config: &Config) -> Result<TokenizerFiles, ModelError> {
+        let fields = |name: &str| -> Result<Fields, ModelError> {
+            let file = self.encoder_dir.join(name);
+            let fields: Map<String, Value> = self.files.optional_json(&file)?;
+            Ok(Fields::new(&file, fields))
+        };
+        Ok(TokenizerFiles {
+            tokenizer: self.tokenizer()?,
+            config: fields("tokenizer_config.json")?,
+            special_tokens_map: fields("special_tokens_map.json")?,
+            added_tokens: fields("added_tokens.json")?,
+            arguments: self.settings.tokenizer.clone(),
+            model_type: config.model_type().to_owned(),
+            model_class: config.get("tokenizer_class").as_str().map(ToOwned::to_owned),
+        })
     }
 
     /// The weights files of a module's folder.
@@ -161,11 +172,6 @@ impl ModelFolder {
     /// # Errors
     /// If there are none, or only a pickle.
     pub fn weights_files(&self, dir: &Path) -> Result<Vec<PathBuf>, ModelError> {
-        weights_files::weights_files(&self.name, dir)
-    }
-
-    /// Reads an optional file of the encoder's folder.
-    fn read_optional<T: DeserializeOwned + Default>(&self, file: &str) -> Result<T, ModelError> {
-        read_optional_json(&self.name, &self.encoder_dir.join(file))
+        weights_files::weights_files(&self.files, dir)
     }
 }

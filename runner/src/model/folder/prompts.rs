@@ -1,10 +1,11 @@
-//! The prompts of `config_sentence_transformers.json`: which text precedes a query, and which a document.
+//! `config_sentence_transformers.json`: which text precedes a query, and which a document, and the widths and the activation
+//! that the model was saved with.
 
 use std::{collections::BTreeMap, path::Path};
 
 use serde::Deserialize;
 
-use super::json::read_optional_json;
+use super::files::Files;
 use crate::model::ModelError;
 
 const FILE: &str = "config_sentence_transformers.json";
@@ -12,12 +13,23 @@ const FILE: &str = "config_sentence_transformers.json";
 /// Names of the prompt for a document, in the order of `SentenceTransformer.encode_document`.
 const DOCUMENT_PROMPTS: [&str; 3] = ["document", "passage", "corpus"];
 
-/// The prompts of `config_sentence_transformers.json`.
+/// Fields that change no vector, weight or score: the versions that saved the model, its kind, whose modules say the same,
+/// parts of a cross-encoder that stay in f32, and the comparison of vectors, which is not the model's work.
+const WITHOUT_EFFECT: [&str; 5] =
+    ["__version__", "keep_in_fp32_modules", "model_type", "requirements", "similarity_fn_name"];
+
+/// `config_sentence_transformers.json`.
 #[derive(Debug, Default, Deserialize)]
 pub struct FolderPrompts {
     #[serde(default)]
     prompts: BTreeMap<String, Option<String>>,
     default_prompt_name: Option<String>,
+    /// The width that the vectors of a dense encoder are truncated to.
+    pub truncate_dim: Option<usize>,
+    /// The entries that are kept of the vectors of a sparse encoder.
+    pub max_active_dims: Option<usize>,
+    /// The class of the activation of a cross-encoder's scores.
+    pub activation_fn: Option<String>,
 }
 
 impl FolderPrompts {
@@ -25,14 +37,14 @@ impl FolderPrompts {
     ///
     /// # Errors
     /// If the file is invalid, or its default prompt is not one of its prompts.
-    pub(super) fn read(model: &str, dir: &Path) -> Result<Self, ModelError> {
+    pub(super) fn read(files: &Files, dir: &Path) -> Result<Self, ModelError> {
         let file = dir.join(FILE);
-        let prompts: Self = read_optional_json(model, &file)?;
+        let prompts: Self = files.optional_strict_json(&file, &WITHOUT_EFFECT)?;
         match prompts.unknown_default() {
             None => Ok(prompts),
             Some(unknown) => {
                 let known: Vec<&str> = prompts.prompts.keys().map(String::as_str).collect();
-                Err(ModelError::unsupported(model, &file, "default_prompt_name", unknown, &known))
+                Err(ModelError::unsupported(files.model(), &file, "default_prompt_name", unknown, &known))
             }
         }
     }
@@ -45,6 +57,11 @@ impl FolderPrompts {
     /// The text that precedes a query, as `SentenceTransformer.encode_query` chooses it.
     pub fn query(&self) -> Option<&str> {
         self.first(&["query"])
+    }
+
+    /// The text that precedes the query of a pair: `CrossEncoder.predict` knows the default prompt only.
+    pub fn of_pair(&self) -> Option<&str> {
+        self.first(&[])
     }
 
     /// The name of a default prompt that is not one of the prompts. The names of the two sides are always valid, even

@@ -66,19 +66,22 @@ const NAMES: [TensorNames; 3] = [
 ];
 
 impl MaskedLmHead {
+    /// Checks that the architecture has such a head, and reads the fields of its configuration.
+    ///
+    /// # Errors
+    /// If it has none, or requests an unsupported activation.
+    pub fn check(config: &Config) -> std::result::Result<(), ModelError> {
+        settings(config).map(|_| ())
+    }
+
     /// Loads the head of the model of the `encoder`. A decoder without its own weight is tied to the word embedding.
     ///
     /// # Errors
     /// If the architecture has no such head, or a tensor is missing or invalid.
     pub fn load(config: &Config, weights: &Weights, encoder: &Encoder) -> std::result::Result<Self, ModelError> {
-        let known = NAMES.iter().find(|names| names.model_types.contains(&config.model_type()));
-        let names = known.ok_or_else(|| {
-            config.contradiction("model_type", config.model_type(), "bert, distilbert, roberta as a sparse model")
-        })?;
+        let (names, epsilon, activation) = settings(config)?;
         let hidden = encoder.hidden_size;
         let tensors: Tensors = Tensors::within(weights, &[names.scope], &format!("{}.weight", names.transform));
-        let epsilon = config.get("layer_norm_eps").as_f64().unwrap_or(1e-12);
-        let activation = names.activation.and_then(|field| Some((field, config.get(field).as_str()?)));
         let decoder = if tensors.has(names.decoder) {
             tensors.tensor(names.decoder, &[encoder.vocabulary, hidden])?
         } else {
@@ -89,10 +92,7 @@ impl MaskedLmHead {
         let bias = tensors.tensor(bias, &[encoder.vocabulary])?;
         Ok(Self {
             transform: tensors.linear(names.transform, hidden, hidden, true)?,
-            activation: match activation {
-                Some((field, name)) => config.activation(field, name)?,
-                None => Activation::Gelu,
-            },
+            activation,
             norm: tensors.layer_norm(names.norm, hidden, true, epsilon)?,
             decoder: tensors.with_context(Vocabulary::new(&decoder, &bias))?,
         })
@@ -110,4 +110,18 @@ impl MaskedLmHead {
         let transformed = self.transform.forward_activated(hidden, self.activation)?;
         self.decoder.weights(&self.norm.forward(&transformed)?, sequences, threshold, top_k)
     }
+}
+
+/// The names of the head's tensors, the ε of its norm and its activation.
+fn settings(config: &Config) -> std::result::Result<(&'static TensorNames, f64, Activation), ModelError> {
+    let known = NAMES.iter().find(|names| names.model_types.contains(&config.model_type()));
+    let names = known.ok_or_else(|| {
+        config.contradiction("model_type", config.model_type(), "bert, distilbert, roberta as a sparse model")
+    })?;
+    let epsilon = config.get("layer_norm_eps").as_f64().unwrap_or(1e-12);
+    let activation = match names.activation.and_then(|field| Some((field, config.get(field).as_str()?))) {
+        Some((field, name)) => config.activation(field, name)?,
+        None => Activation::Gelu,
+    };
+    Ok((names, epsilon, activation))
 }

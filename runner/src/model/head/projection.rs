@@ -1,100 +1,70 @@
-//! The `Dense` module of `sentence-transformers` (`sentence_transformers/models/Dense.py`): a linear layer and an
-//! activation over the vector of a text.
+//! The `Dense` module of `sentence-transformers` (`sentence_transformers/base/modules/dense.py`): a linear layer and an
+//! activation over vectors, perhaps with the input added.
 
-use std::path::{Path, PathBuf};
-
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use crds::v1alpha1::Dtype;
-use serde::Deserialize;
 
 use crate::{
     model::{
         ModelError, Weights,
-        folder::{ModelFolder, read_json},
+        folder::{ModelFolder, ProjectionConfig},
         weights::Tensors,
     },
     ops::{Activation, Linear},
 };
 
-/// Activations, by the last part of the Python class's path.
-const ACTIVATIONS: [(&str, Activation); 6] = [
-    ("Identity", Activation::Identity),
-    ("Tanh", Activation::Tanh),
-    ("GELU", Activation::Gelu),
-    ("ReLU", Activation::Relu),
-    ("SiLU", Activation::Silu),
-    ("Sigmoid", Activation::Sigmoid),
-];
-
 /// A linear layer and an activation.
 #[derive(Debug)]
 pub struct Projection {
-    model: String,
-    file: PathBuf,
     linear: Linear,
     activation: Activation,
+    residual: Residual,
 }
 
-/// The module's `config.json`.
-#[derive(Deserialize)]
-struct DenseConfig {
-    in_features: usize,
-    out_features: usize,
-    #[serde(default = "default_bias")]
-    bias: bool,
-    #[serde(default = "tanh")]
-    activation_function: String,
-}
-
-fn default_bias() -> bool {
-    true
-}
-
-fn tanh() -> String {
-    "torch.nn.modules.activation.Tanh".to_owned()
-}
-
-/// The activation that a Python class path names, for example `torch.nn.modules.activation.Tanh`.
-pub fn activation_of_class(
-    model: &str,
-    file: &Path,
-    field: &'static str,
-    class: &str,
-) -> Result<Activation, ModelError> {
-    let name = class.rsplit('.').next().unwrap_or(class);
-    let known = ACTIVATIONS.iter().find(|(known, _)| *known == name);
-    known
-        .map(|(_, activation)| *activation)
-        .ok_or_else(|| ModelError::unsupported(model, file, field, class, &ACTIVATIONS.map(|(known, _)| known)))
+/// What is added to the activated output.
+#[derive(Debug)]
+enum Residual {
+    None,
+    /// The input.
+    Input,
+    /// A projection of the input to the width of the output.
+    Projected(Linear),
 }
 
 impl Projection {
-    /// Loads the module in `dir`.
-    pub fn load(folder: &ModelFolder, dir: &Path, dtype: Dtype, device: &Device) -> Result<Self, ModelError> {
-        let file = dir.join("config.json");
-        let config: DenseConfig = read_json(&folder.name, &file)?;
-        let activation = activation_of_class(&folder.name, &file, "activation_function", &config.activation_function)?;
-        let weights = Weights::open(&folder.name, &folder.weights_files(dir)?, dtype, device)?;
-        let tensors = Tensors::within(&weights, &[""], "linear.weight");
-        let linear = tensors.linear("linear", config.in_features, config.out_features, config.bias)?;
-        weights.reject_unused(&[""], "linear.weight", &[])?;
-        Ok(Self { model: folder.name.clone(), file, linear, activation })
-    }
-
-    /// Checks that the projection takes vectors of `width` values, and returns the width of its output.
+    /// Loads the weights of a module.
     ///
     /// # Errors
-    /// If it takes vectors of another width.
-    pub fn check_input(&self, width: usize) -> Result<usize, ModelError> {
-        if self.linear.inputs() == width {
-            return Ok(self.linear.outputs());
-        }
-        let inputs = self.linear.inputs().to_string();
-        Err(ModelError::unsupported(&self.model, &self.file, "in_features", &inputs, &[&width.to_string()]))
+    /// If the weights are missing or invalid, or have another tensor.
+    pub fn load(
+        folder: &ModelFolder,
+        config: &ProjectionConfig,
+        dtype: Dtype,
+        device: &Device,
+    ) -> Result<Self, ModelError> {
+        let weights = Weights::open(&folder.files, &folder.weights_files(&config.dir)?, dtype, device)?;
+        let tensors = Tensors::within(&weights, &[""], "linear.weight");
+        let (inputs, outputs) = (config.inputs, config.outputs);
+        let linear = tensors.linear("linear", inputs, outputs, config.bias)?;
+        let residual = match config.residual {
+            false => Residual::None,
+            true if inputs == outputs => Residual::Input,
+            true => Residual::Projected(tensors.linear("residual", inputs, outputs, false)?),
+        };
+        weights.reject_unused(&[""], "linear.weight", &[])?;
+        Ok(Self { linear, activation: config.activation, residual })
     }
 
     /// `[rows, inputs]` → `[rows, outputs]`.
     pub fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        self.linear.forward_activated(x, self.activation)
+        let out = self.linear.forward_activated(x, self.activation)?;
+        // A device computes the layers in the type of their weights; sums are f32.
+        match &self.residual {
+            Residual::None => Ok(out),
+            Residual::Input => out.to_dtype(DType::F32)? + x.to_dtype(DType::F32)?,
+            Residual::Projected(projection) => {
+                out.to_dtype(DType::F32)? + projection.forward(x)?.to_dtype(DType::F32)?
+            }
+        }
     }
 }

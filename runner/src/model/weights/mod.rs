@@ -15,10 +15,12 @@ use crds::v1alpha1;
 use safetensors::tensor::TensorInfo;
 use sha2::{Digest, Sha256};
 
-use super::error::ModelError;
+use super::{error::ModelError, folder::Files};
 use crate::ops::{Linear, device};
 
 mod file;
+mod names;
+mod static_embedding;
 mod tensors;
 
 use self::file::WeightsFile;
@@ -27,9 +29,14 @@ pub use self::tensors::Tensors;
 /// The old names of a layer norm's parameters, which came from TensorFlow checkpoints.
 const OLD_NAMES: [(&str, &str); 2] = [("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")];
 
-/// The type of a model's arithmetic if the run requests none: f16 on a card, for its tensor cores; f32 on a CPU.
-pub fn natural_dtype(device: &Device) -> v1alpha1::Dtype {
-    if device::has_kernels(device) { v1alpha1::Dtype::F16 } else { v1alpha1::Dtype::F32 }
+/// The type of a model's arithmetic if the run requests none. On a CPU it is f32. On a card it is a 16-bit type, for the
+/// tensor cores: bf16 for a model that was saved in it, whose values f16 may not hold, and f16 for any other.
+pub fn natural_dtype(device: &Device, saved: Option<v1alpha1::Dtype>) -> v1alpha1::Dtype {
+    match saved {
+        _ if !device::has_kernels(device) => v1alpha1::Dtype::F32,
+        Some(v1alpha1::Dtype::Bf16) => v1alpha1::Dtype::Bf16,
+        _ => v1alpha1::Dtype::F16,
+    }
 }
 
 /// The weights files of a model.
@@ -49,6 +56,8 @@ pub struct Weights {
 /// The header's entry of a tensor, and the index of its file.
 struct TensorEntry {
     file: usize,
+    /// The name in the file, perhaps with the name of a wrapper in front.
+    name: String,
     info: TensorInfo,
 }
 
@@ -58,7 +67,8 @@ impl Weights {
     /// # Errors
     /// If a file cannot be read, is truncated, or holds a tensor that another file has too; or if the device does not
     /// support the type.
-    pub fn open(model: &str, paths: &[PathBuf], dtype: v1alpha1::Dtype, device: &Device) -> Result<Self, ModelError> {
+    pub fn open(files: &Files, paths: &[PathBuf], dtype: v1alpha1::Dtype, device: &Device) -> Result<Self, ModelError> {
+        let model = files.model();
         let int8 = dtype == v1alpha1::Dtype::Int8;
         if int8 && !device.is_cpu() {
             return Err(ModelError::Int8Device { model: model.to_owned() });
@@ -78,17 +88,22 @@ impl Weights {
             used: RefCell::default(),
         };
         let mut digests = Vec::with_capacity(paths.len());
+        let mut entries = Vec::new();
         for path in paths {
-            let (file, digest, tensors) = WeightsFile::open(model, path)?;
-            for (name, info) in tensors {
-                let entry = TensorEntry { file: weights.files.len(), info };
-                if weights.tensors.insert(name.clone(), entry).is_some() {
-                    let (model, file) = (model.to_owned(), path.clone());
-                    return Err(ModelError::DuplicateTensor { model, file, tensor: name });
-                }
-            }
+            let (file, tensors) = WeightsFile::open(model, path)?;
+            let of_file = tensors.into_iter().map(|(name, info)| TensorEntry { file: weights.files.len(), name, info });
+            entries.extend(of_file);
+            let digest = file.digest(model)?;
+            files.record(path, digest.clone());
             digests.push(digest);
             weights.files.push(file);
+        }
+        let names = names::without_wrappers(entries.iter().map(|entry| entry.name.as_str()));
+        for (name, entry) in names.into_iter().zip(entries) {
+            let file = weights.files[entry.file].path.clone();
+            if let Some(first) = weights.tensors.insert(name, entry) {
+                return Err(ModelError::DuplicateTensor { model: model.to_owned(), file, tensor: first.name });
+            }
         }
         weights.digest = match &digests[..] {
             [digest] => digest.clone(),
@@ -100,6 +115,14 @@ impl Weights {
     /// The sha256 of the file, in hexadecimal; for several files, the sha256 of their concatenated digests.
     pub fn digest(&self) -> &str {
         &self.digest
+    }
+
+    /// Checks the headers of weights files, without their tensors.
+    ///
+    /// # Errors
+    /// If a file cannot be read, is truncated, or is no safetensors file.
+    pub fn check_headers(files: &Files, paths: &[PathBuf]) -> Result<(), ModelError> {
+        paths.iter().try_for_each(|path| WeightsFile::open(files.model(), path).map(|_| ()))
     }
 
     /// The first of the `prefixes` under which there is the tensor `probe`; empty if there is none.
@@ -126,12 +149,18 @@ impl Weights {
         let unexpected = |name: &String| !used.contains(name) && !is_ignored(name) && !is_buffer(name);
         match self.tensors.iter().find(|(name, _)| unexpected(name)) {
             None => Ok(()),
-            Some((name, entry)) => Err(ModelError::UnexpectedTensor {
+            Some((_, entry)) => Err(ModelError::UnexpectedTensor {
                 model: self.model.clone(),
                 file: self.files[entry.file].path.clone(),
-                tensor: name.clone(),
+                tensor: entry.name.clone(),
             }),
         }
+    }
+
+    /// Leaves out the layers from number `left` on, which are not computed: their tensors count as read.
+    pub fn leave_out_layers(&self, left: usize) {
+        let left_out = |name: &&String| layer(name).is_some_and(|layer| layer >= left);
+        self.used.borrow_mut().extend(self.tensors.keys().filter(left_out).cloned());
     }
 
     /// The constructor of linear layers from weight and bias.
@@ -146,12 +175,22 @@ impl Weights {
     }
 
     /// Reads the tensor, rounds it to the type and copies it to the device.
-    fn read(&self, name: &str, TensorEntry { file, info }: &TensorEntry) -> Result<Tensor, ModelError> {
-        let file = &self.files[*file];
-        let values = file.values(&self.model, name, info)?;
-        let path = &file.path;
+    fn read(&self, name: &str, entry: &TensorEntry) -> Result<Tensor, ModelError> {
+        let values = self.files[entry.file].values(&self.model, &entry.name, &entry.info)?;
+        self.tensor_of(name, entry, values, &entry.info.shape)
+    }
+
+    /// A tensor of the `values` of the entry `name`, rounded to the type and copied to the device.
+    fn tensor_of(
+        &self,
+        name: &str,
+        entry: &TensorEntry,
+        values: Vec<f32>,
+        shape: &[usize],
+    ) -> Result<Tensor, ModelError> {
+        let path = &self.files[entry.file].path;
         if let Some(at) = values.iter().position(|value| !rounded(*value, self.dtype).is_finite()) {
-            let (model, file, tensor, value) = (self.model.clone(), path.clone(), name.to_owned(), values[at]);
+            let (model, file, tensor, value) = (self.model.clone(), path.clone(), entry.name.clone(), values[at]);
             return Err(if value.is_finite() {
                 ModelError::TensorRange { model, file, tensor, value, at, dtype: self.dtype }
             } else {
@@ -159,7 +198,7 @@ impl Weights {
             });
         }
         self.used.borrow_mut().insert(name.to_owned());
-        let tensor = Tensor::from_vec(values, &info.shape[..], &Device::Cpu);
+        let tensor = Tensor::from_vec(values, shape, &Device::Cpu);
         // The CPU computes in f32 with values that are rounded to the type. So do the kernels of a device, whose matrices
         // are of the type itself and whose vectors are f32.
         let tensor = tensor.and_then(|tensor| {
@@ -181,6 +220,12 @@ fn rounded(value: f32, dtype: DType) -> f32 {
     }
 }
 
+/// The number of the layer that a tensor belongs to.
+fn layer(tensor: &str) -> Option<usize> {
+    let mut parts = tensor.split('.').skip_while(|part| !["layer", "layers"].contains(part));
+    parts.nth(1)?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use std::{collections::HashMap, path::Path};
@@ -193,7 +238,8 @@ mod tests {
     }
 
     fn open(paths: &[PathBuf]) -> Result<Weights, ModelError> {
-        Weights::open("m", paths, v1alpha1::Dtype::F32, &Device::Cpu)
+        let files = Files::new("m", paths[0].parent().expect("a folder"));
+        Weights::open(&files, paths, v1alpha1::Dtype::F32, &Device::Cpu)
     }
 
     fn ones(shape: &[usize]) -> Tensor {
@@ -228,6 +274,16 @@ mod tests {
         let error = Tensors::within(&weights, &[""], "w").tensor("w", &[2]).expect_err("a NaN");
         let message = error.to_string();
         assert!(message.contains("tensor w") && message.contains("NaN") && message.contains("index 1"), "{message}");
+    }
+
+    #[test]
+    fn a_card_computes_in_the_type_that_the_model_bears() {
+        let natural = |saved| natural_dtype(&Device::Cpu, saved);
+        let saved = [None, Some(v1alpha1::Dtype::F32), Some(v1alpha1::Dtype::F16), Some(v1alpha1::Dtype::Bf16)];
+        assert_eq!(saved.map(natural), [v1alpha1::Dtype::F32; 4]);
+        let on_card = device::emulate(|| saved.map(natural));
+        let half = v1alpha1::Dtype::F16;
+        assert_eq!(on_card, [half, half, half, v1alpha1::Dtype::Bf16]);
     }
 
     #[test]

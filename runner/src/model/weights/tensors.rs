@@ -64,7 +64,7 @@ impl<'a> Tensors<'a> {
             return Err(ModelError::TensorShape {
                 model: weights.model.clone(),
                 file: weights.files[entry.file].path.clone(),
-                tensor: name_in_file.clone(),
+                tensor: entry.name.clone(),
                 expected: shape.to_vec(),
                 found: entry.info.shape.clone(),
             });

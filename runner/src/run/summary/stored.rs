@@ -1,6 +1,7 @@
 //! Summaries in the output store.
 
 use crds::{contract::FailureReason, summary::ProcessingSummary};
+use serde::de::IgnoredAny;
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -28,7 +29,7 @@ pub fn write(store: &Store, path: &str, summary: &ProcessingSummary) -> Result<S
     Ok(sha256)
 }
 
-/// Reads a summary; `None` if the file does not exist.
+/// Reads a summary; `None` if the file does not exist, or is not whole: finalize writes it again.
 ///
 /// # Errors
 /// If the store fails, or the file is not a summary of a known version.
@@ -36,6 +37,10 @@ pub fn read(store: &Store, path: &str) -> Result<Option<StoredSummary>> {
     let Some(bytes) = store.get(path)? else {
         return Ok(None);
     };
+    if let Err(error) = serde_json::from_slice::<IgnoredAny>(&bytes) {
+        tracing::warn!("{} is not whole: {error}", store.uri_of(path));
+        return Ok(None);
+    }
     let summary = report::read(&bytes, &store.uri_of(path))
         .map_err(|error| StageError::new(FailureReason::InvalidConfiguration, error.to_string()))?;
     Ok(Some(StoredSummary { summary, sha256: hex::encode(Sha256::digest(&bytes)) }))

@@ -52,7 +52,7 @@ impl<T: Real> Case<T> {
         let (x, mut out) = (floats(&self.x), Vec::new());
         for (at, range) in starts(&self.lengths).windows(2).enumerate() {
             let leading = self.leading.as_ref().map_or(0, |leading| leading[at]).min(range[1] - range[0] - 1);
-            let first = if pooling == Pooling::Cls { range[0] } else { range[0] + leading };
+            let first = range[0] + leading;
             let tokens: Vec<&[f32]> = (first..range[1]).map(|row| &x[row as usize * width..][..dimensions]).collect();
             let count = tokens.len() as f64;
             let mut pooled: Vec<f64> = (0..dimensions)
@@ -67,8 +67,9 @@ impl<T: Real> Case<T> {
                             values().fold(f64::MIN, |a, b| if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) })
                         }
                         Pooling::WeightedMean => {
-                            let weighted = values().zip(1..).map(|(x, weight)| x * f64::from(weight));
-                            weighted.sum::<f64>() / (count * (count + 1.0) / 2.0)
+                            let weights = || (1..).skip(leading as usize).map(f64::from);
+                            let weighted: f64 = values().zip(weights()).map(|(x, weight)| x * weight).sum();
+                            weighted / weights().take(tokens.len()).sum::<f64>()
                         }
                     }
                 })
