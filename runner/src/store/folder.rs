@@ -8,11 +8,11 @@
 
 use std::{
     ffi::OsStr,
-    fs::File,
+    fs::{File, OpenOptions},
     io::{self, Read},
     os::{
         fd::{AsFd, OwnedFd},
-        unix::ffi::OsStrExt,
+        unix::{ffi::OsStrExt, fs::OpenOptionsExt},
     },
     path::{Component, Path, PathBuf},
 };
@@ -248,8 +248,10 @@ fn without_links(root: &OwnedFd, path: &Path, flags: OFlags) -> Result<OwnedFd, 
 /// # Errors
 /// If it does not exist, is not a regular file, or cannot be opened.
 pub fn open_regular(path: &Path) -> io::Result<File> {
-    let opened = open(path, READ, Mode::empty()).map_err(OpenError::from).and_then(regular);
-    opened.map_err(|error| match error {
+    // Through the C library, which the tests of failing file systems replace.
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let opened = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    regular(opened.into()).map_err(|error| match error {
         OpenError::Io(error) => error,
         special => io::Error::new(io::ErrorKind::InvalidData, special),
     })

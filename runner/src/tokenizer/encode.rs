@@ -395,6 +395,33 @@ mod tests {
             assert_eq!((tokens.ids, tokens.lost), (ids, first + second - 5), "{first} and {second}");
             assert_eq!(tokens.types.last(), Some(&1));
         }
+        let left = open(&tokenizer_json("Left"), 7)?;
+        let tokens = left.encode_pair(&format!("{}b", "a ".repeat(many)), &format!("{}d", "c ".repeat(many)))?;
+        assert_eq!((tokens.ids, tokens.lost), (vec![1, 4, 5, 2, 6, 7, 2], 2 * many - 2));
+        Ok(())
+    }
+
+    #[test]
+    fn a_long_text_needs_vectors_for_the_tokens_that_it_keeps() -> Result<(), TokenizerError> {
+        let tokenizer = tokenizer(6)?.with_rows(8);
+        let text = |first: &str| format!("{first} {}e", "a ".repeat(10_000));
+        assert_eq!(tokenizer.encode(&text("d"))?.ids, [1, 7, 4, 4, 4, 2], "e is cut off");
+        let error = tokenizer.encode(&text("e")).expect_err("no vector");
+        assert!(matches!(error, TokenizerError::NoVector { id: 8, .. }), "{error}");
+        let error = tokenizer.ids(&text("d")).expect_err("nothing is cut off");
+        assert!(matches!(error, TokenizerError::NoVector { id: 8, .. }), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_tokenizer_with_a_token_as_long_as_a_sentence_encodes_long_texts_whole() -> Result<(), TokenizerError> {
+        let mut json = tokenizer_json("Right");
+        let sentence = "a b, ".repeat(1000) + "c";
+        let added = json!({"id": 10, "content": sentence, "special": false, "single_word": false, "lstrip": false,
+                           "rstrip": false, "normalized": false});
+        json["added_tokens"].as_array_mut().expect("a list").push(added);
+        let tokens = open(&json, 100)?.encode(&format!("{sentence} {sentence} d"))?;
+        assert_eq!((tokens.ids, tokens.lost), (vec![1, 10, 10, 7, 2], 0));
         Ok(())
     }
 

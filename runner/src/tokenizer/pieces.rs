@@ -215,9 +215,12 @@ fn is_neutral(tokenizer: &tokenizers::Tokenizer, text: &str, cut: usize) -> Resu
 mod tests {
     use std::path::{Path, PathBuf};
 
-    use super::*;
+    use serde_json::{Map, Value};
 
-    /// The tokenizers of the parity cases, one of each kind.
+    use super::*;
+    use crate::tokenizer::{Fields, Pretrained, TokenizerFiles};
+
+    /// The tokenizers of the parity cases as they are opened, one of each kind.
     fn tokenizers() -> Vec<(String, tokenizers::Tokenizer)> {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/parity/fixtures");
         let mut found = Vec::new();
@@ -225,19 +228,31 @@ mod tests {
         let mut cases: Vec<PathBuf> =
             std::fs::read_dir(fixtures).expect("the fixtures").flatten().map(|entry| entry.path()).collect();
         cases.sort();
-        for case in cases {
-            let file = ["tokenizer.json", "0_Transformer/tokenizer.json"].map(|name| case.join(name));
-            let Some(text) = file.iter().find_map(|file| std::fs::read_to_string(file).ok()) else { continue };
-            let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-            if kinds
-                .insert([&json["normalizer"], &json["pre_tokenizer"], &json["model"]["type"]].map(ToString::to_string))
-            {
-                let mut tokenizer: tokenizers::Tokenizer = text.parse().expect("a tokenizer");
+        for folder in cases.iter().flat_map(|case| [case.clone(), case.join("0_Transformer")]) {
+            let fields = |name: &str| -> Map<String, Value> {
+                let text = std::fs::read_to_string(folder.join(name)).unwrap_or_else(|_| "{}".into());
+                serde_json::from_str(&text).expect("JSON")
+            };
+            let files = |name: &str| Fields::new(&folder.join(name), fields(name));
+            let opened = Pretrained::of_folder(&TokenizerFiles {
+                tokenizer: folder.join("tokenizer.json"),
+                config: files("tokenizer_config.json"),
+                special_tokens_map: files("special_tokens_map.json"),
+                added_tokens: files("added_tokens.json"),
+                arguments: Fields::default(),
+                model_type: fields("config.json").get("model_type").and_then(Value::as_str).unwrap_or_default().into(),
+                model_class: None,
+            });
+            // Folders of other things, and those that are rejected.
+            let Ok(Pretrained { backend: mut tokenizer, .. }) = opened else { continue };
+            let json = serde_json::to_value(&tokenizer).expect("JSON");
+            let kind = [&json["normalizer"], &json["pre_tokenizer"], &json["model"]["type"]].map(ToString::to_string);
+            if has_neutral_cuts(&tokenizer) && kinds.insert(kind) {
                 tokenizer.with_padding(None).with_truncation(None).expect("no truncation");
-                found.push((case.file_name().expect("a name").to_string_lossy().into_owned(), tokenizer));
+                found.push((folder.to_string_lossy().into_owned(), tokenizer));
             }
         }
-        assert!(found.len() >= 4, "{} kinds of tokenizers", found.len());
+        assert!(found.len() >= 6, "{} kinds of tokenizers", found.len());
         found
     }
 

@@ -106,6 +106,7 @@ fn a_folder_without_permission_is_named() {
         fs::set_permissions(world.path(name), fs::Permissions::from_mode(mode)).expect("permissions");
     };
     mode("source/closed", 0o000);
+    mode("model/model.safetensors", 0o644);
     let mut command = Command::new("id");
     let root = command.arg("-u").output().expect("id").stdout == b"0\n";
     let mut command = Command::new(BINARY);
