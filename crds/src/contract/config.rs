@@ -89,6 +89,18 @@ impl Place {
     pub fn uri_of(&self, relative: &str) -> String {
         format!("{}/{relative}", self.uri.trim_end_matches('/'))
     }
+
+    /// The path of the volume that holds this location, and the location relative to it. The author of a volume decides
+    /// what lies below it, links included, so a reader must not leave it. A `file://` location is a volume of its own.
+    pub fn volume(&self) -> (&str, &str) {
+        let on_volume = ["pvc://", "configmap://"].iter().find_map(|scheme| self.uri.strip_prefix(scheme));
+        let relative = on_volume.and_then(|on_volume| on_volume.split_once('/')).map_or("", |(_, relative)| relative);
+        let relative = relative.trim_end_matches('/');
+        match self.path.strip_suffix(relative).and_then(|root| root.strip_suffix('/')) {
+            Some(root) if !relative.is_empty() => (root, relative),
+            _ => (&self.path, ""),
+        }
+    }
 }
 
 /// A collection to embed.
@@ -230,5 +242,25 @@ impl RunnerConfig {
     /// The URI of a collection's summary.
     pub fn collection_summary_uri(&self, collection: &str) -> String {
         self.output.uri_of(&layout::collection_summary(&self.revision, collection))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_volume_of_a_place_is_the_part_of_its_path_that_the_spec_does_not_name() {
+        for (path, uri, volume) in [
+            ("/embedrun/volumes/dense-0/bge/v1", "pvc://models/bge/v1", ("/embedrun/volumes/dense-0", "bge/v1")),
+            ("/srv/q/q.jsonl", "configmap://queries/q.jsonl", ("/srv/q", "q.jsonl")),
+            ("/embedrun/volumes/source-0", "pvc://chunks", ("/embedrun/volumes/source-0", "")),
+            ("/embedrun/volumes/source-0", "pvc://chunks/", ("/embedrun/volumes/source-0", "")),
+            ("/srv/handbook", "file:///srv/handbook", ("/srv/handbook", "")),
+            ("/elsewhere", "pvc://chunks/x", ("/elsewhere", "")),
+            ("", "hf://owner/model@main", ("", "")),
+        ] {
+            assert_eq!(Place { path: path.into(), uri: uri.into() }.volume(), volume, "{uri}");
+        }
     }
 }

@@ -34,8 +34,10 @@ impl ExitCode {
 pub enum FailureReason {
     /// The configuration cannot be read or contradicts itself.
     InvalidConfiguration,
-    /// A source path does not exist or cannot be read.
+    /// A source path does not exist, or the process has no permission to read it.
     SourceNotFound,
+    /// A source or the file of queries cannot be read for a reason that may pass.
+    SourceUnavailable,
     /// A collection has no chunks.
     EmptyCollection,
     /// A source file does not have its format.
@@ -48,10 +50,12 @@ pub enum FailureReason {
     SourceChanged,
     /// A model folder does not exist, or a hub has no such model or revision.
     ModelNotFound,
-    /// A hub denies access to the model.
+    /// A hub denies access to the model, or the process has no permission to read its files.
     ModelAccessDenied,
     /// A hub cannot be reached, is busy, or aborts a download.
     HubUnavailable,
+    /// A model file cannot be read for a reason that may pass.
+    ModelUnavailable,
     /// A model folder cannot be used.
     InvalidModel,
     /// A file of a model changed while the revision was embedded.
@@ -111,7 +115,9 @@ impl FailureReason {
             | Self::InvalidVector
             | Self::ComputationFailed => ExitCode::BadInput,
             Self::OutOfMemory => ExitCode::OutOfMemory,
-            Self::HubUnavailable
+            Self::SourceUnavailable
+            | Self::ModelUnavailable
+            | Self::HubUnavailable
             | Self::DeviceBusy
             | Self::DeviceLost
             | Self::StorageFull

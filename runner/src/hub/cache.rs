@@ -13,6 +13,7 @@ use std::{
 };
 
 use super::error::HubFailure;
+use crate::store::Fault;
 
 /// The time between two attempts to lock a file that another process fetches.
 const LOCK_INTERVAL: Duration = Duration::from_millis(200);
@@ -45,25 +46,40 @@ impl RepoCache {
         self.folder.join("blobs").join(etag)
     }
 
-    /// The commit that a revision resolved to when it was last fetched.
-    pub fn cached_ref(&self, revision: &str) -> Option<String> {
-        let text = fs::read_to_string(self.folder.join("refs").join(revision)).ok()?;
-        Some(text.trim().to_owned()).filter(|commit| is_commit(commit))
+    /// The commit that a revision resolved to when it was last fetched; `None` if it never was.
+    ///
+    /// # Errors
+    /// If the cache cannot be read: that it lacks something is no conclusion from a failure.
+    pub fn cached_ref(&self, revision: &str) -> Result<Option<String>, HubFailure> {
+        let path = self.folder.join("refs").join(revision);
+        let text = found(&path, fs::read_to_string(&path))?;
+        Ok(text.map(|text| text.trim().to_owned()).filter(|commit| is_commit(commit)))
     }
 
     /// Records the commit that a revision resolves to. A failure is only logged: a read-only cache works without the record.
     pub fn record_ref(&self, revision: &str, commit: &str) {
-        if !is_commit(revision) && self.cached_ref(revision).as_deref() != Some(commit) {
+        let recorded = || self.cached_ref(revision).ok().flatten();
+        if !is_commit(revision) && recorded().as_deref() != Some(commit) {
             write_record(&self.folder.join("refs").join(revision), commit);
         }
     }
 
     /// Whether every file that the model needs was fetched and still exists.
-    pub fn is_complete(&self, commit: &str) -> bool {
-        let Ok(text) = fs::read(self.record_file(commit)) else { return false };
-        let Ok(files) = serde_json::from_slice::<BTreeMap<String, u64>>(&text) else { return false };
+    ///
+    /// # Errors
+    /// If the cache cannot be read.
+    pub fn is_complete(&self, commit: &str) -> Result<bool, HubFailure> {
+        let record = self.record_file(commit);
+        let Some(text) = found(&record, fs::read(&record))? else { return Ok(false) };
+        let Ok(files) = serde_json::from_slice::<BTreeMap<String, u64>>(&text) else { return Ok(false) };
         let snapshot = self.snapshot(commit);
-        files.iter().all(|(path, size)| fs::metadata(snapshot.join(path)).is_ok_and(|file| file.len() == *size))
+        for (path, size) in files {
+            let path = snapshot.join(path);
+            if found(&path, fs::metadata(&path))?.is_none_or(|file| file.len() != size) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Records the files of a model and their sizes in bytes.
@@ -72,11 +88,24 @@ impl RepoCache {
     }
 
     /// Whether the snapshot of a commit has safetensors, whichever program fetched them.
-    pub fn has_weights(&self, commit: &str) -> bool {
-        let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-        let is_weights =
-            |path: &Path| path.extension().is_some_and(|extension| extension == "safetensors") && path.is_file();
-        entries(&self.snapshot(commit)).any(|path| is_weights(&path) || entries(&path).any(|path| is_weights(&path)))
+    ///
+    /// # Errors
+    /// If the cache cannot be read.
+    pub fn has_weights(&self, commit: &str) -> Result<bool, HubFailure> {
+        let snapshot = self.snapshot(commit);
+        let mut folders = vec![(snapshot, true)];
+        while let Some((folder, is_snapshot)) = folders.pop() {
+            for entry in found(&folder, fs::read_dir(&folder))?.into_iter().flatten() {
+                let path = found(&folder, entry)?.map(|entry| entry.path()).unwrap_or_default();
+                let Some(file) = found(&path, fs::metadata(&path))? else { continue };
+                if file.is_dir() && is_snapshot {
+                    folders.push((path, false));
+                } else if file.is_file() && path.extension().is_some_and(|extension| extension == "safetensors") {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// Links a path of a commit to its blob.
@@ -122,6 +151,15 @@ impl RepoCache {
     fn record_file(&self, commit: &str) -> PathBuf {
         // The number grows with the list of files: a record of earlier releases may lack some.
         self.folder.join(".embedrun").join(format!("{commit}.2.json"))
+    }
+}
+
+/// What was found at a path of the cache; `None` if nothing is there.
+fn found<T>(path: &Path, result: io::Result<T>) -> Result<Option<T>, HubFailure> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if matches!(Fault::of(&error), Fault::NotFound | Fault::WrongKind) => Ok(None),
+        Err(source) => Err(HubFailure::Cache { path: path.to_owned(), source }),
     }
 }
 

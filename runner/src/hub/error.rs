@@ -4,7 +4,7 @@ use std::{fmt, io, path::PathBuf, time::Duration};
 
 use crds::contract::{FailureReason, HUB_TOKEN_VARIABLE};
 
-use crate::process::error::StageError;
+use crate::{process::error::StageError, store::Fault};
 
 /// The reason why a model of a hub cannot be fetched. The message names the model, the repository with its revision, and the
 /// file at fault.
@@ -80,8 +80,8 @@ pub(super) enum HubFailure {
         cache.display()
     )]
     Offline { cache: PathBuf },
-    /// The cache cannot be written.
-    #[error("cannot write the hub cache {}; set HF_HOME to a writable folder", path.display())]
+    /// The cache cannot be read or written.
+    #[error("cannot use the hub cache {}; set HF_HOME to a folder that can be read and written", path.display())]
     Cache {
         path: PathBuf,
         #[source]
@@ -144,12 +144,14 @@ impl HubFailure {
             | Self::Unreachable { .. }
             | Self::Cut { .. }
             | Self::Corrupt { .. } => FailureReason::HubUnavailable,
-            Self::Cache { source, .. } if is_full(source) => FailureReason::StorageFull,
-            Self::UnexpectedStatus { .. }
-            | Self::Cache { .. }
-            | Self::TokenFile { .. }
-            | Self::Setting { .. }
-            | Self::Client { .. } => FailureReason::InvalidConfiguration,
+            Self::Cache { source, .. } => match Fault::of(source) {
+                Fault::Full => FailureReason::StorageFull,
+                Fault::Passing => FailureReason::ModelUnavailable,
+                _ => FailureReason::InvalidConfiguration,
+            },
+            Self::UnexpectedStatus { .. } | Self::TokenFile { .. } | Self::Setting { .. } | Self::Client { .. } => {
+                FailureReason::InvalidConfiguration
+            }
             Self::Interrupted => FailureReason::Interrupted,
         }
     }
@@ -159,9 +161,4 @@ impl From<HubError> for StageError {
     fn from(error: HubError) -> Self {
         Self::new(error.failure.reason(), error.to_string()).caused_by(error.failure)
     }
-}
-
-/// Whether the file system is full or the user's quota is exceeded.
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

@@ -20,7 +20,7 @@ pub(super) async fn fetch(model: &HubModel, settings: &Settings) -> Result<PathB
     let client = Client::new(settings, &model.repo)?;
     let listing = client.list(&model.revision).await?;
     let commit = &listing.commit;
-    if !cache.is_complete(commit) {
+    if !cache.is_complete(commit)? {
         tracing::info!(model = model.model, repo = model.repo, commit, "fetching from the hub");
         let mut sizes = BTreeMap::new();
         let needed = needed_files(&client, &listing).await?;
@@ -44,7 +44,7 @@ pub(super) async fn fetch_settings(model: &HubModel, settings: &Settings) -> Res
     let client = Client::new(settings, &model.repo)?;
     let listing = client.list(&model.revision).await?;
     let commit = &listing.commit;
-    let is_complete = cache.is_complete(commit);
+    let is_complete = cache.is_complete(commit)?;
     if !is_complete {
         for name in needed_files(&client, &listing).await?.settings {
             download::file(&client, &cache, commit, &name).await?;
@@ -61,7 +61,7 @@ pub(super) async fn check(model: &HubModel, settings: &Settings) -> Result<Strin
     }
     let client = Client::new(settings, &model.repo)?;
     let listing = client.list(&model.revision).await?;
-    if !cache.is_complete(&listing.commit) {
+    if !cache.is_complete(&listing.commit)? {
         // The list of a gated repository is public, its files are not.
         if let Some(weights) = needed_files(&client, &listing).await?.weights.last() {
             client.metadata(&listing.commit, weights).await?;
@@ -78,15 +78,17 @@ pub(super) async fn check(model: &HubModel, settings: &Settings) -> Result<Strin
 /// If the hub is disabled and the cache lacks the model.
 fn cached(cache: &RepoCache, model: &HubModel, settings: &Settings) -> Result<Option<String>, HubFailure> {
     let is_commit = cache::is_commit(&model.revision);
-    let commit = if is_commit { Some(model.revision.clone()) } else { cache.cached_ref(&model.revision) };
+    let commit = if is_commit { Some(model.revision.clone()) } else { cache.cached_ref(&model.revision)? };
     if !settings.offline {
-        return Ok(commit.filter(|commit| is_commit && cache.is_complete(commit)));
+        let is_complete = |commit: &String| if is_commit { cache.is_complete(commit) } else { Ok(false) };
+        let complete = commit.as_ref().map(is_complete).transpose()? == Some(true);
+        return Ok(commit.filter(|_| complete));
     }
     // Other programs fill the cache too, without a record of the complete files.
-    commit
-        .filter(|commit| cache.is_complete(commit) || cache.has_weights(commit))
-        .map(Some)
-        .ok_or_else(|| HubFailure::Offline { cache: settings.cache.clone() })
+    match commit {
+        Some(commit) if cache.is_complete(&commit)? || cache.has_weights(&commit)? => Ok(Some(commit)),
+        _ => Err(HubFailure::Offline { cache: settings.cache.clone() }),
+    }
 }
 
 /// The files that a model needs.

@@ -15,6 +15,7 @@ mod resolve;
 mod retry;
 mod settings;
 mod token;
+mod volume;
 
 pub use self::{
     error::HubError,

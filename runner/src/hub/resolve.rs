@@ -7,7 +7,7 @@ use crds::{
     v1alpha1::ModelSource,
 };
 
-use super::model::HubModel;
+use super::{model::HubModel, volume};
 use crate::process::{
     error::{Result, StageError},
     interrupt::Interrupt,
@@ -16,25 +16,29 @@ use crate::process::{
 /// The folder of a model. For a model of a hub it is in the cache, after missing files were fetched.
 ///
 /// # Errors
-/// If the model cannot be fetched.
+/// If the model cannot be fetched, or its folder on a volume has links out of the volume.
 pub fn folder(model: &str, source: &Place, interrupt: &Interrupt) -> Result<PathBuf> {
-    match HubModel::of(model, source) {
-        Some(hub_model) => Ok(hub_model.settings().and_then(|settings| hub_model.fetch(&settings, interrupt))?),
-        None => Ok(PathBuf::from(&source.path)),
+    if let Some(hub_model) = HubModel::of(model, source) {
+        return Ok(hub_model.settings().and_then(|settings| hub_model.fetch(&settings, interrupt))?);
     }
+    volume::check_links(model, source)?;
+    Ok(PathBuf::from(&source.path))
 }
 
 /// The folder of a model with its settings, and whether it has the weights too. For a model of a hub it is in the cache, after
 /// missing settings were fetched.
 ///
 /// # Errors
-/// If the settings cannot be fetched.
+/// If the settings cannot be fetched, or the folder on a volume has links out of the volume.
 pub fn settings_folder(model: &str, source: &Place, interrupt: &Interrupt) -> Result<(PathBuf, bool)> {
     match HubModel::of(model, source) {
         Some(hub_model) => {
             Ok(hub_model.settings().and_then(|settings| hub_model.fetch_settings(&settings, interrupt))?)
         }
-        None => Ok((PathBuf::from(&source.path), true)),
+        None => {
+            volume::check_links(model, source)?;
+            Ok((PathBuf::from(&source.path), true))
+        }
     }
 }
 

@@ -143,7 +143,7 @@ fn read(folder: &ModelFolder) -> Result<(PathBuf, String, serde_json::Map<String
             special_tokens.insert(name.clone(), text.into());
         }
     }
-    if file.exists() {
+    if folder.files.has(&file)? {
         let text = String::from_utf8_lossy(&folder.files.bytes(&file)?).into_owned();
         return Ok((file, text, special_tokens));
     }

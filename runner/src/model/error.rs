@@ -12,6 +12,7 @@ use super::files::WEIGHTS;
 use crate::{
     device::fault::{self, Fault},
     process::error::StageError,
+    store,
     tokenizer::TokenizerError,
 };
 
@@ -369,6 +370,9 @@ impl ModelError {
     pub fn reason(&self) -> FailureReason {
         match self {
             Self::FolderMissing { .. } => FailureReason::ModelNotFound,
+            Self::Read { source, .. } | Self::Tokenizer { source: TokenizerError::Read { source, .. }, .. } => {
+                store::Fault::of(source).of_model()
+            }
             Self::Tokenizer {
                 source:
                     TokenizerError::Encode { .. } | TokenizerError::NoTokens { .. } | TokenizerError::NoVector { .. },
@@ -400,7 +404,6 @@ impl ModelError {
             Self::NotFinite { .. } => FailureReason::InvalidVector,
             Self::OutOfMemory { .. } => FailureReason::OutOfMemory,
             Self::DeviceLost { .. } => FailureReason::DeviceLost,
-            Self::Read { .. } => FailureReason::StoreUnavailable,
             Self::Compute { .. } => FailureReason::ComputationFailed,
         }
     }

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
 use super::{ModelError, SparseOptions, config::Config, folder::ModelFolder, loading::tokenizer_digest};
 use crate::{
@@ -63,9 +63,11 @@ impl MetadataTerms {
     /// # Errors
     /// If a text cannot be encoded.
     pub fn vector(&self, metadata: &str) -> Result<SparseVector, ModelError> {
-        let metadata: Value = serde_json::from_str(metadata).unwrap_or_default();
+        // Only the known fields are parsed: another one may hold a number that no float can.
+        let metadata: BTreeMap<String, &RawValue> = serde_json::from_str(metadata).unwrap_or_default();
         let mut counts = BTreeMap::<u32, f32>::new();
-        for text in FIELDS.iter().flat_map(|field| texts(&metadata[field])) {
+        let fields = FIELDS.iter().filter_map(|field| serde_json::from_str(metadata.get(*field)?.get()).ok());
+        for text in fields.collect::<Vec<Value>>().iter().flat_map(texts) {
             let ids = self.tokenizer.ids(text).map_err(|source| ModelError::tokenizer(&self.name, source))?;
             for id in ids {
                 *counts.entry(id).or_default() += 1.0;

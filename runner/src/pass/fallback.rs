@@ -42,7 +42,9 @@ pub(super) fn name_chunk(error: PassError<StageError>, chunks: &Chunks) -> Stage
         ModelError::NotFinite { row, .. }
         | ModelError::OutOfMemory { row: Some(row), .. }
         | ModelError::Tokenizer {
-            source: TokenizerError::Encode { row, .. } | TokenizerError::NoTokens { row }, ..
+            source:
+                TokenizerError::Encode { row, .. } | TokenizerError::NoTokens { row } | TokenizerError::NoVector { row, .. },
+            ..
         } => {
             let chunk = chunks.id(row).map_or_else(|| format!("chunk {row}"), |id| format!("chunk {id:?}"));
             StageError::new(error.reason(), format!("cannot embed {chunk}")).caused_by(error)
@@ -63,6 +65,8 @@ mod tests {
             FailureReason::DeviceLost,
             FailureReason::StorageFull,
             FailureReason::StoreUnavailable,
+            FailureReason::SourceUnavailable,
+            FailureReason::ModelUnavailable,
             FailureReason::Interrupted,
             FailureReason::Internal,
         ];

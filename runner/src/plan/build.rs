@@ -24,7 +24,7 @@ use crate::{
         message::first_few,
         progress::Progress,
     },
-    source::{Chunk, Source, SourceRecord},
+    source::{Chunk, Listing, Source, SourceRecord},
     store::ListedFile,
 };
 
@@ -60,7 +60,8 @@ impl Plan {
             shards: Vec::new(),
         };
         for collection in &config.collections {
-            let planned = plan_collection(collection, shard_size, &mut plan.shards, interrupt, progress)?;
+            let source = Source::open(collection, toggles.limits, interrupt)?;
+            let planned = plan_collection(collection, &source, shard_size, &mut plan.shards, (interrupt, progress))?;
             plan.collections.push(planned);
         }
         if plan.shards.len() > MAX_SHARDS {
@@ -76,19 +77,18 @@ impl Plan {
 
 fn plan_collection(
     collection: &CollectionConfig,
+    source: &Source,
     shard_size: u64,
     shards: &mut Vec<Shard>,
-    interrupt: &Interrupt,
-    progress: &Progress,
+    (interrupt, progress): (&Interrupt, &Progress),
 ) -> Result<PlannedCollection> {
-    let source = Source::open(collection)?;
     let listing = source.list()?;
     let mut slicer = Slicer::new(&collection.name, shard_size);
     let mut ids = HashSet::new();
     let mut headings = Headings::default();
     let mut files = Vec::with_capacity(listing.files.len());
     for (index, listed) in listing.files.iter().enumerate() {
-        let mut file = planned_file(&source, listed)?;
+        let mut file = planned_file(source, listed)?;
         let _ = source.visit(&listed.path, 0, &mut |record: SourceRecord<'_>| {
             interrupt.check()?;
             let position = Position { file: index, record: record.location.record };
@@ -99,7 +99,7 @@ fn plan_collection(
                 }
                 Some(chunk) => {
                     if !ids.insert(short_hash(&chunk.id)) {
-                        return Err(duplicate_id(&source, &listing.files, &chunk, &record.location.to_string()));
+                        return Err(duplicate_id(source, &listing.files, &chunk, &record.location.to_string()));
                     }
                     file.chunks += 1;
                     slicer.push(position, &chunk);
@@ -119,10 +119,18 @@ fn plan_collection(
             first_few(&listing.ignored)
         );
     }
+    if !listing.left_out.is_empty() {
+        tracing::warn!(
+            collection = collection.name,
+            files = listing.left_out.len(),
+            "left out what cannot be read: {}",
+            first_few(&listing.left_out)
+        );
+    }
     let skipped = files.iter().map(|file| file.skipped).sum();
     let chunks = files.iter().map(|file| file.chunks).sum();
     if chunks == 0 {
-        return Err(empty_collection(collection, files.len(), skipped, &listing.ignored));
+        return Err(empty_collection(collection, files.len(), skipped, &listing));
     }
     shards.extend(slicer.finish());
     Ok(PlannedCollection {
@@ -131,6 +139,7 @@ fn plan_collection(
         skipped,
         files,
         ignored_files: listing.ignored,
+        left_out: listing.left_out,
         headings: headings.finish(),
     })
 }
@@ -162,7 +171,8 @@ fn duplicate_id(source: &Source, files: &[ListedFile], chunk: &Chunk, second: &s
     )
 }
 
-fn empty_collection(collection: &CollectionConfig, files: usize, skipped: u64, ignored: &[String]) -> StageError {
+fn empty_collection(collection: &CollectionConfig, files: usize, skipped: u64, listing: &Listing) -> StageError {
+    let ignored = &listing.ignored;
     let CollectionConfig { name, source, format, .. } = collection;
     let message = if files > 0 {
         format!(
@@ -178,6 +188,10 @@ fn empty_collection(collection: &CollectionConfig, files: usize, skipped: u64, i
             source.uri,
             first_few(ignored)
         )
+    };
+    let message = match &listing.left_out[..] {
+        [] => message,
+        left_out => format!("{message}; left out: {}", first_few(left_out)),
     };
     StageError::new(FailureReason::EmptyCollection, message)
 }

@@ -4,7 +4,8 @@ use crds::contract::RunnerConfig;
 
 use super::document::{Plan, PlannedCollection, PlannedFile};
 use crate::{
-    process::error::Result,
+    config::toggles::SourceLimits,
+    process::{error::Result, interrupt::Interrupt, message::printable},
     source::{Listing, Source},
     store::ListedFile,
 };
@@ -27,13 +28,18 @@ pub(super) fn planned_file(source: &Source, listed: &ListedFile) -> Result<Plann
 
 /// How the sources differ from those that were planned, as one sentence with what to do; `None` if they do not, or
 /// cannot be listed.
-pub fn source_changes(plan: &Plan, config: &RunnerConfig) -> Option<String> {
+pub fn source_changes(
+    plan: &Plan,
+    config: &RunnerConfig,
+    limits: SourceLimits,
+    interrupt: &Interrupt,
+) -> Option<String> {
     let mut changes = Vec::new();
     for planned in &plan.collections {
         let Some(collection) = config.collections.iter().find(|collection| collection.name == planned.name) else {
             continue;
         };
-        match Source::open(collection).and_then(|source| changes_of(&source, planned)) {
+        match Source::open(collection, limits, interrupt).and_then(|source| changes_of(&source, planned)) {
             Ok(found) if found.is_empty() => {}
             Ok(found) => changes.push(format!("collection {:?} ({found})", planned.name)),
             // The revision is complete without its sources.
@@ -95,7 +101,7 @@ fn named(names: &[String]) -> String {
         Some((end, _)) => format!("{}…", &name[..end]),
         None => name.clone(),
     };
-    shortened(&names.iter().map(cut).collect::<Vec<_>>(), ", ")
+    shortened(&names.iter().map(|name| cut(&printable(name).into_owned())).collect::<Vec<_>>(), ", ")
 }
 
 fn shortened(items: &[String], separator: &str) -> String {

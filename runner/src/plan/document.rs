@@ -72,6 +72,9 @@ pub struct PlannedCollection {
     /// Files with unknown extensions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ignored_files: Vec<String>,
+    /// Entries that cannot be read, each with the reason: links out of the source, FIFOs, names that are not UTF-8.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
     /// The probe queries of the collection if no queries are given.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub headings: Vec<String>,

@@ -1,6 +1,8 @@
 //! A few headings of a collection, spread evenly over it: the probe queries if no queries are given.
 
-use serde_json::Value;
+use std::collections::BTreeMap;
+
+use serde_json::{Value, value::RawValue};
 
 /// The largest number of headings of a collection.
 const MAX_HEADINGS: usize = 16;
@@ -50,9 +52,11 @@ impl Headings {
 }
 
 fn heading(metadata: &str) -> Option<String> {
-    let metadata: Value = serde_json::from_str(metadata).ok()?;
+    // Only the known fields are parsed: another one may hold a number that no float can.
+    let metadata: BTreeMap<String, &RawValue> = serde_json::from_str(metadata).ok()?;
     FIELDS.iter().find_map(|field| {
-        let text = match &metadata[field] {
+        let value: Value = serde_json::from_str(metadata.get(*field)?.get()).ok()?;
+        let text = match &value {
             Value::Array(items) => items.last()?.as_str()?,
             value => value.as_str()?,
         };
@@ -68,6 +72,7 @@ mod tests {
     fn the_heading_is_read_from_the_metadata() {
         assert_eq!(heading("{\"headings\": [\"Guide\", \"Retries\"]}"), Some("Retries".into()));
         assert_eq!(heading("{\"title\": \" Guide \"}"), Some("Guide".into()));
+        assert_eq!(heading("{\"size\": 1e999, \"title\": \"Guide\"}"), Some("Guide".into()));
         for none in ["{}", "[]", "", "{\"title\": 3}", "{\"headings\": []}"] {
             assert_eq!(heading(none), None, "{none}");
         }

@@ -19,6 +19,9 @@ use crate::{
     store,
 };
 
+/// The largest file of queries, in bytes.
+const MAX_BYTES: u64 = 64 << 20;
+
 /// A query.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Query {
@@ -104,11 +107,7 @@ impl QueryFile {
     /// # Errors
     /// If it cannot be read, or a line is not a valid query; the error names the line.
     pub fn read(place: &Place) -> Result<Self> {
-        let (store, name) = store::open_source(place)?;
-        let bytes = name.as_deref().map(|name| store.get(name)).transpose()?.flatten().ok_or_else(|| {
-            let message = format!("the queries {} ({}) are not a file", place.uri, place.path);
-            StageError::new(FailureReason::SourceNotFound, message)
-        })?;
+        let bytes = store::read_file(place, MAX_BYTES)?;
         Self::parse(&bytes, &place.uri)
     }
 

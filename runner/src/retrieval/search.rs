@@ -225,9 +225,9 @@ pub fn show(rank: usize, hit: &Hit) -> String {
         shown.push_str("\n   ");
         shown.push_str(&truncate(line));
     }
-    if hit.metadata.as_object().is_none_or(|metadata| !metadata.is_empty()) {
+    if hit.metadata.get() != "{}" {
         shown.push_str("\n   ");
-        shown.push_str(&truncate(&hit.metadata.to_string()));
+        shown.push_str(&truncate(hit.metadata.get()));
     }
     printable(&shown).into_owned()
 }

@@ -12,12 +12,13 @@ use parquet::{
     file::metadata::ParquetMetaData,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::stored_column::{StoredColumn, scale_name};
 use crate::vectors::similarity;
 
 /// A chunk near the question.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Hit {
     /// The similarity of the vectors of question and chunk: the one that the model was made for.
     pub score: f32,
@@ -25,8 +26,8 @@ pub struct Hit {
     pub id: String,
     /// Its text.
     pub text: String,
-    /// Its metadata.
-    pub metadata: serde_json::Value,
+    /// Its metadata as it is stored: a parsed number would lose digits.
+    pub metadata: Box<RawValue>,
 }
 
 /// The vectors that a file has to hold, as the summary records them, and the question.

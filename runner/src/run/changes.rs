@@ -11,7 +11,10 @@ const MAX_BYTES: usize = 1000;
 
 /// What has changed since the plan, with what to do; `None` if nothing has.
 pub fn since(plan: &Plan, run: &Run) -> Option<String> {
-    let changes: Vec<String> = source_changes(plan, &run.config).into_iter().chain(query_changes(plan, run)).collect();
+    let changes: Vec<String> = source_changes(plan, &run.config, run.toggles.limits, &run.interrupt)
+        .into_iter()
+        .chain(query_changes(plan, run))
+        .collect();
     (!changes.is_empty()).then(|| cut(changes.join("; ")))
 }
 

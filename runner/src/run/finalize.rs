@@ -105,18 +105,24 @@ fn delete_leftovers(run: &Run, commits: &[Commit]) {
 /// models cannot be compared. Every load is compared with the first one; this compares what the shards have recorded, also
 /// of earlier releases.
 fn check_models(commits: &[Commit]) -> Result<()> {
-    let mut first: BTreeMap<(&str, &str), (u32, &str)> = BTreeMap::new();
+    let mut first: BTreeMap<(&str, &str), (u32, [&str; 2])> = BTreeMap::new();
     for commit in commits {
         let dense = commit.dense.iter().map(|pass| ("dense", &pass.model, &pass.model_sha256, &pass.weights_sha256));
         let sparse = commit.sparse.iter().map(|pass| ("sparse", &pass.model, &pass.model_sha256, &pass.weights_sha256));
         for (kind, model, of_files, of_weights) in dense.chain(sparse) {
+            let digests = [of_files.as_str(), of_weights.as_str()];
             // A sparse model that could not be loaded has neither.
-            let Some(digest) = [of_files, of_weights].into_iter().find(|digest| !digest.is_empty()) else { continue };
-            let (shard, expected) = *first.entry((kind, model)).or_insert((commit.shard, digest));
-            if digest != expected {
+            if digests == [""; 2] {
+                continue;
+            }
+            let (shard, expected) = *first.entry((kind, model)).or_insert((commit.shard, digests));
+            // Earlier releases recorded the weights alone.
+            let both =
+                digests.into_iter().zip(expected).find(|(found, expected)| !found.is_empty() && !expected.is_empty());
+            if let Some((found, expected)) = both.filter(|(found, expected)| found != expected) {
                 let message = format!(
                     "{kind} model {model}: shards {shard} and {} were embedded with different files ({expected} and \
-                     {digest}): the model changed during the run; change spec.rerunToken to embed everything again",
+                     {found}): the model changed during the run; change spec.rerunToken to embed everything again",
                     commit.shard
                 );
                 return Err(StageError::new(FailureReason::ModelChanged, message));

@@ -60,7 +60,7 @@ impl<'a> PlannedShard<'a> {
         let mut files = Vec::new();
         let mut chunks = ChunkFile::new()?;
         let mut digest = plan.slice_digest();
-        let source = Source::open(collection)?;
+        let source = Source::open(collection, run.toggles.limits, &run.interrupt)?;
         let mut first_record = shard.start.record;
         for file in planned_collection.files.iter().skip(shard.start.file) {
             if chunks.count() == shard.chunks {

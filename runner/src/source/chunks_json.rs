@@ -6,33 +6,42 @@ use serde::{
     Deserializer,
     de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::{
-    record,
-    visit::{Flow, Visit, without_bom},
+    reader::{Progress, SliceReader, is_too_large},
+    record::{self, Defect},
+    visit::{Flow, Visit},
 };
 use crate::process::error::StageError;
 
 /// The fields of an object that may hold the list of records.
 const LIST_FIELDS: [&str; 4] = ["chunks", "data", "records", "items"];
 
+/// Bytes between two records that are not counted as a part of one.
+const MARGIN: u64 = 1 << 16;
+
 /// Visits the records of a chunk file.
 pub fn visit(reader: impl Read, visit: &mut Visit<'_>) -> Flow {
-    let reader = without_bom(reader).map_err(|error| visit.unreadable(error))?;
+    // White space and separators belong to the record that they precede, so the limit of the reader is not exact.
+    let progress = Progress::new(visit.limits.record.saturating_add(MARGIN));
+    let reader = SliceReader::new(reader, visit.interrupt, &progress).map_err(|error| visit.unreadable(error))?;
     let mut json = serde_json::Deserializer::from_reader(reader);
-    let reading = RefCell::new(Reading { visit, ordinal: 0, stop: None });
+    let reading = RefCell::new(Reading { visit, progress: &progress, ordinal: 0, stop: None });
     let parsed = Top(&reading).deserialize(&mut json).and_then(|()| json.end());
-    let Reading { visit, ordinal, stop } = reading.into_inner();
+    let Reading { visit, ordinal, stop, .. } = reading.into_inner();
+    let record = || format!(", record {} (line {})", ordinal + 1, progress.line());
     match (stop, parsed) {
         (Some(Stop::Visitor), _) => Ok(ControlFlow::Break(())),
         (Some(Stop::Failed(error)), _) => Err(error),
-        (Some(Stop::InvalidRecord(message)), Err(at)) => {
-            Err(visit.invalid_record(format_args!(", record {} (line {}): {message}", ordinal + 1, at.line())))
+        (Some(Stop::Defect(defect)), _) => Err(visit.defect(record(), defect)),
+        (Some(Stop::TooLarge), _) => Err(visit.record_too_large(record())),
+        (None, Err(error)) if error.is_io() => {
+            let error = error.into();
+            Err(if is_too_large(&error) { visit.record_too_large(record()) } else { visit.unreadable(error) })
         }
-        (_, Err(error)) if error.is_io() => Err(visit.unreadable(error)),
-        (_, Err(error)) => Err(visit.invalid_file(format_args!(": {}", message_of(&error)))),
-        (_, Ok(())) => Ok(ControlFlow::Continue(())),
+        (None, Err(error)) => Err(visit.invalid_file(format_args!(": {}", message_of(&error)))),
+        (None, Ok(())) => Ok(ControlFlow::Continue(())),
     }
 }
 
@@ -46,19 +55,25 @@ enum Stop {
     Visitor,
     /// The visitor failed.
     Failed(StageError),
-    /// The value is not a valid record.
-    InvalidRecord(String),
+    /// The value is not a record.
+    Defect(Defect),
+    /// The record is larger than the limit.
+    TooLarge,
 }
 
 struct Reading<'a, 'v> {
     visit: &'a mut Visit<'v>,
+    progress: &'a Progress,
     ordinal: u64,
     stop: Option<Stop>,
 }
 
 impl Reading<'_, '_> {
-    fn deliver(&mut self, value: Value) -> Result<(), Stop> {
-        let record = record::from_json(value, self.ordinal, None, self.visit.fields).map_err(Stop::InvalidRecord)?;
+    fn deliver(&mut self, value: &RawValue) -> Result<(), Stop> {
+        if value.get().len() as u64 > self.visit.limits.record {
+            return Err(Stop::TooLarge);
+        }
+        let record = record::from_json(value, self.ordinal, None, self.visit.fields).map_err(Stop::Defect)?;
         match (self.visit.deliver)(record) {
             Ok(ControlFlow::Continue(())) => Ok(()),
             Ok(ControlFlow::Break(())) => Err(Stop::Visitor),
@@ -95,6 +110,7 @@ impl<'de> Visitor<'de> for Top<'_, '_, '_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let mut list_field: Option<String> = None;
         while let Some(key) = map.next_key::<String>()? {
+            self.0.borrow().progress.next_record();
             if !LIST_FIELDS.contains(&key.as_str()) {
                 map.next_value::<IgnoredAny>()?;
             } else if map.next_value_seed(List(self.0))? {
@@ -135,6 +151,7 @@ impl<'de> Visitor<'de> for List<'_, '_, '_> {
         loop {
             let (ordinal, from) = {
                 let reading = self.0.borrow();
+                reading.progress.next_record();
                 (reading.ordinal, reading.visit.from)
             };
             if ordinal < from {
@@ -142,11 +159,11 @@ impl<'de> Visitor<'de> for List<'_, '_, '_> {
                     return Ok(true);
                 }
             } else {
-                let Some(value) = seq.next_element::<Value>()? else {
+                let Some(value) = seq.next_element::<Box<RawValue>>()? else {
                     return Ok(true);
                 };
                 let mut reading = self.0.borrow_mut();
-                if let Err(stop) = reading.deliver(value) {
+                if let Err(stop) = reading.deliver(&value) {
                     reading.stop = Some(stop);
                     return Err(A::Error::custom("stopped"));
                 }

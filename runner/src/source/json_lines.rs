@@ -1,26 +1,33 @@
 //! JSON Lines: one record per line; blank lines, CRLF and a byte order mark are allowed.
 
-use std::{
-    io::{BufRead, Read},
-    ops::ControlFlow,
-};
+use std::{io::Read, ops::ControlFlow};
+
+use serde_json::value::RawValue;
 
 use super::{
+    reader::{Progress, SliceReader, is_too_large},
     record,
-    visit::{Flow, Visit, without_bom},
+    visit::{Flow, Visit},
 };
 
 /// Visits the records of a JSON Lines file.
 pub fn visit(reader: impl Read, visit: &mut Visit<'_>) -> Flow {
-    let mut reader = without_bom(reader).map_err(|error| visit.unreadable(error))?;
-    let (mut line, mut ordinal) = (0, 0);
+    let progress = Progress::new(visit.limits.record);
+    let mut reader = SliceReader::new(reader, visit.interrupt, &progress).map_err(|error| visit.unreadable(error))?;
+    let mut ordinal = 0;
     let mut bytes = Vec::new();
     loop {
         bytes.clear();
-        if reader.read_until(b'\n', &mut bytes).map_err(|error| visit.unreadable(error))? == 0 {
-            return Ok(ControlFlow::Continue(()));
+        let line = progress.line();
+        progress.next_record();
+        match reader.read_line(&mut bytes) {
+            Ok(0) => return Ok(ControlFlow::Continue(())),
+            Ok(_) => {}
+            Err(error) if is_too_large(&error) => {
+                return Err(visit.record_too_large(format_args!(", line {line}")));
+            }
+            Err(error) => return Err(visit.unreadable(error)),
         }
-        line += 1;
         if bytes.trim_ascii().is_empty() {
             continue;
         }
@@ -31,11 +38,11 @@ pub fn visit(reader: impl Read, visit: &mut Visit<'_>) -> Flow {
         }
         let text = std::str::from_utf8(&bytes)
             .map_err(|_| visit.invalid_file(format_args!(", line {line}: not UTF-8 text")))?;
-        let value = serde_json::from_str(text).map_err(|error| {
+        let value: &RawValue = serde_json::from_str(text).map_err(|error| {
             visit.invalid_file(format_args!(", line {line}: not valid JSON: {}", message_of(&error)))
         })?;
         let record = record::from_json(value, current, Some(line), visit.fields)
-            .map_err(|message| visit.invalid_record(format_args!(", line {line}: {message}")))?;
+            .map_err(|defect| visit.defect(format_args!(", line {line}"), defect))?;
         if (visit.deliver)(record)?.is_break() {
             return Ok(ControlFlow::Break(()));
         }

@@ -11,15 +11,18 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::{chunk::stable_id, *};
-use crate::process::error::Result;
+use crate::{
+    config::toggles::SourceLimits,
+    process::{error::Result, interrupt::Interrupt},
+};
 
-struct Files(TempDir);
+pub(super) struct Files(pub(super) TempDir);
 
 /// Id, text and metadata of a chunk; `None` for a record without text.
-type Read = Option<(String, String, serde_json::Value)>;
+pub(super) type Read = Option<(String, String, serde_json::Value)>;
 
 impl Files {
-    fn new(files: &[(&str, &str)]) -> Self {
+    pub(super) fn new(files: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         for (name, text) in files {
             let path = folder.path().join(name);
@@ -29,27 +32,38 @@ impl Files {
         Self(folder)
     }
 
-    fn open(&self, path: &str, format: Format) -> Result<Source> {
+    pub(super) fn open(&self, path: &str, format: Format) -> Result<Source> {
+        self.open_with(path, format, SourceLimits::default(), &Interrupt::default())
+    }
+
+    pub(super) fn open_with(
+        &self,
+        path: &str,
+        format: Format,
+        limits: SourceLimits,
+        interrupt: &Interrupt,
+    ) -> Result<Source> {
         let path = self.0.path().join(path);
-        Source::open(&CollectionConfig {
+        let collection = CollectionConfig {
             name: "docs".into(),
             source: Place { path: path.to_string_lossy().into_owned(), uri: "pvc://chunks/x".into() },
             format,
             fields: crds::v1alpha1::FieldMapping::default(),
-        })
+        };
+        Source::open(&collection, limits, interrupt)
     }
 
-    fn read(&self) -> Result<Vec<Read>> {
+    pub(super) fn read(&self) -> Result<Vec<Read>> {
         read(&self.open("", Format::Auto)?, 0)
     }
 
-    fn error(&self) -> (FailureReason, String) {
+    pub(super) fn error(&self) -> (FailureReason, String) {
         let error = self.read().expect_err("rejected");
         (error.reason, error.sentence())
     }
 }
 
-fn read(source: &Source, from: u64) -> Result<Vec<Read>> {
+pub(super) fn read(source: &Source, from: u64) -> Result<Vec<Read>> {
     let mut records = Vec::new();
     for file in source.list()?.files {
         let _ = source.visit(&file.path, from, &mut |record: SourceRecord<'_>| {
@@ -63,7 +77,11 @@ fn read(source: &Source, from: u64) -> Result<Vec<Read>> {
     Ok(records)
 }
 
-fn texts(records: Vec<Read>) -> Vec<String> {
+pub(super) fn paths(listing: &Listing) -> Vec<&str> {
+    listing.files.iter().map(|file| file.path.as_str()).collect()
+}
+
+pub(super) fn texts(records: Vec<Read>) -> Vec<String> {
     records.into_iter().flatten().map(|(_, text, _)| text).collect()
 }
 
@@ -152,8 +170,14 @@ fn files_are_sorted_by_path_without_hidden_files_and_each_once() {
     link("..", "a/up");
     let source = files.open("", Format::Auto).expect("open");
     let listing = source.list().expect("listed");
-    let names: Vec<&str> = listing.files.iter().map(|file| file.path.as_str()).collect();
-    assert_eq!(names, ["a.txt", "a/z.txt", "b.txt", "key.txt"]);
+    assert_eq!(paths(&listing), ["a.txt", "a/z.txt", "b.txt", "key.txt"]);
+    assert!(
+        listing
+            .files
+            .iter()
+            .all(|file| file.size == fs::metadata(files.0.path().join(&file.path)).expect("a file").len())
+    );
+    assert!(listing.files.iter().all(|file| file.modified.is_some()));
     assert_eq!(listing.ignored, ["c.csv"]);
     assert_eq!(texts(read(&source, 0).expect("read")), ["a", "a/z", "b", "key"]);
 }

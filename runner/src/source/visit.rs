@@ -2,16 +2,25 @@
 
 use std::{
     fmt,
-    io::{BufReader, Read},
+    io::{self, Read},
     ops::ControlFlow,
 };
 
 use crds::contract::FailureReason;
 
-use super::{chunk::Chunk, record::Record};
+use super::{
+    chunk::Chunk,
+    reader::{Progress, SliceReader, is_too_large},
+    record::{Defect, Record},
+    uri::Uris,
+};
 use crate::{
-    process::error::{Cause, Result, StageError},
-    store::Store,
+    config::toggles::SourceLimits,
+    process::{
+        error::{Result, StageError},
+        interrupt::Interrupt,
+    },
+    store::source_error,
 };
 
 /// A record that is passed to a visitor.
@@ -26,7 +35,7 @@ pub struct SourceRecord<'a> {
 /// The location of a record, for messages.
 #[derive(Clone, Copy, Debug)]
 pub struct RecordLocation<'a> {
-    pub(super) store: &'a Store,
+    pub(super) uris: &'a Uris,
     /// The path of the file, from the root of the source.
     pub file: &'a str,
     /// The number of the record in its file, from 0.
@@ -36,7 +45,7 @@ pub struct RecordLocation<'a> {
 
 impl fmt::Display for RecordLocation<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let uri = self.store.uri_of(self.file);
+        let uri = self.uris.of(self.file);
         match self.line {
             Some(line) => write!(f, "{uri}, line {line}"),
             None => write!(f, "{uri}, record {}", self.record + 1),
@@ -54,14 +63,25 @@ pub(super) struct Visit<'a> {
     /// Its path from the root of the source.
     pub(super) path: &'a str,
     pub(super) fields: &'a crds::v1alpha1::FieldMapping,
+    pub(super) limits: SourceLimits,
+    pub(super) interrupt: &'a Interrupt,
     /// The first record to visit.
     pub(super) from: u64,
     pub(super) deliver: &'a mut dyn FnMut(Record) -> Flow,
 }
 
 impl Visit<'_> {
-    pub(super) fn unreadable(&self, cause: impl Into<Cause>) -> StageError {
-        StageError::new(FailureReason::SourceNotFound, format!("cannot read {}", self.uri)).caused_by(cause)
+    /// The error of a failed read, which may be that of an interrupt.
+    pub(super) fn unreadable(&self, error: io::Error) -> StageError {
+        error.downcast::<StageError>().unwrap_or_else(|error| source_error(format!("cannot read {}", self.uri), error))
+    }
+
+    /// The error of a part of the file that is larger than `limit`, which the toggle `key` sets.
+    pub(super) fn too_large(&self, at: impl fmt::Display, limit: u64, key: &str, variable: &str) -> StageError {
+        self.invalid_file(format_args!(
+            "{at}: larger than {}; split it, or raise the toggle {key} ({variable})",
+            quantity(limit)
+        ))
     }
 
     pub(super) fn invalid_file(&self, message: impl fmt::Display) -> StageError {
@@ -72,27 +92,47 @@ impl Visit<'_> {
         StageError::new(FailureReason::InvalidRecord, format!("{}{message}", self.uri))
     }
 
-    /// Reads a small file as text, without a byte order mark.
-    pub(super) fn read_text(&self, mut reader: impl Read) -> Result<String> {
+    /// The error of a value `at` a location that is not a record.
+    pub(super) fn defect(&self, at: impl fmt::Display, defect: Defect) -> StageError {
+        match defect {
+            Defect::Json(reason, byte) => {
+                self.invalid_file(format_args!("{at}: not valid JSON: {reason} at byte {} of the record", byte + 1))
+            }
+            Defect::Record(message) => self.invalid_record(format_args!("{at}: {message}")),
+        }
+    }
+
+    /// Reads a file as text, without a byte order mark.
+    pub(super) fn read_text(&self, reader: impl Read) -> Result<String> {
+        let progress = Progress::new(self.limits.text);
         let mut bytes = Vec::new();
-        reader.read_to_end(&mut bytes).map_err(|error| self.unreadable(error))?;
-        let text = String::from_utf8(bytes).map_err(|error| {
+        let read =
+            SliceReader::new(reader, self.interrupt, &progress).and_then(|mut reader| reader.read_to_end(&mut bytes));
+        match read {
+            Err(error) if is_too_large(&error) => {
+                let at = format!(", line {}", progress.line());
+                return Err(self.too_large(at, self.limits.text, "max_text", "EMBEDRUN_MAX_TEXT"));
+            }
+            read => read.map_err(|error| self.unreadable(error))?,
+        };
+        String::from_utf8(bytes).map_err(|error| {
             let valid = error.utf8_error().valid_up_to();
             let line = error.as_bytes()[..valid].split(|byte| *byte == b'\n').count();
             self.invalid_file(format_args!(", line {line}: not UTF-8 text"))
-        })?;
-        Ok(text.strip_prefix('\u{feff}').map(ToOwned::to_owned).unwrap_or(text))
+        })
+    }
+
+    /// The error of a record that is larger than the limit.
+    pub(super) fn record_too_large(&self, at: impl fmt::Display) -> StageError {
+        self.too_large(at, self.limits.record, "max_record", "EMBEDRUN_MAX_RECORD")
     }
 }
 
-/// A buffered reader that skips a byte order mark.
-pub(super) fn without_bom(reader: impl Read) -> std::io::Result<impl std::io::BufRead> {
-    const BOM: [u8; 3] = [0xef, 0xbb, 0xbf];
-    let mut start = Vec::with_capacity(BOM.len());
-    let mut reader = BufReader::with_capacity(1 << 18, reader);
-    reader.by_ref().take(BOM.len() as u64).read_to_end(&mut start)?;
-    if start == BOM {
-        start.clear();
-    }
-    Ok(std::io::Cursor::new(start).chain(reader))
+/// A number of bytes in the largest unit that divides it.
+fn quantity(bytes: u64) -> String {
+    let (shift, unit) = [(30, " GiB"), (20, " MiB"), (10, " KiB")]
+        .into_iter()
+        .find(|(shift, _)| bytes > 0 && bytes.is_multiple_of(1 << shift))
+        .unwrap_or((0, " bytes"));
+    format!("{}{unit}", bytes >> shift)
 }

@@ -3,11 +3,10 @@
 use std::{
     fs::File,
     io::{self, Read},
-    path::PathBuf,
     sync::Arc,
 };
 
-use crds::contract::{FailureReason, Place};
+use crds::contract::Place;
 use futures::TryStreamExt;
 use jiff::Timestamp;
 use object_store::{
@@ -15,7 +14,12 @@ use object_store::{
 };
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
-use super::{access::Access, error::output_error, local, upload::Upload};
+use super::{
+    access::Access,
+    error::{output_error, source_error},
+    local,
+    upload::Upload,
+};
 use crate::process::{
     error::{Cause, Result, StageError},
     runtime::runtime,
@@ -101,12 +105,6 @@ impl Store {
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(self.error("read", path, error)),
         }
-    }
-
-    /// The path of a folder without symbolic links, to detect that two paths are the same folder; `None` if the folder
-    /// does not exist.
-    pub fn canonical_path(&self, folder: &str) -> Option<PathBuf> {
-        local::canonical(&self.place, folder)
     }
 
     /// Opens a file for reading; `None` if it does not exist.
@@ -227,7 +225,7 @@ impl Store {
         let message = format!("cannot {action} {}", self.uri_of(path));
         match self.access {
             Access::Write => output_error(message, cause),
-            Access::Read => StageError::new(FailureReason::SourceNotFound, message).caused_by(cause),
+            Access::Read => source_error(message, cause),
         }
     }
 }

@@ -1,48 +1,28 @@
-//! Failures of the output store and of local disk space, classified by their cause.
+//! Failures of the output store and of local disk space.
 
-use std::{error::Error as StdError, io};
-
-use crds::contract::FailureReason;
-
+use super::fault::Fault;
 use crate::process::error::{Cause, StageError};
 
 /// A failure of the output store or of local disk space. The cause decides its reason: `StorageFull`,
 /// `OutputNotWritable` or `StoreUnavailable`.
 pub fn output_error(message: impl Into<String>, cause: impl Into<Cause>) -> StageError {
     let cause = cause.into();
-    StageError::new(classify(cause.as_ref()), message).caused_by(cause)
+    StageError::new(Fault::of(cause.as_ref()).of_output(), message).caused_by(cause)
 }
 
-/// The reason of a failure, by the first known error in the chain of causes.
-fn classify(error: &(dyn StdError + 'static)) -> FailureReason {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. }) =
-            error.downcast_ref()
-        {
-            return FailureReason::OutputNotWritable;
-        }
-        let Some(io) = error.downcast_ref::<io::Error>() else {
-            next = error.source();
-            continue;
-        };
-        match io.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => return FailureReason::StorageFull,
-            io::ErrorKind::PermissionDenied
-            | io::ErrorKind::ReadOnlyFilesystem
-            | io::ErrorKind::NotADirectory
-            // A file system without hard links, which writing at most once needs.
-            | io::ErrorKind::Unsupported
-            | io::ErrorKind::AlreadyExists => return FailureReason::OutputNotWritable,
-            // The `source` of an io::Error skips the error that it wraps.
-            _ => next = io.get_ref().map(|inner| inner as &(dyn StdError + 'static)).or_else(|| io.source()),
-        }
-    }
-    FailureReason::StoreUnavailable
+/// A failure to read a source or a file of queries. The cause decides its reason: `SourceNotFound`, `InvalidFile` or
+/// `SourceUnavailable`, which is tried again.
+pub fn source_error(message: impl Into<String>, cause: impl Into<Cause>) -> StageError {
+    let cause = cause.into();
+    StageError::new(Fault::of(cause.as_ref()).of_source(), message).caused_by(cause)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
+    use crds::contract::FailureReason;
+
     use super::*;
 
     #[derive(Debug, thiserror::Error)]

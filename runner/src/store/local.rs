@@ -3,17 +3,21 @@
 use std::{
     fs::{File, OpenOptions, TryLockError},
     io,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
     thread,
     time::Duration,
 };
 
-use crds::contract::{FailureReason, Place};
+use crds::contract::Place;
 use object_store::{ObjectStore, local::LocalFileSystem};
 
-use super::{access::Access, durable::DurableFolder, error::output_error};
-use crate::process::error::{Cause, Result, StageError};
+use super::{
+    access::Access,
+    durable::DurableFolder,
+    error::{output_error, source_error},
+};
+use crate::process::error::{Cause, Result};
 
 /// The name of the lock file of a folder; listings leave it out.
 const LOCK_FILE: &str = ".lock";
@@ -31,40 +35,13 @@ pub(super) fn open(place: &Place, access: Access) -> Result<Arc<dyn ObjectStore>
         std::fs::create_dir_all(folder)
             .map_err(|error| output_error(format!("cannot create the folder {} ({})", place.uri, place.path), error))?;
     }
-    let failed = |cause: Cause| {
-        StageError::new(FailureReason::SourceNotFound, format!("cannot open {} ({})", place.uri, place.path))
-            .caused_by(cause)
-    };
+    let failed = |cause: Cause| source_error(format!("cannot open {} ({})", place.uri, place.path), cause);
     std::fs::read_dir(folder).map_err(|error| failed(error.into()))?;
     let files = LocalFileSystem::new_with_prefix(folder).map_err(|error| failed(error.into()))?;
     Ok(match access {
         Access::Read => Arc::new(files),
         Access::Write => Arc::new(DurableFolder::new(files)),
     })
-}
-
-/// Splits the place of a single file into its folder and its name; `None` if the place is a folder.
-///
-/// # Errors
-/// If the place does not exist.
-pub(super) fn single_file(place: &Place) -> Result<Option<(Place, String)>> {
-    let path = Path::new(&place.path);
-    let is_file = std::fs::metadata(path)
-        .map_err(|error| {
-            StageError::new(FailureReason::SourceNotFound, format!("{} ({}) does not exist", place.uri, place.path))
-                .caused_by(error)
-        })?
-        .is_file();
-    let Some((name, folder)) = path.file_name().zip(path.parent()).filter(|_| is_file) else { return Ok(None) };
-    let name = name.to_string_lossy().into_owned();
-    let uri = place.uri.trim_end_matches('/');
-    let uri = uri.strip_suffix(&name).unwrap_or(uri).trim_end_matches('/').to_owned();
-    Ok(Some((Place { path: folder.to_string_lossy().into_owned(), uri }, name)))
-}
-
-/// The path of a folder without symbolic links; `None` if it does not exist.
-pub(super) fn canonical(place: &Place, folder: &str) -> Option<PathBuf> {
-    Path::new(&place.path).join(folder).canonicalize().ok()
 }
 
 /// Locks a folder for the processes that share it, until the lock is dropped; `None` if the folder does not exist yet or

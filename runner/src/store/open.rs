@@ -13,17 +13,6 @@ pub fn open(place: &Place, access: Access) -> Result<Store> {
     Ok(Store { inner: local::open(place, access)?, access, place: place.clone() })
 }
 
-/// Opens the store of a source. If the source is a single file, returns the store of its folder, and its name.
-///
-/// # Errors
-/// If the source does not exist or cannot be read.
-pub fn open_source(place: &Place) -> Result<(Store, Option<String>)> {
-    match local::single_file(place)? {
-        Some((folder, name)) => Ok((open(&folder, Access::Read)?, Some(name))),
-        None => Ok((open(place, Access::Read)?, None)),
-    }
-}
-
 /// A store over a client, for tests of clients that fail.
 #[cfg(test)]
 pub fn over(inner: std::sync::Arc<dyn object_store::ObjectStore>) -> Store {

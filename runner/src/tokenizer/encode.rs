@@ -2,11 +2,12 @@
 
 use std::{num::NonZeroUsize, thread};
 
-use tokenizers::TruncationDirection;
+use tokenizers::{Encoding, TruncationDirection};
 
 use super::{
-    error::TokenizerError,
+    error::{TokenizerError, TokenizersError},
     library,
+    pieces::{self, Kept},
     pretrained::Pretrained,
     tokens::{MaxTokens, SpecialTokens, Tokens},
     truncation::{truncate, truncate_pair},
@@ -20,6 +21,8 @@ pub struct Tokenizer {
     special: SpecialTokens,
     segments: bool,
     rows: usize,
+    /// Whether long texts are encoded in pieces.
+    pieces: bool,
 }
 
 impl Tokenizer {
@@ -51,7 +54,8 @@ impl Tokenizer {
         if shortest <= special_count {
             return Err(TokenizerError::NoRoom { max_tokens: shortest, special: special_count });
         }
-        Ok(Self { inner, max_tokens, truncation_side, special, segments, rows })
+        let pieces = pieces::has_neutral_cuts(&inner);
+        Ok(Self { inner, max_tokens, truncation_side, special, segments, rows, pieces })
     }
 
     /// The same tokenizer of a model with vectors for ids below `rows`.
@@ -110,9 +114,49 @@ impl Tokenizer {
     /// If the tokenizer cannot encode it; the row is 0.
     pub fn encode_pair(&self, first: &str, second: &str) -> Result<Tokens, TokenizerError> {
         let encode_error = |source| TokenizerError::Encode { row: 0, source };
-        let encoding = library::encode(&self.inner, (first, second), self.special != SpecialTokens::Never)
-            .map_err(encode_error)?;
-        self.checked(0, truncate_pair(&encoding, self.max_tokens.pair, self.truncation_side))
+        let (encoding, lost) = self.pair_encoding(first, second).map_err(encode_error)?;
+        let mut tokens = truncate_pair(&encoding, self.max_tokens.pair, self.truncation_side);
+        tokens.lost += lost;
+        self.checked(0, tokens)
+    }
+
+    /// Whether a text is encoded in pieces.
+    fn is_in_pieces(&self, text: &str) -> bool {
+        self.pieces && pieces::is_long(text)
+    }
+
+    /// A text with its special tokens, and the number of tokens that it lacks because truncation to `max_tokens` would remove
+    /// them.
+    fn encoding(&self, text: &str, max_tokens: usize) -> Result<(Encoding, usize), TokenizersError> {
+        let special = self.special != SpecialTokens::Never;
+        if !self.is_in_pieces(text) {
+            return Ok((library::encode(&self.inner, text, special)?, 0));
+        }
+        library::guard(|| {
+            let Kept { encoding, lost } = pieces::encode(&self.inner, text, max_tokens, self.truncation_side)?;
+            Ok((self.inner.post_process(encoding, None, special)?, lost))
+        })
+    }
+
+    /// Same as [`Self::encoding`], for a pair.
+    fn pair_encoding(&self, first: &str, second: &str) -> Result<(Encoding, usize), TokenizersError> {
+        let special = self.special != SpecialTokens::Never;
+        let (side, max_tokens) = (TruncationDirection::Right, self.max_tokens.pair);
+        if self.truncates_left() || !(self.is_in_pieces(first) || self.is_in_pieces(second)) {
+            return Ok((library::encode(&self.inner, (first, second), special)?, 0));
+        }
+        // One more than is kept of a text, so that the longer one stays the longer one.
+        let encode = |text| library::guard(|| pieces::encode(&self.inner, text, max_tokens.saturating_add(1), side));
+        let (mut first, mut second) = (encode(first)?, encode(second)?);
+        let total = |kept: &Kept| kept.encoding.len() + kept.lost;
+        let shorter = if total(&first) > total(&second) { &mut second } else { &mut first };
+        let before = shorter.encoding.len();
+        pieces::shorten(&mut shorter.encoding, max_tokens, side);
+        shorter.lost += before - shorter.encoding.len();
+        // The library marks the second text before a post-processor may mark it otherwise.
+        second.encoding.set_type_ids(vec![1; second.encoding.len()]);
+        let lost = first.lost + second.lost;
+        Ok((self.inner.post_process(first.encoding, Some(second.encoding), special)?, lost))
     }
 
     /// Encodes a text without special tokens, between tokens that are never truncated.
@@ -153,7 +197,11 @@ impl Tokenizer {
     /// If the tokenizer cannot encode it; the row is 0.
     pub fn ids(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
         let encode_error = |source| TokenizerError::Encode { row: 0, source };
-        let ids = library::encode(&self.inner, text, false).map_err(encode_error)?.get_ids().to_vec();
+        let ids = if self.is_in_pieces(text) {
+            library::guard(|| pieces::ids(&self.inner, text)).map_err(encode_error)?
+        } else {
+            library::encode(&self.inner, text, false).map_err(encode_error)?.get_ids().to_vec()
+        };
         Ok(self.checked(0, Tokens { ids, ..Tokens::default() })?.ids)
     }
 
@@ -176,13 +224,14 @@ impl Tokenizer {
     }
 
     fn encode_row(&self, row: usize, text: &str, max_tokens: usize) -> Result<Tokens, TokenizerError> {
-        let special = self.special != SpecialTokens::Never;
-        let encoding =
-            library::encode(&self.inner, text, special).map_err(|source| TokenizerError::Encode { row, source })?;
+        let encode_error = |source| TokenizerError::Encode { row, source };
+        let (encoding, lost) = self.encoding(text, max_tokens).map_err(encode_error)?;
         if encoding.is_empty() {
             return Err(TokenizerError::NoTokens { row });
         }
-        self.checked(row, truncate(&encoding, max_tokens, self.truncation_side))
+        let mut tokens = truncate(&encoding, max_tokens, self.truncation_side);
+        tokens.lost += lost;
+        self.checked(row, tokens)
     }
 
     /// The tokens, checked against the rows of the model's embedding, as the model takes them.
@@ -328,6 +377,55 @@ mod tests {
             assert_eq!(tokenizer.encode_batch(&texts, 6, threads)?, alone);
         }
         assert!(tokenizer.encode_batch::<&str>(&[], usize::MAX, NonZeroUsize::MIN)?.is_empty());
+        Ok(())
+    }
+
+    #[test]
+    fn a_long_text_and_a_long_pair_are_cut_like_short_ones() -> Result<(), TokenizerError> {
+        let (many, more) = (10_000, 12_000);
+        let text = "a b c d ".repeat(many);
+        let tokens = tokenizer(6)?.encode(&text)?;
+        assert_eq!(tokens, Tokens { ids: vec![1, 4, 5, 6, 7, 2], unpooled: 0, types: Vec::new(), lost: 4 * many - 4 });
+        let tokens = open(&tokenizer_json("Left"), 6)?.encode(&text)?;
+        assert_eq!(tokens, Tokens { ids: vec![1, 4, 5, 6, 7, 2], unpooled: 0, types: Vec::new(), lost: 4 * many - 4 });
+        for (first, second, ids) in [
+            (many, many, vec![1, 4, 4, 2, 5, 5, 5, 2]),
+            (more, many, vec![1, 4, 4, 4, 2, 5, 5, 2]),
+            (many, more, vec![1, 4, 4, 2, 5, 5, 5, 2]),
+            (1, many, vec![1, 4, 2, 5, 5, 5, 5, 2]),
+            (many, 1, vec![1, 4, 4, 4, 4, 2, 5, 2]),
+        ] {
+            let tokens = tokenizer(8)?.encode_pair(&"a ".repeat(first), &"b ".repeat(second))?;
+            assert_eq!((tokens.ids, tokens.lost), (ids, first + second - 5), "{first} and {second}");
+            assert_eq!(tokens.types.last(), Some(&1));
+        }
+        let left = open(&tokenizer_json("Left"), 7)?;
+        let tokens = left.encode_pair(&format!("{}b", "a ".repeat(many)), &format!("{}d", "c ".repeat(many)))?;
+        assert_eq!((tokens.ids, tokens.lost), (vec![1, 4, 5, 2, 6, 7, 2], 2 * many - 2));
+        Ok(())
+    }
+
+    #[test]
+    fn a_long_text_needs_vectors_for_the_tokens_that_it_keeps() -> Result<(), TokenizerError> {
+        let tokenizer = tokenizer(6)?.with_rows(8);
+        let text = |first: &str| format!("{first} {}e", "a ".repeat(10_000));
+        assert_eq!(tokenizer.encode(&text("d"))?.ids, [1, 7, 4, 4, 4, 2], "e is cut off");
+        let error = tokenizer.encode(&text("e")).expect_err("no vector");
+        assert!(matches!(error, TokenizerError::NoVector { id: 8, .. }), "{error}");
+        let error = tokenizer.ids(&text("d")).expect_err("nothing is cut off");
+        assert!(matches!(error, TokenizerError::NoVector { id: 8, .. }), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_tokenizer_with_a_token_as_long_as_a_sentence_encodes_long_texts_whole() -> Result<(), TokenizerError> {
+        let mut json = tokenizer_json("Right");
+        let sentence = "a b, ".repeat(1000) + "c";
+        let added = json!({"id": 10, "content": sentence, "special": false, "single_word": false, "lstrip": false,
+                           "rstrip": false, "normalized": false});
+        json["added_tokens"].as_array_mut().expect("a list").push(added);
+        let tokens = open(&json, 100)?.encode(&format!("{sentence} {sentence} d"))?;
+        assert_eq!((tokens.ids, tokens.lost), (vec![1, 10, 10, 7, 2], 0));
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! Errors of tokenizers: a tokenizer cannot be used, or a text cannot be encoded.
 
-use std::path::PathBuf;
+use std::{io, path::PathBuf};
 
 /// The cause of an error inside the tokenizers library.
 pub type TokenizersError = Box<dyn std::error::Error + Send + Sync>;
@@ -8,7 +8,16 @@ pub type TokenizersError = Box<dyn std::error::Error + Send + Sync>;
 /// Why a tokenizer cannot be used, or a text not be encoded.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenizerError {
-    /// The file does not exist or is not a tokenizer.
+    /// The file cannot be read.
+    #[error("{} cannot be read", path.display())]
+    Read {
+        /// The `tokenizer.json`.
+        path: PathBuf,
+        /// The error of the file system.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is not a tokenizer.
     #[error("{} cannot be read as a tokenizer", path.display())]
     Open {
         /// The `tokenizer.json`.

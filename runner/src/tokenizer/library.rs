@@ -1,22 +1,20 @@
 //! The calls of the tokenizers library that read a file or a text: it panics on some files, for example on a table of
 //! characters (`Precompiled`) that is damaged, when it reads them or when a text first meets the damage.
 
-use std::path::Path;
-
 use serde_json::Value;
 use tokenizers::{EncodeInput, Encoding};
 
 use super::error::TokenizersError;
 use crate::process::contained::contained;
 
-/// Reads a `tokenizer.json`.
-pub(super) fn from_file(path: &Path) -> Result<tokenizers::Tokenizer, TokenizersError> {
-    contained(|| tokenizers::Tokenizer::from_file(path)).unwrap_or_else(invalid)
+/// Reads the bytes of a `tokenizer.json`.
+pub(super) fn from_bytes(bytes: &[u8]) -> Result<tokenizers::Tokenizer, TokenizersError> {
+    guard(|| tokenizers::Tokenizer::from_bytes(bytes))
 }
 
 /// Makes a tokenizer of the content of a `tokenizer.json`.
 pub(super) fn from_json(content: Value) -> Result<tokenizers::Tokenizer, TokenizersError> {
-    contained(|| serde_json::from_value(content).map_err(Into::into)).unwrap_or_else(invalid)
+    guard(|| serde_json::from_value(content).map_err(Into::into))
 }
 
 /// Encodes a text or a pair of texts.
@@ -25,9 +23,10 @@ pub(super) fn encode<'a>(
     input: impl Into<EncodeInput<'a>>,
     add_special_tokens: bool,
 ) -> Result<Encoding, TokenizersError> {
-    contained(|| tokenizer.encode_fast(input, add_special_tokens)).unwrap_or_else(invalid)
+    guard(|| tokenizer.encode_fast(input, add_special_tokens))
 }
 
-fn invalid<T>(message: String) -> Result<T, TokenizersError> {
-    Err(format!("the tokenizers library failed: {message}").into())
+/// What `call`, which uses the library, returns; a panic is an error.
+pub(super) fn guard<T>(call: impl FnOnce() -> Result<T, TokenizersError>) -> Result<T, TokenizersError> {
+    contained(call).unwrap_or_else(|message| Err(format!("the tokenizers library failed: {message}").into()))
 }

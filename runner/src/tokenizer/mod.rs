@@ -6,6 +6,7 @@
 mod encode;
 mod error;
 mod library;
+mod pieces;
 mod pretrained;
 mod tokens;
 mod truncation;

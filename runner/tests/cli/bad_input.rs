@@ -197,7 +197,9 @@ fn an_invalid_model_is_rejected_by_its_fault_and_nothing_is_exported() {
         let world = World::new();
         world.ten_chunks();
         spoil(&world);
-        let failure = world.run(&[]).failed(2, FailureReason::InvalidModel);
+        let ended = world.run(&[]);
+        assert_eq!(ended.code, 2, "{named:?}: {}", ended.stderr);
+        let failure = ended.failed(2, FailureReason::InvalidModel);
         // What the settings and the headers show fails the plan, a value of a tensor the first shard.
         assert!(matches!(failure.stage, Stage::Plan | Stage::Embed), "{}", failure.message);
         for part in [&["model tiny"], named].concat() {

@@ -7,7 +7,7 @@ pub(super) struct Toggle {
 }
 
 /// Every toggle. The variables of the Python pipeline keep their names.
-pub(super) const TOGGLES: [Toggle; 8] = [
+pub(super) const TOGGLES: [Toggle; 10] = [
     Toggle { key: "exclusive", variable: "EMBEDRUN_EXCLUSIVE" },
     Toggle { key: "sparse", variable: "EMBEDDER_ENABLE_SPARSE" },
     Toggle { key: "rerank", variable: "EMBEDDER_ENABLE_RERANK" },
@@ -16,6 +16,8 @@ pub(super) const TOGGLES: [Toggle; 8] = [
     Toggle { key: "memory_ceiling", variable: "EMBEDRUN_MEMORY_CEILING" },
     Toggle { key: "batch_tokens", variable: "EMBEDRUN_BATCH_TOKENS" },
     Toggle { key: "workers", variable: "EMBEDRUN_WORKERS" },
+    Toggle { key: "max_record", variable: "EMBEDRUN_MAX_RECORD" },
+    Toggle { key: "max_text", variable: "EMBEDRUN_MAX_TEXT" },
 ];
 
 /// The value of a toggle in one layer.

@@ -37,6 +37,23 @@ pub struct Toggles {
     pub batch_tokens: Option<NonZeroUsize>,
     /// Batches in flight on a device; `None` means the default of the device.
     pub workers: Option<NonZeroUsize>,
+    /// The largest records and texts of a source.
+    pub limits: SourceLimits,
+}
+
+/// The largest parts of a source that are held in memory. A larger part is an error, not cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SourceLimits {
+    /// The bytes of a JSON record.
+    pub record: u64,
+    /// The bytes of a Markdown or text file.
+    pub text: u64,
+}
+
+impl Default for SourceLimits {
+    fn default() -> Self {
+        Self { record: 16 << 20, text: 64 << 20 }
+    }
 }
 
 impl Toggles {
@@ -93,6 +110,7 @@ impl Toggles {
             process_ceiling: None,
             batch_tokens: None,
             workers: None,
+            limits: SourceLimits::default(),
         };
         for entry in all {
             toggles.apply(config, entry)?;
@@ -145,6 +163,16 @@ impl Toggles {
                 let tokens = value.trim().parse().map_err(|_| invalid("a number of tokens above 0"))?;
                 self.batch_tokens = Some(tokens);
                 value
+            }
+            "max_record" | "max_text" => {
+                let limit: MemoryCeiling =
+                    value.parse().map_err(|_| invalid("a number of bytes such as 16Mi, or max"))?;
+                let bytes = match limit {
+                    MemoryCeiling::Bytes(bytes) => bytes,
+                    MemoryCeiling::Max => u64::MAX,
+                };
+                *(if key == "max_record" { &mut self.limits.record } else { &mut self.limits.text }) = bytes;
+                limit.to_string()
             }
             _ => {
                 let workers = value.trim().parse().map_err(|_| invalid("a number of batches above 0"))?;
@@ -293,11 +321,24 @@ mod tests {
             ("memory_ceiling", "0", "a number of bytes"),
             ("batch_tokens", "-3", "a number of tokens"),
             ("workers", "0", "a number of batches"),
+            ("max_record", "much", "a number of bytes such as 16Mi"),
+            ("max_text", "0", "a number of bytes"),
             ("sparse_models", "splade,other", "names of the run's sparse models (splade)"),
         ] {
             let error = Toggles::resolve(&config(), vec![entry(key, value, "env")]).expect_err(value).sentence();
             assert!(error.starts_with(&format!("env: {key}: {key} is {value:?}")) && error.contains(words), "{error}");
         }
+    }
+
+    #[test]
+    fn the_limits_of_a_source_have_defaults_and_are_set_in_bytes() {
+        let limits = |layers: &[(&'static str, &str)]| {
+            let entries = layers.iter().map(|(key, value)| entry(key, value, "env")).collect();
+            Toggles::resolve(&config(), entries).expect("toggles").limits
+        };
+        assert_eq!(limits(&[]), SourceLimits { record: 16 << 20, text: 64 << 20 });
+        let raised = limits(&[("max_record", "1Gi"), ("max_text", "max")]);
+        assert_eq!(raised, SourceLimits { record: 1 << 30, text: u64::MAX });
     }
 
     #[test]

@@ -3,8 +3,7 @@
 
 use std::{
     cell::RefCell,
-    fs::File,
-    io::{self, Read},
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -12,11 +11,11 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::{model::ModelError, plan::ModelFiles};
+use crate::{model::ModelError, plan::ModelFiles, store};
 
 /// The beginning of a file that Git LFS has left in place of a large one.
 const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
-/// The largest settings file or tokenizer; real ones have up to 40 MB.
+/// The largest settings file or tokenizer, in bytes; real ones have up to 40 MB.
 const MAX_BYTES: u64 = 1 << 29;
 
 /// The files of a model folder that were read.
@@ -49,25 +48,27 @@ impl Files {
         self.read.borrow_mut().insert(&path.to_string_lossy(), sha256);
     }
 
+    /// Whether there is a regular file. A failure to look is no answer: a file that is there would be ignored.
+    ///
+    /// # Errors
+    /// If the file system fails.
+    pub fn has(&self, file: &Path) -> Result<bool, ModelError> {
+        match fs::metadata(file) {
+            Ok(metadata) => Ok(metadata.is_file()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(self.read_error(file, source)),
+        }
+    }
+
     /// The bytes of a settings file.
     ///
     /// # Errors
     /// If it is missing, cannot be read, is too large, or is a pointer of Git LFS.
     pub fn bytes(&self, file: &Path) -> Result<Vec<u8>, ModelError> {
-        let (model, path) = (self.model.clone(), file.to_owned());
-        let read_error = |source: io::Error| match source.kind() {
-            io::ErrorKind::NotFound => ModelError::FileMissing { model: model.clone(), file: path.clone() },
-            _ => ModelError::Read { model: model.clone(), file: path.clone(), source },
-        };
-        if !file.metadata().map_err(read_error)?.is_file() {
-            return Err(self.invalid(file, serde::de::Error::custom("it is not a regular file")));
-        }
-        let mut bytes = Vec::new();
-        let opened = File::open(file).map_err(read_error)?;
-        opened.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(read_error)?;
-        if bytes.len() as u64 > MAX_BYTES {
-            return Err(self.invalid(file, serde::de::Error::custom("it has more than 512 MiB")));
-        }
+        let bytes = store::read_regular(file, MAX_BYTES).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => ModelError::FileMissing { model: self.model.clone(), file: file.to_owned() },
+            _ => self.read_error(file, source),
+        })?;
         reject_pointer(&self.model, file, &bytes)?;
         self.record(file, hex::encode(Sha256::digest(&bytes)));
         Ok(bytes)
@@ -86,7 +87,7 @@ impl Files {
     /// # Errors
     /// Same as [`Files::json`].
     pub fn optional_json<T: DeserializeOwned + Default>(&self, file: &Path) -> Result<T, ModelError> {
-        if file.exists() { self.json(file) } else { Ok(T::default()) }
+        or_default(self.json(file))
     }
 
     /// A JSON file all of whose fields are fields of `T`, or one of those `without_effect`.
@@ -121,11 +122,23 @@ impl Files {
         file: &Path,
         without_effect: &[&str],
     ) -> Result<T, ModelError> {
-        if file.exists() { self.strict_json(file, without_effect) } else { Ok(T::default()) }
+        or_default(self.strict_json(file, without_effect))
+    }
+
+    fn read_error(&self, file: &Path, source: io::Error) -> ModelError {
+        ModelError::Read { model: self.model.clone(), file: file.to_owned(), source }
     }
 
     fn invalid(&self, file: &Path, source: serde_json::Error) -> ModelError {
         ModelError::FileInvalid { model: self.model.clone(), file: file.to_owned(), source }
+    }
+}
+
+/// What was read, or the default if there is no file.
+fn or_default<T: Default>(read: Result<T, ModelError>) -> Result<T, ModelError> {
+    match read {
+        Err(ModelError::FileMissing { .. }) => Ok(T::default()),
+        read => read,
     }
 }
 

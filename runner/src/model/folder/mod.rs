@@ -6,7 +6,10 @@
 //! encoder. [`prompts`] precede queries and documents, whose vectors are compared by a [`similarity`]; [`weights_files`]
 //! finds the weights. Every file is read through [`files`], which rejects what is not known and records the digests.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use crds::v1alpha1::Similarity;
 use serde_json::{Map, Value};
@@ -16,7 +19,10 @@ use super::{
     error::ModelError,
     files::{CONFIG, TOKENIZER},
 };
-use crate::tokenizer::{Fields, TokenizerFiles};
+use crate::{
+    store::Fault,
+    tokenizer::{Fields, TokenizerFiles},
+};
 
 mod chain;
 mod files;
@@ -66,8 +72,12 @@ impl ModelFolder {
     /// # Errors
     /// If the folder does not exist, or its modules or prompts are invalid.
     pub fn open(name: &str, dir: &Path) -> Result<Self, ModelError> {
-        if !dir.is_dir() {
-            return Err(ModelError::FolderMissing { model: name.to_owned(), dir: dir.to_owned() });
+        match fs::metadata(dir) {
+            Ok(found) if found.is_dir() => {}
+            Err(source) if !matches!(Fault::of(&source), Fault::NotFound | Fault::WrongKind) => {
+                return Err(ModelError::Read { model: name.to_owned(), file: dir.to_owned(), source });
+            }
+            _ => return Err(ModelError::FolderMissing { model: name.to_owned(), dir: dir.to_owned() }),
         }
         let files = Files::new(name, dir);
         let modules = Modules::read(&files, dir)?;
@@ -78,7 +88,7 @@ impl ModelFolder {
         // A model with an adapter is not the model of its weights.
         for dir in [dir, &encoder_dir] {
             let adapter = dir.join(ADAPTER);
-            if adapter.exists() {
+            if files.has(&adapter)? {
                 return Err(ModelError::Adapter { model: name.to_owned(), file: adapter });
             }
         }

@@ -179,7 +179,7 @@ impl TransformerSettings {
         let mut settings = Self::of_bare_encoder(files.model(), dir);
         settings.task = Some(task.name().into());
         for file in FILES.map(|name| dir.join(name)) {
-            if file.exists() {
+            if files.has(&file)? {
                 let fields: Map<String, Value> = files.json(&file)?;
                 if !fields.is_empty() {
                     settings.file = file;

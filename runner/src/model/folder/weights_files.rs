@@ -24,11 +24,11 @@ const PICKLES: [&str; 5] = ["bin", "ckpt", "pkl", "pt", "pth"];
 pub fn weights_files(files: &Files, dir: &Path) -> Result<Vec<PathBuf>, ModelError> {
     let model = files.model();
     let weights = dir.join(WEIGHTS);
-    if weights.is_file() {
+    if files.has(&weights)? {
         return Ok(vec![weights]);
     }
     let index = dir.join(WEIGHTS_INDEX);
-    if index.is_file() {
+    if files.has(&index)? {
         return files_of_index(files, dir, &index);
     }
     let read_error = |source| ModelError::Read { model: model.to_owned(), file: dir.to_owned(), source };
@@ -52,7 +52,7 @@ fn files_of_index(files: &Files, dir: &Path, index: &Path) -> Result<Vec<PathBuf
     let paths = names.iter().map(|name| {
         let file = dir.join(name);
         let is_plain = Path::new(name).file_name().is_some_and(|file_name| file_name == name.as_str());
-        match (is_plain, is_pickle(&file), file.is_file()) {
+        match (is_plain, is_pickle(&file), files.has(&file)?) {
             (true, false, true) => Ok(file),
             (true, true, _) => Err(ModelError::Pickle { model: model.to_owned(), file }),
             (true, false, false) => Err(ModelError::FileMissing { model: model.to_owned(), file }),

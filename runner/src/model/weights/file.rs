@@ -3,16 +3,20 @@
 use std::{
     fs::File,
     io::{self, Read},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
-use memmap2::{Mmap, MmapOptions};
+use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensorError, SafeTensors, tensor::TensorInfo};
 use sha2::{Digest, Sha256};
 
-use crate::model::{ModelError, folder::reject_pointer};
+use crate::{
+    model::{ModelError, folder::reject_pointer},
+    store,
+};
 
-/// Bytes that are read at a time for the digest.
+/// Bytes that are read at a time; a multiple of the size of every type.
 const READ_BYTES: usize = 1 << 20;
 
 /// An open weights file.
@@ -28,11 +32,11 @@ impl WeightsFile {
     pub(super) fn open(model: &str, path: &Path) -> Result<(Self, Vec<(String, TensorInfo)>), ModelError> {
         let read_error = |source| ModelError::Read { model: model.to_owned(), file: path.to_owned(), source };
         let corrupt = |source| ModelError::WeightsCorrupt { model: model.to_owned(), file: path.to_owned(), source };
-        let file = File::open(path).map_err(read_error)?;
+        let file = store::open_regular(path).map_err(read_error)?;
         if file.metadata().map_err(read_error)?.len() == 0 {
             return Err(corrupt(SafeTensorError::HeaderTooSmall));
         }
-        let bytes = map(&file, 0, None).map_err(read_error)?;
+        let bytes = map_header(&file).map_err(read_error)?;
         reject_pointer(model, path, &bytes)?;
         let (header, metadata) = SafeTensors::read_metadata(&bytes).map_err(corrupt)?;
         let tensors: Vec<_> = metadata.tensors().into_iter().map(|(name, info)| (name, info.clone())).collect();
@@ -49,7 +53,6 @@ impl WeightsFile {
     /// The values of a tensor of indices, row-major.
     pub(super) fn indices(&self, model: &str, name: &str, info: &TensorInfo) -> Result<Vec<u32>, ModelError> {
         let (bytes, signed) = (self.bytes(model, info)?, |value: i64| u32::try_from(value).ok());
-        let bytes: &[u8] = bytes.as_deref().unwrap_or_default();
         let indices: Option<Vec<Option<u32>>> = match info.dtype {
             Dtype::I64 => Some(bytes.as_chunks().0.iter().map(|bytes| signed(i64::from_le_bytes(*bytes))).collect()),
             Dtype::I32 => {
@@ -72,24 +75,28 @@ impl WeightsFile {
 
     /// The values of a tensor of 8-bit integers as f32, row-major; `None` if it has another type.
     pub(super) fn small_integers(&self, model: &str, info: &TensorInfo) -> Result<Option<Vec<f32>>, ModelError> {
-        let bytes = self.bytes(model, info)?;
-        let bytes: &[u8] = bytes.as_deref().unwrap_or_default();
         Ok(match info.dtype {
-            Dtype::I8 => Some(bytes.iter().map(|byte| f32::from(byte.cast_signed())).collect()),
-            Dtype::U8 => Some(bytes.iter().map(|byte| f32::from(*byte)).collect()),
+            Dtype::I8 => Some(self.bytes(model, info)?.iter().map(|byte| f32::from(byte.cast_signed())).collect()),
+            Dtype::U8 => Some(self.bytes(model, info)?.iter().map(|byte| f32::from(*byte)).collect()),
             _ => None,
         })
     }
 
-    /// The bytes of a tensor; `None` if it has none.
-    fn bytes(&self, model: &str, info: &TensorInfo) -> Result<Option<Mmap>, ModelError> {
+    /// The bytes of a tensor.
+    fn bytes(&self, model: &str, info: &TensorInfo) -> Result<Vec<u8>, ModelError> {
         let (start, end) = info.data_offsets;
-        if start == end {
-            return Ok(None);
-        }
-        let bytes = map(&self.file, self.data + start as u64, Some(end - start));
-        let read_error = |source| ModelError::Read { model: model.to_owned(), file: self.path.clone(), source };
-        bytes.map(Some).map_err(read_error)
+        let mut bytes = vec![0; end - start];
+        self.read_at(model, &mut bytes, start)?;
+        Ok(bytes)
+    }
+
+    /// Fills `bytes` with those at `offset` behind the header.
+    fn read_at(&self, model: &str, bytes: &mut [u8], offset: usize) -> Result<(), ModelError> {
+        self.file.read_exact_at(bytes, self.data + offset as u64).map_err(|source| ModelError::Read {
+            model: model.to_owned(),
+            file: self.path.clone(),
+            source,
+        })
     }
 
     fn wrong_type(&self, model: &str, name: &str, info: &TensorInfo) -> ModelError {
@@ -103,40 +110,58 @@ impl WeightsFile {
 
     /// The values of a tensor as f32, row-major.
     pub(super) fn values(&self, model: &str, name: &str, info: &TensorInfo) -> Result<Vec<f32>, ModelError> {
-        let bytes = self.bytes(model, info)?;
-        floats(bytes.as_deref().unwrap_or_default(), info.dtype).ok_or_else(|| self.wrong_type(model, name, info))
-    }
-}
-
-/// The values as f32; `None` if they are not floats.
-fn floats(bytes: &[u8], dtype: Dtype) -> Option<Vec<f32>> {
-    Some(match dtype {
-        Dtype::F32 => bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
-        Dtype::F16 => bytes.as_chunks().0.iter().map(|bytes| half::f16::from_le_bytes(*bytes).to_f32()).collect(),
-        Dtype::BF16 => bytes.as_chunks().0.iter().map(|bytes| half::bf16::from_le_bytes(*bytes).to_f32()).collect(),
-        Dtype::F64 => bytes.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes) as f32).collect(),
-        _ => return None,
-    })
-}
-
-/// Maps a range of a file, or all of it.
-#[allow(unsafe_code)]
-fn map(file: &File, offset: u64, bytes: Option<usize>) -> io::Result<Mmap> {
-    let mut options = MmapOptions::new();
-    options.offset(offset);
-    if let Some(bytes) = bytes {
-        // Access beyond the end of a file that was truncated after its header was read would kill the process.
-        if file.metadata()?.len() < offset + bytes as u64 {
-            return Err(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                "the file was truncated while the model was loaded",
-            ));
+        let (mut offset, end) = info.data_offsets;
+        let mut values = Vec::with_capacity(info.shape.iter().product());
+        let mut buffer = vec![0; READ_BYTES.min(end - offset)];
+        loop {
+            let slice = &mut buffer[..READ_BYTES.min(end - offset)];
+            self.read_at(model, slice, offset)?;
+            if !push_floats(slice, info.dtype, &mut values) {
+                return Err(self.wrong_type(model, name, info));
+            }
+            offset += slice.len();
+            if offset == end {
+                return Ok(values);
+            }
         }
-        options.len(bytes);
     }
-    // SAFETY: the bytes are only read, as numbers, for which every bit pattern is valid. A model folder is not written
-    // while it is loaded; if it is, the values change, and the digests of the run's shards differ.
-    unsafe { options.map(file) }
+}
+
+/// Appends the values as f32; `false` if they are not floats.
+fn push_floats(bytes: &[u8], dtype: Dtype, values: &mut Vec<f32>) -> bool {
+    match dtype {
+        Dtype::F32 => values.extend(bytes.as_chunks().0.iter().copied().map(f32::from_le_bytes)),
+        Dtype::F64 => values.extend(bytes.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes) as f32)),
+        Dtype::F16 => values.extend(bytes.as_chunks().0.iter().map(|bytes| half::f16::from_le_bytes(*bytes).to_f32())),
+        Dtype::BF16 => {
+            values.extend(bytes.as_chunks().0.iter().map(|bytes| half::bf16::from_le_bytes(*bytes).to_f32()));
+        }
+        _ => return false,
+    }
+    true
+}
+
+/// Maps a file whose header the caller parses.
+///
+/// Tensors are read, not mapped: an I/O error of a mapped file kills the process. The header is read before it is mapped, so
+/// that the mapped pages are in memory.
+#[allow(unsafe_code)]
+fn map_header(file: &File) -> io::Result<Mmap> {
+    let mut length = [0; size_of::<u64>()];
+    if file.read_at(&mut length, 0)? == length.len() {
+        let length = u64::from_le_bytes(length);
+        let mut buffer = vec![0; READ_BYTES];
+        let mut offset = 0;
+        while offset < length {
+            match file.read_at(&mut buffer, offset)? {
+                0 => break,
+                count => offset += count as u64,
+            }
+        }
+    }
+    // SAFETY: the bytes are only parsed, for which every bit pattern is valid. A model folder is not written while it is
+    // loaded; if it is, the values change, and the digests of the run's shards differ.
+    unsafe { Mmap::map(file) }
 }
 
 fn sha256(file: &mut impl Read) -> io::Result<String> {

@@ -32,6 +32,7 @@ pub fn of_collection(
     summary.gate.clone_from(&reranked.gate);
     summary.examples.clone_from(&reranked.examples);
     summary.warnings.extend(warnings::ignored_files(planned));
+    summary.warnings.extend(warnings::left_out(planned));
     summary.warnings.extend(warnings::few_chunks(planned, &reranked.run));
     summary.warnings.extend(warnings::not_compared(planned, reranked.gate.as_ref()));
     if plan.collections.len() == 1 {
@@ -66,6 +67,7 @@ pub fn of_run(
     summary.skipped_chunks = plan.collections.iter().map(|planned| planned.skipped).sum();
     summary.gate = collections::worst_gate(config, reranks);
     summary.warnings.extend(plan.collections.iter().filter_map(warnings::ignored_files));
+    summary.warnings.extend(plan.collections.iter().filter_map(warnings::left_out));
     summary.warnings.extend(
         plan.collections
             .iter()

@@ -62,3 +62,16 @@ pub(super) fn fused_by_cosine(passes: &[DensePass]) -> Option<String> {
         )
     })
 }
+
+/// Entries of the source that cannot be read.
+pub(super) fn left_out(planned: &PlannedCollection) -> Option<String> {
+    let left_out = &planned.left_out;
+    (!left_out.is_empty()).then(|| {
+        format!(
+            "collection {}: left out {} file(s) that cannot be read: {}",
+            planned.name,
+            left_out.len(),
+            first_few(left_out)
+        )
+    })
+}

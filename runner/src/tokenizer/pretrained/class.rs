@@ -1,8 +1,6 @@
 //! The Python class of a tokenizer, chosen as `AutoTokenizer` of `transformers` 5.24 does.
 
-use std::fs;
-
-use super::files::TokenizerFiles;
+use super::files::{self, TokenizerFiles};
 use crate::tokenizer::error::TokenizerError;
 
 /// How a class builds its tokenizer.
@@ -183,7 +181,7 @@ impl Class {
         let of_type = OF_MODEL_TYPES.iter().find(|(kind, _)| *kind == files.model_type).map(|(_, name)| *name);
         let is_wrongly_named = WRONGLY_NAMED.contains(&files.model_type.as_str());
         let name = match (named, of_type) {
-            (Some("LlamaTokenizer" | "LlamaTokenizerFast"), _) if !is_wrongly_named && is_byte_level(files) => {
+            (Some("LlamaTokenizer" | "LlamaTokenizerFast"), _) if !is_wrongly_named && is_byte_level(files)? => {
                 return Ok(Self::AsFile);
             }
             (Some(named), Some(of_type)) if without_fast(named) != of_type => {
@@ -212,6 +210,7 @@ fn without_fast(name: &str) -> &str {
 }
 
 /// Whether `tokenizer.json` has a byte-level pre-tokenizer or decoder.
-fn is_byte_level(files: &TokenizerFiles) -> bool {
-    fs::read_to_string(&files.tokenizer).is_ok_and(|text| text.contains("\"ByteLevel\""))
+fn is_byte_level(files: &TokenizerFiles) -> Result<bool, TokenizerError> {
+    const NAME: &[u8] = b"\"ByteLevel\"";
+    Ok(files::read(&files.tokenizer)?.windows(NAME.len()).any(|part| part == NAME))
 }

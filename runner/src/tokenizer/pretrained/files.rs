@@ -1,8 +1,12 @@
 //! The files of a tokenizer.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::fields::Fields;
+use crate::{store, tokenizer::error::TokenizerError};
+
+/// The largest `tokenizer.json`, in bytes; real ones have up to 40 MB.
+const MAX_BYTES: u64 = 1 << 29;
 
 /// The files of a tokenizer, and what the other files of the model folder say about it.
 #[derive(Debug)]
@@ -21,4 +25,12 @@ pub struct TokenizerFiles {
     pub model_type: String,
     /// `tokenizer_class` of `config.json`.
     pub model_class: Option<String>,
+}
+
+/// The bytes of a `tokenizer.json`.
+///
+/// # Errors
+/// If it cannot be read, is no regular file, or is too large.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, TokenizerError> {
+    store::read_regular(path, MAX_BYTES).map_err(|source| TokenizerError::Read { path: path.to_owned(), source })
 }

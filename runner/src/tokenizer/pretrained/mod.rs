@@ -42,10 +42,10 @@ impl Pretrained {
     /// Opens a `tokenizer.json` without files beside it.
     ///
     /// # Errors
-    /// If the file is not a tokenizer.
+    /// If the file cannot be read or is not a tokenizer.
     pub fn of_file(path: &Path) -> Result<Self, TokenizerError> {
-        let backend =
-            library::from_file(path).map_err(|source| TokenizerError::Open { path: path.to_owned(), source })?;
+        let backend = library::from_bytes(&files::read(path)?)
+            .map_err(|source| TokenizerError::Open { path: path.to_owned(), source })?;
         let truncation = backend.get_truncation();
         Ok(Self {
             path: path.to_owned(),
@@ -59,14 +59,14 @@ impl Pretrained {
     /// Opens a tokenizer with the files beside it.
     ///
     /// # Errors
-    /// If `tokenizer.json` is not a tokenizer, or a file has a setting that is not implemented.
+    /// If `tokenizer.json` cannot be read or is not a tokenizer, or a file has a setting that is not implemented.
     pub fn of_folder(files: &TokenizerFiles) -> Result<Self, TokenizerError> {
         let class = Class::of(files)?;
         let settings = Settings::merge(files)?;
         let path = &files.tokenizer;
         let open_error = |source| TokenizerError::Open { path: path.clone(), source };
         let (mut backend, of_file) = if class == Class::AsFile {
-            let backend = library::from_file(path).map_err(open_error)?;
+            let backend = library::from_bytes(&files::read(path)?).map_err(open_error)?;
             let added = backend.get_added_tokens_decoder().into_iter();
             let added = added.map(|(id, token)| (id, token::Token::of(&token))).collect();
             (backend, added)

@@ -1,6 +1,6 @@
 //! What the Python classes build anew: model, normalizer, pre-tokenizer and post-processor, around the vocabulary of the file.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
 use serde_json::{Map, Value, json};
 use tokenizers::{
@@ -12,6 +12,7 @@ use super::{
     added::NamedTokens,
     class::Class,
     fields::{Fields, Setting},
+    files,
     settings::Settings,
     token::Token,
 };
@@ -35,7 +36,7 @@ pub fn backend(
     settings: &Settings,
 ) -> Result<(Tokenizer, BTreeMap<u32, Token>), TokenizerError> {
     let open_error = |source: TokenizersError| TokenizerError::Open { path: path.to_owned(), source };
-    let text = fs::read(path).map_err(|error| open_error(error.into()))?;
+    let text = files::read(path)?;
     let file: Map<String, Value> = serde_json::from_slice(&text).map_err(|error| open_error(error.into()))?;
     drop(text);
     let mut file = Value::Object(file);

@@ -3,7 +3,7 @@
 use std::{fs, ops::ControlFlow};
 
 use crds::contract::CollectionConfig;
-use runner::source::Source;
+use runner::{config::toggles::SourceLimits, process::interrupt::Interrupt, source::Source};
 use serde_json::json;
 
 use super::folder;
@@ -49,7 +49,7 @@ fn read(dir: &std::path::Path, name: &str, from: u64) -> Result<Vec<ReadRecord>,
         "name": "docs", "source": {"path": path, "uri": format!("file://{path}")}, "format": "Auto", "fields": {}
     }))
     .expect("a collection");
-    let source = Source::open(&collection).expect("a folder");
+    let source = Source::open(&collection, SourceLimits::default(), &Interrupt::default()).expect("a folder");
     let mut records = Vec::new();
     let visited = source.visit(name, from, &mut |record| {
         let chunk = record.chunk.map(|chunk| (chunk.id, chunk.text));
