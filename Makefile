@@ -35,6 +35,10 @@ cuda-check: ## Check that the CUDA code compiles, without linking it
 cuda-test: ## Test the CUDA build of the runner on an emulated driver (needs no GPU)
 	@tests/cuda/emulated.sh
 
+.PHONY: fuzz
+fuzz: ## Fuzz what parses bytes from outside (TARGETS="json_lines hub", SECONDS=60 per target)
+	@FUZZ_SECONDS=$(or $(SECONDS),60) tests/fuzz/run.sh $(TARGETS)
+
 .PHONY: lint
 lint: ## Check formatting, lints, circles between modules, and links
 	cargo fmt --all --check

@@ -50,7 +50,7 @@ pub const FIELD_CLASSES: [(&str, &[&str]); 3] = [
             "rerunToken",
         ],
     ),
-    ("execution", &["gpu", "execution", "modelCache", "queue", "updatePolicy", "template"]),
+    ("execution", &["gpu", "execution", "hub", "modelCache", "queue", "updatePolicy", "template"]),
     ("lifecycle", &["suspend", "ttlSecondsAfterFinished", "historyLimit", "deletionPolicy"]),
 ];
 

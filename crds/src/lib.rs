@@ -11,10 +11,12 @@
 //! - [`pointer`]: the file that names the revision that readers should use, and the run that owns it
 //! - [`memory`]: the memory ceiling of a device
 //! - [`summary`]: the schema of `processing_summary.json`
+//! - [`fingerprint`]: what a file of vectors says about itself
 //! - [`generated`], [`reference`](mod@reference): the CRD, the JSON Schema and the API reference, generated from the
 //!   types
 
 pub mod contract;
+pub mod fingerprint;
 pub mod generated;
 pub mod identity;
 pub mod layout;

@@ -18,11 +18,13 @@ use runner::{
         toggles::{Flag, Toggles},
     },
     device::{DeviceOptions, DeviceRequest},
+    hub,
     process::{
         error::{Result, StageError},
         interrupt::Interrupt,
         log::{self, LogFormat},
         metrics,
+        printable::printable,
         telemetry::{self, Collector},
     },
     retrieval::search::{self as retrieval_search, SearchQuery},
@@ -30,6 +32,8 @@ use runner::{
 };
 
 fn main() -> ExitCode {
+    // First: no other thread runs yet.
+    hub::take_from_environment();
     let cli = Cli::parse();
     let format = cli.log_format.unwrap_or_else(LogFormat::detect);
     let started = Collector::from_environment().and_then(|collector| {
@@ -39,7 +43,7 @@ fn main() -> ExitCode {
     let collector = match started {
         Ok(collector) => collector,
         Err(message) => {
-            eprintln!("error: {message}");
+            eprintln!("error: {}", printable(&message));
             return ExitCode::from(contract::ExitCode::BadConfiguration.code());
         }
     };
@@ -170,7 +174,7 @@ impl Process {
     fn report(&self, error: &StageError) -> contract::ExitCode {
         let code = error.reason.exit_code();
         match self.format {
-            LogFormat::Text => eprintln!("error ({}): {}", error.reason, error.sentence()),
+            LogFormat::Text => eprintln!("error ({}): {}", error.reason, printable(&error.sentence())),
             LogFormat::Json => tracing::error!(reason = %error.reason, exit_code = code.code(), "{}", error.sentence()),
         }
         code
@@ -187,7 +191,7 @@ fn show(path: &Path) -> Result<()> {
     let name = path.display().to_string();
     let bytes = std::fs::read(path).map_err(|error| invalid(format!("cannot read {name}")).caused_by(error))?;
     let summary = report::read(&bytes, &name).map_err(|error| invalid(error.to_string()))?;
-    outcome::print(&report::text(&summary));
+    outcome::print(&printable(&report::text(&summary)));
     Ok(())
 }
 

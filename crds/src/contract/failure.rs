@@ -60,7 +60,7 @@ pub enum FailureReason {
     InvalidModel,
     /// A file of a model changed while the revision was embedded.
     ModelChanged,
-    /// A model computed a vector that is not finite.
+    /// A model computed a vector that is not finite, or that its stored form cannot hold.
     InvalidVector,
     /// The arithmetic of a model failed, which another attempt would repeat.
     ComputationFailed,

@@ -11,3 +11,9 @@ pub const CONFIG_KEY: &str = "run.json";
 pub const CONTAINER: &str = "runner";
 /// The file to which the runner of a pod writes its result.
 pub const RESULT_PATH: &str = "/dev/termination-log";
+/// The environment variable that names the file with the token of the hub.
+pub const HUB_TOKEN_VARIABLE: &str = "EMBEDRUN_HUB_TOKEN_FILE";
+/// The mount path of the token of the hub, in pods that ask the hub.
+pub const HUB_TOKEN_DIR: &str = "/embedrun/hub-token";
+/// The name of the file there.
+pub const HUB_TOKEN_FILE: &str = "token";

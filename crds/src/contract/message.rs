@@ -88,7 +88,7 @@ mod tests {
         },
         *,
     };
-    use crate::v1alpha1::{FallbackReason, FallbackSource};
+    use crate::v1alpha1::{FallbackReason, FallbackSource, Similarity};
 
     fn revision() -> Revision {
         Revision::from_recorded("7f3a91c04d")
@@ -111,7 +111,15 @@ mod tests {
             truncated: u64::MAX,
             skipped: u64::MAX,
             summary_sha256: "f".repeat(64),
-            dense: vec![DenseResult { dimensions: 1024, tokens: u64::MAX, seconds: u64::MAX }; 3],
+            dense: vec![
+                DenseResult {
+                    dimensions: 1024,
+                    tokens: u64::MAX,
+                    seconds: u64::MAX,
+                    similarity: Similarity::Euclidean
+                };
+                3
+            ],
             sparse: Some(stage.clone()),
             rerank: Some(stage),
             quality: vec![("ndcg@10".into(), 423)],
@@ -176,7 +184,7 @@ mod tests {
         let totals = CollectionResult {
             chunks: 25,
             embedded: 25,
-            dense: vec![DenseResult { dimensions: 384, tokens: 900, seconds: 3 }],
+            dense: vec![DenseResult { dimensions: 384, tokens: 900, seconds: 3, similarity: Similarity::Dot }],
             sparse: Some(sparse),
             rerank: Some(rerank),
             quality: vec![("ndcg@10".into(), 423)],
@@ -193,7 +201,7 @@ mod tests {
             concat!(
                 r#"{"version":1,"revision":"7f3a91c04d","outcome":{"finalized":{"summarySha256":"aa","#,
                 r#""totals":{"chunks":25,"embedded":25,"truncated":0,"skipped":0,"#,
-                r#""dense":[{"dimensions":384,"tokens":900,"seconds":3}],"#,
+                r#""dense":[{"dimensions":384,"tokens":900,"seconds":3,"similarity":"dot"}],"#,
                 r#""sparse":{"enabled":true,"executed":true,"coverage":1000,"millis":1500},"#,
                 r#""rerank":{"enabled":true,"executed":false,"#,
                 r#""fallback":{"reason":"ModelUnavailable","source":"load","count":1},"millis":0},"#,

@@ -15,7 +15,9 @@ pub use config::{
     CollectionConfig, DenseConfig, Place, RerankConfig, RerankerConfig, RunRef, RunnerConfig, SparseConfig,
 };
 pub use failure::{ExitCode, Failure, FailureReason};
-pub use interface::{CONFIG_DIR, CONFIG_KEY, CONTAINER, CONTRACT_VERSION, RESULT_PATH};
+pub use interface::{
+    CONFIG_DIR, CONFIG_KEY, CONTAINER, CONTRACT_VERSION, HUB_TOKEN_DIR, HUB_TOKEN_FILE, HUB_TOKEN_VARIABLE, RESULT_PATH,
+};
 pub use message::{MESSAGE_LIMIT, MessageError};
 pub use result::{
     CollectionResult, DenseResult, FinalizeResult, PlanResult, RunResult, ShardResult, StageFallback, StageOutcome,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::failure::Failure;
 use crate::{
     identity::Revision,
-    v1alpha1::{FallbackReason, FallbackSource},
+    v1alpha1::{FallbackReason, FallbackSource, Similarity},
 };
 
 /// The result of a stage, sent as the container's termination message.
@@ -159,6 +159,9 @@ pub struct DenseResult {
     pub tokens: u64,
     /// The time of the passes over all shards, in whole seconds.
     pub seconds: u64,
+    /// How the vectors are compared.
+    #[serde(default, skip_serializing_if = "Similarity::is_cosine")]
+    pub similarity: Similarity,
 }
 
 impl fmt::Display for StageFallback {

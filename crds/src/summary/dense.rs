@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{dtype, fallback::ModelFallback};
+use crate::v1alpha1::Similarity;
 
 /// The dense passes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -30,6 +31,9 @@ pub struct DensePass {
     /// of the paths. Empty in summaries of earlier releases.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub model_sha256: String,
+    /// The sha256 of `tokenizer.json`, in hexadecimal; empty in records of releases that did not write it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub tokenizer_sha256: String,
     /// The pooling: `Cls`, `Mean`, …
     pub pooling: String,
     /// The longest sequence, in tokens.
@@ -49,6 +53,12 @@ pub struct DensePass {
     /// The text that was put before every chunk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub document_prompt: Option<String>,
+    /// The text that belongs before every query.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query_prompt: Option<String>,
+    /// How the vectors are compared.
+    #[serde(default)]
+    pub similarity: Similarity,
     /// Embedded chunks.
     pub chunks: u64,
     /// Embedded tokens, special tokens included.
@@ -91,6 +101,7 @@ impl AddAssign<&Self> for DensePass {
             source: _,
             weights_sha256: _,
             model_sha256: _,
+            tokenizer_sha256: _,
             pooling: _,
             max_tokens: _,
             dimensions: _,
@@ -98,6 +109,8 @@ impl AddAssign<&Self> for DensePass {
             precision: _,
             quantization: _,
             document_prompt: _,
+            query_prompt: _,
+            similarity: _,
             chunks,
             tokens,
             truncated_chunks,
@@ -142,6 +155,7 @@ mod tests {
             source: format!("pvc://models/{number}"),
             weights_sha256: format!("sha-{number}"),
             model_sha256: format!("files-{number}"),
+            tokenizer_sha256: format!("tokenizer-{number}"),
             pooling: "Cls".into(),
             max_tokens: 512,
             dimensions: 384,
@@ -149,6 +163,8 @@ mod tests {
             precision: "F32".into(),
             quantization: None,
             document_prompt: Some(format!("prompt {number}")),
+            query_prompt: Some(format!("query {number}")),
+            similarity: Similarity::Dot,
             chunks: number,
             tokens: 10 * number,
             truncated_chunks: 100 * number,

@@ -3,6 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::dtype;
+use crate::v1alpha1::Similarity;
+
 /// The fused vector.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FusionRun {
@@ -14,6 +17,12 @@ pub struct FusionRun {
     pub models: Vec<FusedModel>,
     /// The number of dimensions of the vector.
     pub dimensions: u32,
+    /// The type of the stored vectors, same as for a dense model.
+    #[serde(default = "dtype::f32_name")]
+    pub precision: String,
+    /// How the vectors are compared.
+    #[serde(default)]
+    pub similarity: Similarity,
     /// The time of the fusion in seconds, summed over shards.
     pub seconds: f64,
 }

@@ -17,7 +17,7 @@ use super::{
 };
 
 /// The version of this schema.
-pub const SCHEMA_VERSION: &str = "5.2";
+pub const SCHEMA_VERSION: &str = "5.3";
 
 /// `processing_summary.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

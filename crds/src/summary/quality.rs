@@ -8,10 +8,14 @@ use serde::{Deserialize, Serialize};
 /// The retrieval quality: how well each list finds the relevant chunks of the queries.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Quality {
-    /// Queries with at least one relevant chunk in the collection.
+    /// Queries with at least one relevant id that counts in this collection.
     pub judged_queries: u64,
-    /// Relevant ids that are not chunks of the collection; they count as not found.
+    /// Relevant ids that are not chunks of the run; they count as not found.
     pub unknown_relevant: u64,
+    /// The sha256 of the file of queries, in hexadecimal: figures of different queries cannot be compared. Absent in records
+    /// of releases that did not write it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queries_sha256: Option<String>,
     /// One entry per list of candidates, in the order of the pipeline.
     pub lists: Vec<ListQuality>,
 }
@@ -25,7 +29,7 @@ pub struct ListQuality {
     /// The model; absent if the list is not of a single model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// The values of `ndcg@k`, `recall@k` and `mrr`, 0 to 1.
+    /// The values of `ndcg@k`, `recall@k` and `mrr`, 0 to 1, as trec_eval defines them: the gain of a chunk is its grade.
     pub metrics: BTreeMap<String, f64>,
 }
 
@@ -68,6 +72,18 @@ pub struct GateOutcome {
     /// The value of the revision that readers use now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<f64>,
+    /// Why `maximum_drop` was not checked although a revision is published: its value is not of the same queries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_compared: Option<String>,
+    /// Relevant ids that are not chunks of the run; the value counts them as not found.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unknown_relevant: u64,
     /// Whether the gate passed, so that readers get this revision.
     pub passed: bool,
+}
+
+// serde passes a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }

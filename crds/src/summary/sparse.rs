@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{dtype, fallback::Fallback};
+use crate::v1alpha1::Similarity;
 
 /// The sparse stage.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -51,6 +52,9 @@ pub struct SparsePass {
     /// The type of the arithmetic; same as for a dense model.
     #[serde(default = "dtype::f32_name")]
     pub dtype: String,
+    /// How the vectors are compared.
+    #[serde(default = "Similarity::of_sparse")]
+    pub similarity: Similarity,
     /// The largest number of terms kept per chunk; absent if there is no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top_k: Option<u32>,
@@ -95,6 +99,7 @@ impl AddAssign<&Self> for SparsePass {
             vocabulary: _,
             max_tokens: _,
             dtype,
+            similarity: _,
             top_k: _,
             threshold: _,
             chunks,
@@ -137,6 +142,7 @@ mod tests {
             vocabulary: 30_522,
             max_tokens: 512,
             dtype: dtype.into(),
+            similarity: Similarity::Dot,
             top_k: Some(256),
             threshold: 0.05,
             chunks: number,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{stage_status::StageStatus, summary_ref::SummaryRef};
+use super::{similarity::Similarity, stage_status::StageStatus, summary_ref::SummaryRef};
 
 /// The result of one collection.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -64,4 +64,7 @@ pub struct DenseModelStatus {
     pub tokens: u64,
     /// The time of the passes over all shards, in whole seconds.
     pub seconds: u64,
+    /// How the vectors are compared: the function that the model was made for.
+    #[serde(default)]
+    pub similarity: Similarity,
 }

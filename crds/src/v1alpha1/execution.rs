@@ -8,7 +8,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::collection::PvcVolume;
+use super::{collection::PvcVolume, output::SecretKeyRef};
 
 /// The accelerators of the embed pods; a finalize pod that reranks gets at most one.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
@@ -107,6 +107,16 @@ impl Default for ExecutionSpec {
             runner_image: None,
         }
     }
+}
+
+/// The hub that models with a source `hf://…` come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HubSpec {
+    /// The key of a Secret that holds a token of the hub, for private and gated repositories. It is mounted as a file,
+    /// into the pods that ask the hub and no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_secret_ref: Option<SecretKeyRef>,
 }
 
 /// A volume that keeps models fetched from a hub. Not implemented yet.

@@ -35,7 +35,7 @@ pub struct ModelsSpec {
 pub struct DenseModelSpec {
     /// The name of the model and of its vector column.
     #[schemars(length(min = 1, max = 63), regex(pattern = NAME))]
-    #[x_kube(validation = Rule::new("!(self in ['id', 'text', 'text_hash', 'metadata', 'ordinal', 'fused'])").message("this name is a column of the output: choose another name for the model"))]
+    #[x_kube(validation = Rule::new("!(self in ['id', 'text', 'text_hash', 'metadata', 'ordinal', 'fused', 'fused_scale'])").message("this name is a column of the output: choose another name for the model"))]
     pub name: String,
     /// The folder of the model: `hf://owner/name@revision`, `pvc://claim/path` or `file:///path` (of the runner's
     /// image).

@@ -126,7 +126,8 @@ pub struct GateSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub minimum: Option<f64>,
-    /// The largest acceptable drop below the value of the previous revision, 0 to 1.
+    /// The largest acceptable drop below the value of the previous revision, 0 to 1. Checked only if that revision was judged
+    /// by the same queries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub maximum_drop: Option<f64>,

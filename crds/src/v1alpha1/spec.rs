@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     collection::CollectionSpec,
-    execution::{ExecutionSpec, GpuSpec, ModelCacheSpec, QueueSpec},
+    execution::{ExecutionSpec, GpuSpec, HubSpec, ModelCacheSpec, QueueSpec},
     model::ModelsSpec,
     output::OutputSpec,
     pipeline::{FusionSpec, RerankSpec, TogglesSpec},
@@ -72,6 +72,9 @@ pub struct EmbeddingRunSpec {
     pub execution: ExecutionSpec,
     /// Identity. The location and the formats of the results. The location is immutable.
     pub output: OutputSpec,
+    /// Execution. The hub that models with a source `hf://…` come from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hub: Option<HubSpec>,
     /// Execution. A volume that keeps models fetched from a hub. Not implemented yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_cache: Option<ModelCacheSpec>,

@@ -137,7 +137,7 @@ mod tests {
             totals: CollectionResult {
                 embedded: 25,
                 truncated: 3,
-                dense: vec![DenseResult { dimensions: 384, tokens: 900, seconds: 3 }; 2],
+                dense: vec![DenseResult { dimensions: 384, tokens: 900, seconds: 3, ..DenseResult::default() }; 2],
                 sparse: Some(sparse),
                 rerank: Some(rerank),
                 ..CollectionResult::default()

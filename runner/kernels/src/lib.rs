@@ -12,6 +12,7 @@
 mod activation;
 pub mod attention;
 pub mod cuda;
+pub mod form;
 pub mod int8;
 pub mod math;
 pub mod matmul;

@@ -5,10 +5,13 @@
 
 use pulp::Simd;
 
-/// The widest instruction set of this processor.
+use crate::form::Form;
+
+/// The instruction set of this process: the widest of the processor ([`Form::of_process`]).
 #[inline]
 pub fn arch() -> pulp::Arch {
-    pulp::Arch::new()
+    // A form that was found is there.
+    Form::of_process().arch().unwrap_or(pulp::Arch::Scalar)
 }
 
 /// `value`, with NaN in the lanes where `x` is NaN. The instructions for a minimum and a maximum drop NaN, which would hide

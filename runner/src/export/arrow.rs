@@ -1,19 +1,20 @@
 //! The rows of a shard as Arrow record batches.
 //!
 //! The columns are `id`, `ordinal` (the chunk's number in its collection), `text`, `text_hash` (sha256, hexadecimal),
-//! `metadata` (JSON), and per dense model a fixed-size list with the model's name and the type of its precision; `Int8`
-//! also has a column of scales. A sparse model has three columns: `NAME_indices` and `NAME_values`, lists of the same
+//! `metadata` (JSON), and per dense model a column with the model's name: a fixed-size list of floats, or for `Int8` and
+//! `Binary` a fixed-size binary, because Parquet has no integer of a byte and would store four; `Int8` also has a column of
+//! scales. A sparse model has three columns: `NAME_indices` and `NAME_values`, lists of the same
 //! length, and `NAME_source`, `model` or `metadata`. The fused vector is a column of its own.
 
 use std::{sync::Arc, time::Duration};
 
 use arrow_array::{
-    ArrayRef, FixedSizeListArray, Float16Array, Float32Array, Int8Array, ListArray, RecordBatch, StringArray,
-    UInt8Array, UInt32Array, UInt64Array,
+    ArrayRef, FixedSizeBinaryArray, FixedSizeListArray, Float16Array, Float32Array, ListArray, RecordBatch,
+    StringArray, UInt32Array, UInt64Array,
 };
-use arrow_buffer::OffsetBuffer;
+use arrow_buffer::{Buffer, OffsetBuffer};
 use arrow_schema::{ArrowError, DataType, Field, Schema};
-use crds::v1alpha1::Precision;
+use crds::{fingerprint::ColumnFingerprint, v1alpha1::Precision};
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -66,8 +67,7 @@ impl Columns {
             text("metadata"),
         ];
         for column in &self.dense {
-            let list = DataType::FixedSizeList(vector_element(column), values_per_row(column) as i32);
-            fields.push(Field::new(&column.name, list, false));
+            fields.push(Field::new(&column.name, vector_type(column), false));
             if column.precision == Precision::Int8 {
                 fields.push(Field::new(scale_name(column), DataType::Float32, false));
             }
@@ -86,6 +86,12 @@ impl Columns {
             fields.push(text(&column.column_name("source")));
         }
         Arc::new(Schema::new(fields))
+    }
+
+    /// What makes the columns, in their order.
+    pub(super) fn fingerprints(&self) -> Vec<ColumnFingerprint> {
+        let dense = self.dense.iter().map(|column| column.fingerprint.clone());
+        dense.chain(self.sparse.iter().map(|column| ColumnFingerprint::Sparse(column.fingerprint.clone()))).collect()
     }
 
     /// The readers of all columns, each at the first row.
@@ -142,24 +148,16 @@ fn scale_name(column: &VectorColumn) -> String {
     format!("{}_scale", column.name)
 }
 
-/// The type of a stored value.
-fn value_type(column: &VectorColumn) -> DataType {
+/// The type of a dense column.
+fn vector_type(column: &VectorColumn) -> DataType {
+    let dimensions = column.vectors.dimensions() as i32;
+    let list = |value_type| DataType::FixedSizeList(list_element(value_type), dimensions);
     match column.precision {
-        Precision::F32 => DataType::Float32,
-        Precision::F16 => DataType::Float16,
-        Precision::Int8 => DataType::Int8,
-        Precision::Binary => DataType::UInt8,
+        Precision::F32 => list(DataType::Float32),
+        Precision::F16 => list(DataType::Float16),
+        Precision::Int8 => DataType::FixedSizeBinary(dimensions),
+        Precision::Binary => DataType::FixedSizeBinary(dimensions / 8),
     }
-}
-
-/// The number of stored values in a row: dimensions, or bytes of eight dimensions each.
-fn values_per_row(column: &VectorColumn) -> usize {
-    let dimensions = column.vectors.dimensions();
-    if column.precision == Precision::Binary { dimensions / 8 } else { dimensions }
-}
-
-fn vector_element(column: &VectorColumn) -> Arc<Field> {
-    list_element(value_type(column))
 }
 
 /// The field of the values of a list.
@@ -169,17 +167,23 @@ fn list_element(value_type: DataType) -> Arc<Field> {
 
 /// The arrays of rows of a dense column: the vectors, and for `Int8` the scales.
 fn vector_arrays(column: &VectorColumn, rows: &Rows) -> Result<Vec<ArrayRef>, ArrowError> {
-    let (values, scales): (ArrayRef, Option<ArrayRef>) = match column.precision {
-        Precision::F32 => (Arc::new(Float32Array::from(rows.values().to_vec())), None),
-        Precision::F16 => (Arc::new(Float16Array::from(quantize::to_f16(rows))), None),
+    let dimensions = rows.dimensions() as i32;
+    let list = |element, values| -> Result<ArrayRef, ArrowError> {
+        Ok(Arc::new(FixedSizeListArray::try_new(list_element(element), dimensions, values, None)?))
+    };
+    let bytes = |width, bytes: Vec<u8>| -> Result<ArrayRef, ArrowError> {
+        Ok(Arc::new(FixedSizeBinaryArray::try_new(width, Buffer::from_vec(bytes), None)?))
+    };
+    match column.precision {
+        Precision::F32 => Ok(vec![list(DataType::Float32, Arc::new(Float32Array::from(rows.values().to_vec())))?]),
+        Precision::F16 => Ok(vec![list(DataType::Float16, Arc::new(Float16Array::from(quantize::to_f16(rows))))?]),
         Precision::Int8 => {
             let (values, scales) = quantize::to_int8(rows);
-            (Arc::new(Int8Array::from(values)), Some(Arc::new(Float32Array::from(scales))))
+            let values = values.into_iter().map(i8::cast_unsigned).collect();
+            Ok(vec![bytes(dimensions, values)?, Arc::new(Float32Array::from(scales))])
         }
-        Precision::Binary => (Arc::new(UInt8Array::from(quantize::to_binary(rows))), None),
-    };
-    let list = FixedSizeListArray::try_new(vector_element(column), values_per_row(column) as i32, values, None)?;
-    Ok(std::iter::once(Arc::new(list) as ArrayRef).chain(scales).collect())
+        Precision::Binary => Ok(vec![bytes(dimensions / 8, quantize::to_binary(rows))?]),
+    }
 }
 
 /// The three arrays of the next `count` sparse vectors: indices, values and sources.

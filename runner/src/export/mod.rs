@@ -7,6 +7,6 @@ mod stored;
 
 pub use self::{
     arrow::Columns,
-    parquet::{ExportedFile, write},
+    parquet::{ExportedFile, ShardName, write},
     stored::{StoredColumn, stored_columns},
 };

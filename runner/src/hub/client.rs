@@ -209,15 +209,16 @@ impl Client {
             (401 | 403, resource) => {
                 let hint = match (gated, self.token.is_some()) {
                     (true, false) => {
-                        "the repository is gated: accept its terms and set HF_TOKEN to a token of that account"
+                        "the repository is gated: accept its terms and give a token of that account (HF_TOKEN, or spec.hub.tokenSecretRef)"
                     }
-                    (true, true) => "the repository is gated: accept its terms with the account of HF_TOKEN",
+                    (true, true) => "the repository is gated: accept its terms with the account of the token",
                     (false, false) => {
-                        "the repository is private or does not exist: check its name, or set HF_TOKEN to a token that may \
-                         read it"
+                        "the repository is private or does not exist: check its name, or give a token that may \
+                         read it (HF_TOKEN, or spec.hub.tokenSecretRef)"
                     }
                     (false, true) => {
-                        "HF_TOKEN is invalid or may not read the repository, or the repository does not exist: check both"
+                        "the token is invalid or may not read the repository, or the repository does not exist: check both \
+                         (HF_TOKEN, or spec.hub.tokenSecretRef)"
                     }
                 };
                 HubFailure::Denied { resource, status, hint }

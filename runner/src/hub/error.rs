@@ -2,7 +2,7 @@
 
 use std::{fmt, io, path::PathBuf, time::Duration};
 
-use crds::contract::FailureReason;
+use crds::contract::{FailureReason, HUB_TOKEN_VARIABLE};
 
 use crate::{process::error::StageError, store::Fault};
 
@@ -87,6 +87,13 @@ pub(super) enum HubFailure {
         #[source]
         source: io::Error,
     },
+    /// The file with the token cannot be read.
+    #[error("cannot read the token of the hub in {}, which {HUB_TOKEN_VARIABLE} names; check the Secret, or unset the variable", path.display())]
+    TokenFile {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     /// An environment variable has an invalid value.
     #[error("{variable} must be {expected}")]
     Setting { variable: &'static str, expected: &'static str },
@@ -142,7 +149,8 @@ impl HubFailure {
                 Fault::Passing => FailureReason::ModelUnavailable,
                 _ => FailureReason::InvalidConfiguration,
             },
-            Self::UnexpectedStatus { .. } | Self::Setting { .. } | Self::Client { .. } => {
+            Self::TokenFile { source, .. } if Fault::of(source) == Fault::Passing => FailureReason::ModelUnavailable,
+            Self::UnexpectedStatus { .. } | Self::TokenFile { .. } | Self::Setting { .. } | Self::Client { .. } => {
                 FailureReason::InvalidConfiguration
             }
             Self::Interrupted => FailureReason::Interrupted,

@@ -14,6 +14,7 @@ mod model;
 mod resolve;
 mod retry;
 mod settings;
+mod token;
 mod volume;
 
 pub use self::{
@@ -21,5 +22,6 @@ pub use self::{
     files::module_path,
     model::HubModel,
     resolve::{commits, folder, pinned, recorded, settings_folder},
-    settings::{Settings, Token},
+    settings::Settings,
+    token::{Token, take_from_environment},
 };

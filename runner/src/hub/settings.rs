@@ -1,10 +1,13 @@
 //! The location of the hub and its cache, from the environment variables that the hub's own libraries read.
 
-use std::{fmt, path::PathBuf};
+use std::path::PathBuf;
 
-use reqwest::{Url, header::HeaderValue};
+use reqwest::Url;
 
-use super::error::HubFailure;
+use super::{
+    error::HubFailure,
+    token::{self, Token},
+};
 
 const ENDPOINT: &str = "https://huggingface.co";
 
@@ -24,35 +27,11 @@ pub struct Settings {
     pub offline: bool,
 }
 
-/// A token of the hub. It is a secret and is never printed.
-#[derive(Clone)]
-pub struct Token(HeaderValue);
-
-impl Token {
-    fn new(token: &str) -> Result<Self, HubFailure> {
-        let mut header = HeaderValue::try_from(format!("Bearer {token}"))
-            .map_err(|_| HubFailure::Setting { variable: "HF_TOKEN", expected: "a token, without line breaks" })?;
-        header.set_sensitive(true);
-        Ok(Self(header))
-    }
-
-    /// The value of the `Authorization` header.
-    pub(super) fn header(&self) -> HeaderValue {
-        self.0.clone()
-    }
-}
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Token(…)")
-    }
-}
-
 impl Settings {
-    /// `HF_ENDPOINT`; `HF_TOKEN`, or the file `HF_TOKEN_PATH`, or `token` in `HF_HOME`; `HF_HUB_CACHE`, or `hub` in
+    /// `HF_ENDPOINT`; the file `EMBEDRUN_HUB_TOKEN_FILE`, `HF_TOKEN`, the file `HF_TOKEN_PATH`, or `token` in `HF_HOME`; `HF_HUB_CACHE`, or `hub` in
     /// `HF_HOME`; `HF_HUB_OFFLINE`. `HF_HOME` is `~/.cache/huggingface` when not set.
     pub(super) fn from_env() -> Result<Self, HubFailure> {
-        Self::of_variables(|name| std::env::var(name).ok())
+        Self::of_variables(token::variable)
     }
 
     fn of_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, HubFailure> {
@@ -76,11 +55,7 @@ impl Settings {
             .or_else(|| Some(home.as_ref()?.join("hub")))
             .ok_or(HubFailure::Setting { variable: "HF_HOME", expected: "a folder for the cache of the hub" })?;
         let token_file = path("HF_TOKEN_PATH").or_else(|| Some(home?.join("token")));
-        let token = variable("HF_TOKEN").or_else(|| {
-            let text = std::fs::read_to_string(token_file?).ok()?;
-            Some(text.trim().to_owned()).filter(|token| !token.is_empty())
-        });
-        let token = token.as_deref().map(Token::new).transpose()?;
+        let token = Token::find(variable, token_file)?;
         let offline = variable("HF_HUB_OFFLINE").is_some_and(|value| ON.contains(&value.to_ascii_uppercase().as_str()));
         Ok(Self { endpoint, token, cache, offline })
     }
@@ -110,6 +85,10 @@ mod tests {
         assert!(error.to_string().contains("HF_HOME"), "{error}");
     }
 
+    fn path(file: &tempfile::NamedTempFile) -> &str {
+        file.path().to_str().expect("UTF-8")
+    }
+
     #[test]
     fn the_token_is_the_variable_or_the_file_and_is_never_printed() {
         let home = tempfile::tempdir().expect("a folder");
@@ -123,6 +102,15 @@ mod tests {
         assert_eq!(token(&[("HF_HOME", home)]), "Bearer from-file");
         assert_eq!(token(&[("HF_HOME", home), ("HF_TOKEN", "from-variable")]), "Bearer from-variable");
         assert!(settings(&[("HF_HOME", "/nowhere")]).expect("settings").token.is_none());
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let named = [("HF_HOME", home), ("HF_TOKEN", "from-variable"), ("EMBEDRUN_HUB_TOKEN_FILE", path(&file))];
+        let error = settings(&named).expect_err("an empty file").to_string();
+        assert!(error.contains("EMBEDRUN_HUB_TOKEN_FILE"), "{error}");
+        std::fs::write(&file, "from-secret\n").expect("a file");
+        assert_eq!(token(&named), "Bearer from-secret");
+        let error = settings(&[("HF_HOME", home), ("EMBEDRUN_HUB_TOKEN_FILE", "/nowhere/token")]).expect_err("no file");
+        let error = error.to_string();
+        assert!(error.contains("EMBEDRUN_HUB_TOKEN_FILE") && error.contains("/nowhere/token"), "{error}");
         let error = settings(&[("HF_HOME", "/nowhere"), ("HF_TOKEN", "two\nlines")]).expect_err("no header");
         assert!(!format!("{error} {error:?}").contains("lines\""), "{error:?}");
     }

@@ -130,13 +130,14 @@ impl CrossEncoder {
     /// The score of every pair, in order.
     ///
     /// # Errors
-    /// If the device fails, or a logit is not finite; the error names its row.
+    /// If the device fails, or a logit or score is not finite; the error names its row.
     pub fn score(&self, pairs: &[&Tokens]) -> Result<Vec<Score>, ModelError> {
         if pairs.is_empty() {
             return Ok(Vec::new());
         }
         let (logits, scores) = self.forward(pairs).map_err(|source| ModelError::device(&self.name, source))?;
-        if let Some(row) = logits.iter().position(|logit| !logit.is_finite()) {
+        if let Some(row) = logits.iter().chain(&scores).position(|value| !value.is_finite()) {
+            let row = row % logits.len();
             return Err(ModelError::NotFinite { model: self.name.clone(), row });
         }
         Ok(logits.into_iter().zip(scores).map(|(logit, score)| Score { logit, score }).collect())

@@ -3,14 +3,14 @@
 use std::{num::NonZeroUsize, path::Path};
 
 use candle_core::{D, DType, Device, Tensor};
-use crds::v1alpha1::Dtype;
+use crds::v1alpha1::{Dtype, Similarity};
 
 use super::{
     DenseOptions, ModelError, Side, Weights,
     dense_folder::{DenseFolder, Prompt},
     folder::{ModelFolder, Step},
     head::projection::Projection,
-    loading::Checked,
+    loading::{Checked, tokenizer_digest},
     transformer::{Embeddings, Encoder, TokenBatch},
     weights::natural_dtype,
 };
@@ -32,6 +32,8 @@ pub struct DenseEncoder {
     name: String,
     weights_digest: String,
     files: ModelFiles,
+    tokenizer_digest: String,
+    similarity: Similarity,
     dtype: Dtype,
     dimensions: usize,
     encoder: Encoder,
@@ -95,6 +97,8 @@ impl DenseEncoder {
             name: name.to_owned(),
             weights_digest,
             files: folder.files.read_so_far(),
+            tokenizer_digest: tokenizer_digest(folder)?,
+            similarity: opened.similarity,
             dtype,
             dimensions,
             poolings: opened.poolings,
@@ -121,6 +125,16 @@ impl DenseEncoder {
     /// The files of the folder that were read, with their digests.
     pub fn files(&self) -> &ModelFiles {
         &self.files
+    }
+
+    /// The sha256 of the tokenizer's file, in hexadecimal.
+    pub fn tokenizer_digest(&self) -> &str {
+        &self.tokenizer_digest
+    }
+
+    /// The similarity that the model was made for.
+    pub fn similarity(&self) -> Similarity {
+        self.similarity
     }
 
     /// The type of the arithmetic.

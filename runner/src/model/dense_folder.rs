@@ -2,12 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
+use crds::v1alpha1::Similarity;
+
 use super::{
     DenseOptions, ModelError, Weights,
     folder::{Chain, ModelFolder, ModuleKind, Step, Task},
     loading::{Checked, OpenTransformer, bare_tokenizer},
 };
 use crate::{ops::Pooling, tokenizer::Tokenizer};
+
+/// The similarities of dense vectors.
+const SIMILARITIES: [Similarity; 4] =
+    [Similarity::Cosine, Similarity::Dot, Similarity::Euclidean, Similarity::Manhattan];
 
 /// The text that precedes the texts of one side.
 pub(super) struct Prompt {
@@ -27,6 +33,8 @@ pub(super) struct DenseFolder {
     /// By side: of documents, of queries.
     pub(super) prompts: [Prompt; 2],
     pub(super) tokenizer: Tokenizer,
+    /// The similarity that the model was made for.
+    pub(super) similarity: Similarity,
     /// The width that vectors are truncated to, if the run or the folder requests one.
     pub(super) dimensions: Option<usize>,
 }
@@ -77,6 +85,7 @@ impl DenseFolder {
         ];
         let opened = Self {
             dimensions: options.dimensions.or(folder.prompts.truncate_dim),
+            similarity: folder.similarity(&SIMILARITIES)?.unwrap_or_default(),
             folder,
             transformer,
             chain,

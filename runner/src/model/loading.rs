@@ -3,6 +3,7 @@
 
 use candle_core::Device;
 use crds::v1alpha1::Dtype;
+use sha2::{Digest, Sha256};
 
 use super::{
     ModelError, Weights,
@@ -137,4 +138,12 @@ fn with_limits(
     let limits = MaxTokens { document: limit(document), query: limit(query), pair: limit(pair) };
     Tokenizer::new(pretrained, limits, special, encoder.vocabulary)
         .map_err(|source| ModelError::tokenizer(&folder.name, source))
+}
+
+/// The sha256 of a folder's `tokenizer.json`, in hexadecimal.
+///
+/// # Errors
+/// If the file is missing or cannot be read.
+pub(super) fn tokenizer_digest(folder: &ModelFolder) -> Result<String, ModelError> {
+    Ok(hex::encode(Sha256::digest(folder.files.bytes(&folder.tokenizer()?)?)))
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use serde_json::{Value, value::RawValue};
 
-use super::{ModelError, SparseOptions, config::Config, folder::ModelFolder};
+use super::{ModelError, SparseOptions, config::Config, folder::ModelFolder, loading::tokenizer_digest};
 use crate::{
     tokenizer::{MaxTokens, Pretrained, SpecialTokens, Tokenizer},
     vectors::SparseVector,
@@ -19,6 +19,7 @@ const FIELDS: [&str; 9] =
 pub struct MetadataTerms {
     name: String,
     tokenizer: Tokenizer,
+    tokenizer_digest: String,
     options: SparseOptions,
 }
 
@@ -43,7 +44,12 @@ impl MetadataTerms {
             Tokenizer::new(pretrained, MaxTokens::all(usize::MAX), SpecialTokens::Never, usize::MAX)
         };
         let tokenizer = open().map_err(|source| ModelError::tokenizer(name, source))?;
-        Ok(Self { name: name.to_owned(), tokenizer, options })
+        Ok(Self { name: name.to_owned(), tokenizer, tokenizer_digest: tokenizer_digest(&folder)?, options })
+    }
+
+    /// The sha256 of the tokenizer's file, in hexadecimal.
+    pub fn tokenizer_digest(&self) -> &str {
+        &self.tokenizer_digest
     }
 
     /// The size of the index space.

@@ -117,9 +117,11 @@ fn logits_are_those_of_the_cpu() {
         let rows: Vec<&Tokens> = tokens.iter().collect();
         let expected = model.score(&rows).expect("scores");
         let found = emulate(|| load().score(&rows)).expect("scores");
+        // The rounding of f16 follows the largest logits of a model, not that of one pair.
+        let scale = expected.iter().map(|score| score.logit.abs()).fold(1.0, f32::max);
         for (row, (found, expected)) in found.iter().zip(&expected).enumerate() {
             let difference = (found.logit - expected.logit).abs();
-            assert!(difference <= 2e-2 * expected.logit.abs().max(1.0), "{name}, pair {row}: {found:?} {expected:?}");
+            assert!(difference <= 2e-2 * scale, "{name}, pair {row}: {found:?} {expected:?}");
         }
     }
 }

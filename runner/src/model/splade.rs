@@ -3,13 +3,13 @@
 use std::{num::NonZeroUsize, path::Path};
 
 use candle_core::Device;
-use crds::v1alpha1::Dtype;
+use crds::v1alpha1::{Dtype, Similarity};
 
 use super::{
     ModelError, Side, Weights,
     folder::{ModelFolder, ModuleKind, Task},
     head::masked_lm::MaskedLmHead,
-    loading::{Checked, LoadedTransformer, OpenTransformer},
+    loading::{Checked, LoadedTransformer, OpenTransformer, tokenizer_digest},
     transformer::{Encoder, TokenBatch},
 };
 use crate::{
@@ -18,6 +18,9 @@ use crate::{
     tokenizer::{Tokenizer, Tokens},
     vectors::SparseVector,
 };
+
+/// The similarities of sparse vectors; a distance to vectors without a common term says nothing.
+const SIMILARITIES: [Similarity; 2] = [Similarity::Cosine, Similarity::Dot];
 
 /// Settings of a run that override those of the model folder, and the entries of a vector that are kept.
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,6 +40,8 @@ pub struct SpladeModel {
     name: String,
     weights_digest: String,
     files: ModelFiles,
+    tokenizer_digest: String,
+    similarity: Similarity,
     dtype: Dtype,
     encoder: Encoder,
     head: MaskedLmHead,
@@ -51,6 +56,7 @@ struct SpladeFolder {
     folder: ModelFolder,
     transformer: OpenTransformer,
     tokenizer: Tokenizer,
+    similarity: Similarity,
 }
 
 impl SpladeFolder {
@@ -69,7 +75,8 @@ impl SpladeFolder {
         folder.settings.expect_task(&[Task::FillMask])?;
         let tokenizer = transformer.tokenizer(&folder, options.max_tokens)?;
         transformer.config.reject_unknown()?;
-        Ok(Self { folder, transformer, tokenizer })
+        let similarity = folder.similarity(&SIMILARITIES)?.unwrap_or_else(Similarity::of_sparse);
+        Ok(Self { folder, transformer, tokenizer, similarity })
     }
 }
 
@@ -92,7 +99,7 @@ impl SpladeModel {
     /// # Errors
     /// If a part of the folder is missing, unsupported, or inconsistent with the rest; nothing is guessed.
     pub fn load(name: &str, dir: &Path, options: SparseOptions, device: &Device) -> Result<Self, ModelError> {
-        let SpladeFolder { folder, transformer, tokenizer } = SpladeFolder::open(name, dir, options)?;
+        let SpladeFolder { folder, transformer, tokenizer, similarity } = SpladeFolder::open(name, dir, options)?;
         let transformer = transformer.load(&folder, None, device)?;
         let head = MaskedLmHead::load(&transformer.config, &transformer.weights, &transformer.encoder)?;
         transformer.reject_unused()?;
@@ -102,6 +109,8 @@ impl SpladeModel {
             name: name.to_owned(),
             weights_digest: weights.digest().to_owned(),
             files: folder.files.read_so_far(),
+            tokenizer_digest: tokenizer_digest(&folder)?,
+            similarity,
             dtype,
             encoder,
             head,
@@ -129,6 +138,16 @@ impl SpladeModel {
     /// The files of the folder that were read, with their digests.
     pub fn files(&self) -> &ModelFiles {
         &self.files
+    }
+
+    /// The sha256 of the tokenizer's file, in hexadecimal.
+    pub fn tokenizer_digest(&self) -> &str {
+        &self.tokenizer_digest
+    }
+
+    /// The similarity that the model was made for.
+    pub fn similarity(&self) -> Similarity {
+        self.similarity
     }
 
     /// The prompt before a text of the side.

@@ -5,6 +5,7 @@ use std::{num::NonZeroUsize, path::Path};
 use candle_core::Device;
 use crds::{
     contract::{DenseConfig, FailureReason},
+    fingerprint::{ColumnFingerprint, DenseFingerprint},
     summary::{DensePass, Fallback, LengthBucket, ModelFallback},
     v1alpha1::{self, FallbackSource, Precision},
 };
@@ -71,16 +72,24 @@ pub fn pass(
         Err(error) => return fall_back(config, error, FallbackSource::Load).map(Err),
     };
     let model = &models[0];
+    let precision = config.precision.unwrap_or_default();
     let mut vectors = VectorFile::new(model.dimensions())?;
     let column = VectorColumn {
         name: config.name.clone(),
         vectors: vectors.vectors(),
-        precision: config.precision.unwrap_or_default(),
+        precision,
+        fingerprint: ColumnFingerprint::Dense(fingerprint(config, model)),
     };
     on_start(&column)?;
     let texts = chunks.iter().map(|chunk| chunk.map(|chunk| chunk.text));
+    let mut pushed = 0;
+    let sink = |rows: Rows| {
+        check_range(config, precision, &rows, pushed, chunks)?;
+        pushed += rows.len();
+        vectors.push(&rows)
+    };
     let embedded = pass
-        .run(&models, texts, |done| progress.set(start + done), |rows| vectors.push(&rows))
+        .run(&models, texts, |done| progress.set(start + done), sink)
         .map_err(|error| name_chunk(error, chunks))
         .and_then(|record| Ok((embed_queries(model, queries)?, record)));
     let (query_vectors, record) = match embedded {
@@ -90,7 +99,7 @@ pub fn pass(
             return fall_back(config, error, FallbackSource::Runtime).map(Err);
         }
     };
-    let record = describe(config, model, &record);
+    let record = describe(fingerprint(config, model), model.weights_digest(), &record);
     Ok(Ok(DenseOutput { column, weight: config.weight, query_vectors, record }))
 }
 
@@ -179,30 +188,65 @@ fn embed_queries(model: &DenseEncoder, queries: &[&str]) -> Result<Rows> {
     Ok(Rows::new(model.dimensions(), values))
 }
 
+/// Checks that the stored form can hold the vectors; the first is that of chunk number `first`.
+///
+/// # Errors
+/// If a value is beyond the range of the precision; the error names the chunk.
+fn check_range(config: &DenseConfig, precision: Precision, rows: &Rows, first: usize, chunks: &Chunks) -> Result<()> {
+    let Some((row, value)) = quantize::beyond_range(rows, precision) else { return Ok(()) };
+    let chunk = chunks.id(first + row).map_or_else(|| format!("chunk {}", first + row), |id| format!("chunk {id:?}"));
+    let message = format!(
+        "model {}: the vector of {chunk} has the value {value}, which precision {precision:?} cannot store; set \
+         precision to F32",
+        config.name
+    );
+    Err(StageError::new(FailureReason::InvalidVector, message))
+}
+
+/// What makes the vectors of a model.
+pub fn fingerprint(config: &DenseConfig, model: &DenseEncoder) -> DenseFingerprint {
+    DenseFingerprint {
+        column: config.name.clone(),
+        source: config.source.uri.clone(),
+        model_sha256: model.files().digest(),
+        tokenizer_sha256: model.tokenizer_digest().to_owned(),
+        pooling: model.poolings().iter().map(ToString::to_string).collect::<Vec<_>>().join("+"),
+        max_tokens: u32::try_from(model.max_tokens()).unwrap_or(u32::MAX),
+        document_prompt: model.prompt(Side::Document).map(ToOwned::to_owned),
+        query_prompt: model.prompt(Side::Query).map(ToOwned::to_owned),
+        dtype: model.dtype().name().to_owned(),
+        dimensions: model.dimensions() as u32,
+        precision: config.precision.unwrap_or_default(),
+        similarity: model.similarity(),
+    }
+}
+
 /// The length histogram of a pass for the summary.
 fn length_buckets(record: &PassRecord) -> Vec<LengthBucket> {
     record.lengths.iter().map(|(up_to, chunks)| LengthBucket { up_to: *up_to, chunks: *chunks }).collect()
 }
 
 /// The record of a pass for the summary.
-fn describe(config: &DenseConfig, model: &DenseEncoder, record: &PassRecord) -> DensePass {
-    let precision = config.precision.unwrap_or_default();
+fn describe(made_by: DenseFingerprint, weights_sha256: &str, record: &PassRecord) -> DensePass {
     DensePass {
-        model: config.name.clone(),
-        source: config.source.uri.clone(),
-        weights_sha256: model.weights_digest().to_owned(),
-        model_sha256: model.files().digest(),
-        pooling: model.poolings().iter().map(ToString::to_string).collect::<Vec<_>>().join("+"),
-        max_tokens: u32::try_from(model.max_tokens()).unwrap_or(u32::MAX),
-        dimensions: model.dimensions() as u32,
-        dtype: model.dtype().name().to_owned(),
-        precision: format!("{precision:?}"),
-        quantization: match precision {
+        model: made_by.column,
+        source: made_by.source,
+        weights_sha256: weights_sha256.to_owned(),
+        model_sha256: made_by.model_sha256,
+        tokenizer_sha256: made_by.tokenizer_sha256,
+        pooling: made_by.pooling,
+        max_tokens: made_by.max_tokens,
+        dimensions: made_by.dimensions,
+        dtype: made_by.dtype,
+        precision: format!("{:?}", made_by.precision),
+        quantization: match made_by.precision {
             Precision::F32 | Precision::F16 => None,
             Precision::Int8 => Some(quantize::INT8.to_owned()),
             Precision::Binary => Some(quantize::BINARY.to_owned()),
         },
-        document_prompt: model.prompt(Side::Document).map(ToOwned::to_owned),
+        document_prompt: made_by.document_prompt,
+        query_prompt: made_by.query_prompt,
+        similarity: made_by.similarity,
         chunks: record.items,
         tokens: record.tokens,
         truncated_chunks: record.truncated,

@@ -30,7 +30,7 @@ mod worker;
 
 pub use self::{
     context::PassContext,
-    dense::{DenseOutput, load as load_dense},
+    dense::{DenseOutput, fingerprint as dense_fingerprint, load as load_dense},
     engine::run,
     error::PassError,
     fallback::fallback_reason,

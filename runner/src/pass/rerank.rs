@@ -53,7 +53,7 @@ pub struct RerankOutput {
 /// The scores of all pairs.
 pub struct RerankScores {
     /// Per query one score per document, in their order.
-    pub scores: Vec<Vec<f32>>,
+    pub scores: Vec<Vec<Score>>,
     /// The figures of all queries together.
     pub record: PassRecord,
     /// The duration of each query in seconds.
@@ -143,9 +143,9 @@ fn score_all(
         let text: Arc<str> = (*text).into();
         let pairs = documents.iter().map(|document| Ok(Pair { query: text.clone(), document: document.clone() }));
         let start = progress.position();
-        let mut query_scores: Vec<f32> = Vec::with_capacity(documents.len());
+        let mut query_scores: Vec<Score> = Vec::with_capacity(documents.len());
         let sink = |rows: Vec<Score>| {
-            query_scores.extend(rows.iter().map(|row| row.score));
+            query_scores.extend(rows);
             Ok(())
         };
         let record = pass.run(models, pairs, |done| progress.set(start + done), sink);

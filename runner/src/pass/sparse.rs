@@ -5,8 +5,9 @@ use std::{num::NonZeroUsize, path::Path};
 
 use crds::{
     contract::{ExitCode, SparseConfig},
+    fingerprint::SparseFingerprint,
     summary::{Fallback, ModelFallback, SparsePass},
-    v1alpha1::{Dtype, FallbackReason, FallbackSource},
+    v1alpha1::{Dtype, FallbackReason, FallbackSource, Similarity},
 };
 
 use super::{
@@ -91,7 +92,15 @@ pub fn pass(
         None
     };
     let mut sink = SparseSink::new(chunks, terms)?;
-    let column = SparseColumn { name: config.name.clone(), vectors: sink.vectors() };
+    let fingerprint = SparseFingerprint {
+        model_sha256: model.files().digest(),
+        tokenizer_sha256: model.tokenizer_digest().to_owned(),
+        dtype: model.dtype().name().to_owned(),
+        max_tokens: u32::try_from(model.tokenizer().max_tokens().document).unwrap_or(u32::MAX),
+        similarity: model.similarity(),
+        ..without_model(config, model.options(), model.vocabulary())
+    };
+    let column = SparseColumn { name: config.name.clone(), vectors: sink.vectors(), fingerprint: fingerprint.clone() };
     on_start(&column)?;
     let start = progress.position();
     let texts = chunks.iter().map(|chunk| chunk.map(|chunk| chunk.text));
@@ -100,13 +109,7 @@ pub fn pass(
         .map_err(|error| name_chunk(error, chunks))?;
     let query_vectors = embed_queries(model, queries)?;
     let counts = sink.finish();
-    let pass_record = SparsePass {
-        weights_sha256: model.weights_digest().to_owned(),
-        model_sha256: model.files().digest(),
-        dtype: model.dtype().name().to_owned(),
-        max_tokens: u32::try_from(model.tokenizer().max_tokens().document).unwrap_or(u32::MAX),
-        ..describe(config, model.options(), model.vocabulary(), &record, &counts)
-    };
+    let pass_record = describe(fingerprint, model.weights_digest(), &record, &counts);
     let fallback = |(reason, (count, message)): (FallbackReason, (u64, String))| ModelFallback {
         model: config.name.clone(),
         fallback: Fallback { reason, source: FallbackSource::Runtime, count },
@@ -156,9 +159,13 @@ fn metadata_pass(
     }
     file.flush()?;
     let record = PassRecord { items: chunks.count(), ..PassRecord::default() };
+    let fingerprint = SparseFingerprint {
+        tokenizer_sha256: terms.tokenizer_digest().to_owned(),
+        ..without_model(config, options, terms.vocabulary())
+    };
     Ok(SparseOutput {
-        column: Some(SparseColumn { name: config.name.clone(), vectors: file.vectors() }),
-        record: Some(describe(config, options, terms.vocabulary(), &record, &counts)),
+        record: Some(describe(fingerprint.clone(), "", &record, &counts)),
+        column: Some(SparseColumn { name: config.name.clone(), vectors: file.vectors(), fingerprint }),
         ..SparseOutput::default()
     })
 }
@@ -173,24 +180,35 @@ fn embed_queries(model: &SpladeModel, queries: &[&str]) -> Result<Vec<SparseVect
     Ok(vectors)
 }
 
-/// The record of a pass for the summary; without a model `weights_sha256` is empty.
-fn describe(
-    config: &SparseConfig,
-    options: SparseOptions,
-    vocabulary: usize,
-    record: &PassRecord,
-    counts: &RowCounts,
-) -> SparsePass {
-    SparsePass {
-        model: config.name.clone(),
+/// What makes the vectors as long as no model is loaded: settings and an index space.
+fn without_model(config: &SparseConfig, options: SparseOptions, vocabulary: usize) -> SparseFingerprint {
+    SparseFingerprint {
+        column: config.name.clone(),
         source: config.source.uri.clone(),
-        weights_sha256: String::new(),
         model_sha256: String::new(),
-        dtype: Dtype::default().name().to_owned(),
+        tokenizer_sha256: String::new(),
         vocabulary: vocabulary as u32,
         max_tokens: 0,
+        dtype: Dtype::default().name().to_owned(),
         top_k: options.top_k.map(|top_k| u32::try_from(top_k).unwrap_or(u32::MAX)),
         threshold: f64::from(options.threshold),
+        similarity: Similarity::of_sparse(),
+    }
+}
+
+/// The record of a pass for the summary; without a model `weights_sha256` is empty.
+fn describe(made_by: SparseFingerprint, weights_sha256: &str, record: &PassRecord, counts: &RowCounts) -> SparsePass {
+    SparsePass {
+        model: made_by.column,
+        source: made_by.source,
+        weights_sha256: weights_sha256.to_owned(),
+        model_sha256: made_by.model_sha256,
+        dtype: made_by.dtype,
+        similarity: made_by.similarity,
+        vocabulary: made_by.vocabulary,
+        max_tokens: made_by.max_tokens,
+        top_k: made_by.top_k,
+        threshold: made_by.threshold,
         chunks: record.items,
         model_chunks: counts.model,
         metadata_chunks: counts.metadata,

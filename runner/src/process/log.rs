@@ -5,7 +5,7 @@ use std::io::{IsTerminal, stderr};
 use clap::ValueEnum;
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
-use super::{progress::AboveBars, telemetry::Collector};
+use super::{printable::PrintableLines, progress::AboveBars, telemetry::Collector};
 
 /// The format of the log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -39,10 +39,18 @@ pub fn init(format: LogFormat, quiet: bool, collector: Option<&Collector>) -> Re
         }
         Err(_) => EnvFilter::new(default),
     };
-    let layer = tracing_subscriber::fmt::layer().with_writer(AboveBars::default).with_target(false);
+    let layer = tracing_subscriber::fmt::layer().with_target(false);
     let layer = match format {
-        LogFormat::Json => layer.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed(),
-        LogFormat::Text => layer.with_ansi(stderr().is_terminal()).without_time().compact().boxed(),
+        LogFormat::Json => {
+            let layer = layer.with_writer(AboveBars::default).json().flatten_event(true);
+            layer.with_current_span(true).with_span_list(false).boxed()
+        }
+        LogFormat::Text => {
+            // Of a message the layer shows escape sequences itself, so that those it writes are its own colors.
+            let colors = stderr().is_terminal();
+            let writer = move || PrintableLines::new(AboveBars, colors);
+            layer.with_writer(writer).with_ansi(colors).without_time().compact().boxed()
+        }
     };
     // The filter applies to the log only: the collector gets all spans.
     let traces = collector.map(Collector::layer);

@@ -7,6 +7,8 @@ use std::{
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::printable::printable;
+
 /// All bars of the process, so that a log line can be written above them.
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
@@ -29,7 +31,7 @@ impl Progress {
         let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::hidden());
         let bar = if shown { BARS.add(bar) } else { bar };
         bar.set_style(ProgressStyle::with_template(template).expect("the template is valid"));
-        bar.set_message(label.to_owned());
+        bar.set_message(printable(label).into_owned());
         Self(bar)
     }
 

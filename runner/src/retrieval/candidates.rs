@@ -1,15 +1,16 @@
 //! The candidates of every query in one shard, by retriever.
 
+use crds::v1alpha1::Similarity;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    exact::{self, SearchOptions},
+    exact::{self, DenseVectors, SearchOptions},
     top_k::Candidate,
 };
 use crate::{
     pass::{DenseOutput, SparseOutput},
     process::error::Result,
-    spill::{Chunks, Vectors},
+    spill::{Chunks, VectorColumn},
     vectors::{
         Rows,
         fusion::{self, VectorFusion},
@@ -40,12 +41,12 @@ pub struct CandidateLists {
 pub struct FusedVectors<'a> {
     /// The fusion; the vectors of the queries are fused in the same way.
     pub fusion: &'a VectorFusion,
-    /// One vector per chunk.
-    pub vectors: &'a Vectors,
+    /// The column.
+    pub column: &'a VectorColumn,
 }
 
 /// Finds the best chunks of a shard for every query, with every retriever that has vectors of the chunks and of the
-/// queries. `first` is the ordinal of the shard's first chunk in the collection.
+/// queries. Vectors are compared in their stored form and by the similarity of their model. `first` is the ordinal of the shard's first chunk in the collection.
 ///
 /// # Errors
 /// If the vectors cannot be read, the device fails, or the run is interrupted.
@@ -61,20 +62,27 @@ pub fn find(
     let count = chunks.count();
     let mut candidates = Vec::new();
     for output in dense {
-        let lists = exact::dense(&output.column.vectors, count, first, &output.query_vectors, options)?;
+        let vectors = compared(&output.column, output.record.similarity);
+        let lists = exact::dense(vectors, count, first, &output.query_vectors, options)?;
         candidates.push(CandidateLists { retriever: retriever("dense", Some(&output.column.name)), lists });
     }
     if let Some(fused) = fused {
         let models: Vec<Rows> = dense.iter().map(|output| output.query_vectors.clone()).collect();
         let queries = fused.fusion.fuse(&models);
-        let lists = exact::dense(fused.vectors, count, first, &queries, options)?;
+        let vectors = compared(fused.column, fusion::SIMILARITY);
+        let lists = exact::dense(vectors, count, first, &queries, options)?;
         candidates.push(CandidateLists { retriever: retriever(fusion::COLUMN, None), lists });
     }
     for output in sparse {
-        if let (Some(column), Some(queries)) = (&output.column, &output.query_vectors) {
-            let lists = exact::sparse(&column.vectors, count, first, queries, options)?;
+        if let (Some(column), Some(queries), Some(record)) = (&output.column, &output.query_vectors, &output.record) {
+            let lists = exact::sparse(&column.vectors, record.similarity, count, first, queries, options)?;
             candidates.push(CandidateLists { retriever: retriever("sparse", Some(&column.name)), lists });
         }
     }
     Ok(candidates)
+}
+
+/// The vectors of a column in their stored form.
+fn compared(column: &VectorColumn, similarity: Similarity) -> DenseVectors<'_> {
+    DenseVectors { vectors: &column.vectors, precision: column.precision, similarity }
 }

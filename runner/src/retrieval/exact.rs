@@ -1,11 +1,14 @@
 //! Exact retrieval in one shard: the best chunks of every query.
 //!
-//! Dense vectors are compared by cosine, a block of rows with all queries in one matrix product. Sparse vectors are
-//! compared by dot product over an index of the queries' terms. Memory is bounded by a block and the lists.
+//! Dense vectors are compared in their stored form, which is what readers get, and by the similarity of their model.
+//! Cosines and dot products are matrix products of a block of rows with all queries; distances, which few models are made
+//! for, are computed one by one. Sparse vectors are compared by dot product over an index of the queries' terms. Memory is
+//! bounded by a block and the lists.
 
 use std::collections::HashMap;
 
 use candle_core::Device;
+use crds::v1alpha1::{Precision, Similarity};
 use kernels::matmul::{self, Packed};
 
 use super::top_k::{Candidate, TopK};
@@ -14,7 +17,10 @@ use crate::{
     ops::Nearest,
     process::{error::Result, interrupt::Interrupt},
     spill::{SparseVectors, Vectors},
-    vectors::{Rows, SparseVector},
+    vectors::{
+        Rows, SparseVector, quantize,
+        similarity::{self, unit},
+    },
 };
 
 /// Rows of a block on a CPU.
@@ -37,29 +43,56 @@ pub struct SearchOptions<'a> {
     pub interrupt: &'a Interrupt,
 }
 
-/// The best of `count` vectors for every query, by cosine; `first` is the ordinal of the first vector. One list per
-/// query, the best first.
+/// The dense vectors of a shard, as they are stored and compared.
+#[derive(Clone, Copy)]
+pub struct DenseVectors<'a> {
+    /// One vector per chunk.
+    pub vectors: &'a Vectors,
+    /// The precision in which readers get them.
+    pub precision: Precision,
+    /// The similarity that their model was made for.
+    pub similarity: Similarity,
+}
+
+impl DenseVectors<'_> {
+    /// The rows as they are compared: in their stored form, and for a cosine of length 1.
+    fn comparable(self, rows: Rows) -> Rows {
+        self.of_length(quantize::stored(rows, self.precision))
+    }
+
+    /// The rows, for a cosine of length 1, so that a dot product is the score.
+    fn of_length(self, rows: Rows) -> Rows {
+        if self.similarity == Similarity::Cosine { unit(rows) } else { rows }
+    }
+}
+
+/// The best of `count` vectors for every query, by the similarity of the vectors; `first` is the ordinal of the first
+/// vector. One list per query, the best first.
 ///
 /// # Errors
 /// If the vectors cannot be read, the device fails, or the run is interrupted.
 pub fn dense(
-    vectors: &Vectors,
+    dense: DenseVectors<'_>,
     count: u64,
     first: u64,
     queries: &Rows,
     search: SearchOptions<'_>,
 ) -> Result<Vec<Vec<Candidate>>> {
     let SearchOptions { k, device, interrupt } = search;
+    let vectors = dense.vectors;
     let width = vectors.dimensions();
-    let normalised = unit(queries.clone());
+    if matches!(dense.similarity, Similarity::Euclidean | Similarity::Manhattan) {
+        return by_distance(dense, count, first, queries, search);
+    }
+    let queries = dense.of_length(queries.clone());
     let failed = |error| ModelError::device("retrieval", error);
-    if let Some(nearest) = Nearest::new(normalised.values(), width, k, device).map_err(failed)? {
-        return on_device(nearest, vectors, count, first, interrupt);
+    if let Some(nearest) = Nearest::new(queries.values(), width, k, device).map_err(failed)? {
+        return on_device(nearest, dense, count, first, interrupt);
     }
     let mut top_k = TopK::new(queries.len(), k);
     let packed: Vec<(usize, Packed)> = (0..)
         .step_by(QUERIES)
-        .zip(normalised.values().chunks(QUERIES * width))
+        .zip(queries.values().chunks(QUERIES * width))
         .map(|(from, rows)| (from, Packed::transposed(rows, rows.len() / width, width, width)))
         .collect();
     let mut reader = vectors.reader();
@@ -68,7 +101,7 @@ pub fn dense(
     while row < count {
         interrupt.check()?;
         let rows = BLOCK.min((count - row) as usize);
-        let block = unit(reader.read(rows)?);
+        let block = dense.comparable(reader.read(rows)?);
         for (from, packed) in &packed {
             let columns = packed.columns();
             let a = matmul::Rows { values: block.values(), count: rows, stride: width };
@@ -87,18 +120,18 @@ pub fn dense(
 /// [`dense`] with the kernels of a device.
 fn on_device(
     mut nearest: Nearest,
-    vectors: &Vectors,
+    dense: DenseVectors<'_>,
     count: u64,
     first: u64,
     interrupt: &Interrupt,
 ) -> Result<Vec<Vec<Candidate>>> {
     let failed = |error| ModelError::device("retrieval", error);
-    let mut reader = vectors.reader();
+    let mut reader = dense.vectors.reader();
     let mut row = 0;
     while row < count {
         interrupt.check()?;
         let rows = device_block(nearest.queries()).min((count - row) as usize);
-        nearest = nearest.offer(unit(reader.read(rows)?).values()).map_err(failed)?;
+        nearest = nearest.offer(dense.comparable(reader.read(rows)?).values()).map_err(failed)?;
         row += rows as u64;
     }
     let candidate = |(number, score): (u32, f32)| Candidate { ordinal: first + u64::from(number), score };
@@ -106,33 +139,44 @@ fn on_device(
     Ok(lists.into_iter().map(|list| list.into_iter().map(candidate).collect()).collect())
 }
 
+/// [`dense`] by a distance.
+fn by_distance(
+    dense: DenseVectors<'_>,
+    count: u64,
+    first: u64,
+    queries: &Rows,
+    SearchOptions { k, interrupt, .. }: SearchOptions<'_>,
+) -> Result<Vec<Vec<Candidate>>> {
+    let mut top_k = TopK::new(queries.len(), k);
+    let mut reader = dense.vectors.reader();
+    let mut row = 0;
+    while row < count {
+        interrupt.check()?;
+        let block = dense.comparable(reader.read(BLOCK.min((count - row) as usize))?);
+        for (ordinal, vector) in (first + row..).zip(block.iter()) {
+            for (query, query_vector) in queries.iter().enumerate() {
+                let score = similarity::score(dense.similarity, query_vector, vector);
+                top_k.offer(query, Candidate { ordinal, score });
+            }
+        }
+        row += block.len() as u64;
+    }
+    Ok(top_k.into_lists())
+}
+
 /// Rows of a block on a device, for a number of queries.
 fn device_block(queries: usize) -> usize {
     (DEVICE_SCORES / queries.max(1)).clamp(BLOCK, DEVICE_BLOCK)
 }
 
-/// Rows scaled to length 1; a zero row stays as it is.
-fn unit(rows: Rows) -> Rows {
-    let width = rows.dimensions();
-    let mut values = rows.into_values();
-    for row in values.chunks_exact_mut(width) {
-        let length = row.iter().map(|value| value * value).sum::<f32>().sqrt();
-        if length > 0.0 {
-            for value in row {
-                *value /= length;
-            }
-        }
-    }
-    Rows::new(width, values)
-}
-
-/// The best of `count` sparse vectors for every query, by dot product; `first` is the ordinal of the first vector.
-/// A chunk that shares no term with a query is not among its candidates.
+/// The best of `count` sparse vectors for every query, by dot product, divided by the lengths of both for a cosine; `first`
+/// is the ordinal of the first vector. A chunk that shares no term with a query is not among its candidates.
 ///
 /// # Errors
 /// If the vectors cannot be read, or the run is interrupted.
 pub fn sparse(
     vectors: &SparseVectors,
+    similarity: Similarity,
     count: u64,
     first: u64,
     queries: &[SparseVector],
@@ -145,6 +189,8 @@ pub fn sparse(
             index.entry(*term).or_default().push((query, *weight));
         }
     }
+    let length = |vector: &SparseVector| if similarity == Similarity::Cosine { vector.length() } else { 1.0 };
+    let lengths: Vec<f32> = queries.iter().map(length).collect();
     let mut top_k = TopK::new(queries.len(), k);
     let mut scores = vec![0.0f32; queries.len()];
     let mut touched = Vec::new();
@@ -160,8 +206,9 @@ pub fn sparse(
                 scores[*query] += weight * query_weight;
             }
         }
+        let length = length(&vector);
         for query in touched.drain(..) {
-            let score = std::mem::take(&mut scores[query]);
+            let score = std::mem::take(&mut scores[query]) / (length * lengths[query]);
             if score > 0.0 {
                 top_k.offer(query, Candidate { ordinal, score });
             }
@@ -199,31 +246,59 @@ mod tests {
 
     #[test]
     fn a_cpu_a_device_and_a_full_comparison_find_the_same_chunks() -> Result<()> {
-        let (count, width, queries) = (2 * BLOCK + 37, 19, QUERIES + 5);
+        use Precision::{Binary, F16, F32, Int8};
+        use Similarity::{Cosine, Dot, Euclidean, Manhattan};
+        let (count, width, queries) = (2 * BLOCK + 37, 24, QUERIES + 5);
         let value = |seed: usize| ((seed * 2_654_435_761) % 1_000_003) as f32 / 500_000.0 - 1.0;
-        let rows = Rows::new(width, (0..count * width).map(value).collect());
+        // Rows of different lengths, so that a dot product orders them otherwise than a cosine.
+        let length = |row: usize| 1.0 + (row % 7) as f32;
+        let rows = Rows::new(width, (0..count * width).map(|at| value(at) * length(at / width)).collect());
         let query_rows = Rows::new(width, (0..queries * width).map(|seed| value(seed + 7)).collect());
         let few = Rows::new(width, query_rows.values()[..3 * width].to_vec());
         let mut file = VectorFile::new(width)?;
         file.push(&rows)?;
         let (vectors, interrupt) = (file.vectors(), Interrupt::default());
         let search = SearchOptions { k: 5, device: &Device::Cpu, interrupt: &interrupt };
-        let lists = dense(&vectors, count as u64, 100, &query_rows, search)?;
-        let by_kernels = emulate(|| dense(&vectors, count as u64, 100, &few, search))?;
-        for (by_kernels, by_cpu) in by_kernels.iter().zip(&lists) {
-            let (mut by_kernels, mut by_cpu) = (ordinals(by_kernels), ordinals(by_cpu));
-            by_kernels.sort_unstable();
-            by_cpu.sort_unstable();
-            assert_eq!(by_kernels, by_cpu);
-        }
-        let (rows, query_rows) = (unit(rows), unit(query_rows));
-        for query in [0, 1, QUERIES - 1, QUERIES, queries - 1] {
-            let scores = rows.iter().map(|row| row.iter().zip(query_rows.row(query)).map(|(a, b)| a * b).sum::<f32>());
-            let (mut actual, mut expected) = (ordinals(&lists[query]), reference(scores, 100, 5));
+        let sorted = |mut ordinals: Vec<u64>| {
             // Scores that differ by rounding alone may change places.
-            actual.sort_unstable();
-            expected.sort_unstable();
-            assert_eq!(actual, expected, "query {query}");
+            ordinals.sort_unstable();
+            ordinals
+        };
+        let mut found = Vec::new();
+        for (precision, similarity) in [
+            (F32, Cosine),
+            (F32, Dot),
+            (F32, Euclidean),
+            (F32, Manhattan),
+            (Int8, Dot),
+            (Binary, Cosine),
+            (F16, Cosine),
+        ] {
+            let compared = DenseVectors { vectors: &vectors, precision, similarity };
+            let lists = dense(compared, count as u64, 100, &query_rows, search)?;
+            let by_kernels = emulate(|| dense(compared, count as u64, 100, &few, search))?;
+            for (by_kernels, by_cpu) in by_kernels.iter().zip(&lists) {
+                assert_eq!(sorted(ordinals(by_kernels)), sorted(ordinals(by_cpu)), "{precision:?} {similarity}");
+            }
+            let stored = quantize::stored(rows.clone(), precision);
+            for query in [0, 1, QUERIES - 1, QUERIES, queries - 1] {
+                let score = |row| similarity::score(similarity, row, query_rows.row(query));
+                let expected = reference(stored.iter().map(score), 100, 5);
+                assert_eq!(
+                    sorted(ordinals(&lists[query])),
+                    sorted(expected),
+                    "{precision:?} {similarity} query {query}"
+                );
+                for candidate in &lists[query] {
+                    let expected = score(stored.row((candidate.ordinal - 100) as usize));
+                    assert!((candidate.score - expected).abs() < 1e-4, "{} and {expected}", candidate.score);
+                }
+            }
+            found.push(lists.iter().map(|list| ordinals(list)).collect::<Vec<_>>());
+        }
+        // No two of them agree, so that each was computed as it is named; half floats alone may order as floats do.
+        for (index, lists) in found[..6].iter().enumerate() {
+            assert!(!found[..index].contains(lists), "{index}");
         }
         Ok(())
     }
@@ -248,12 +323,17 @@ mod tests {
             let file = file.vectors();
             let interrupt = Interrupt::default();
             let search = SearchOptions { k: 40, device: &Device::Cpu, interrupt: &interrupt };
-            let lists = sparse(&file, rows.len() as u64, 0, &queries, search).expect("lists");
-            for (query, list) in queries.iter().zip(&lists) {
-                prop_assert!(list.is_sorted_by(|left, right| left.better_first(right).is_lt()));
-                prop_assert_eq!(list.len(), rows.iter().filter(|row| row.dot(query) > 0.0).count());
-                for candidate in list {
-                    prop_assert!((rows[candidate.ordinal as usize].dot(query) - candidate.score).abs() < 1e-4);
+            for similarity in [Similarity::Dot, Similarity::Cosine] {
+                let lists = sparse(&file, similarity, rows.len() as u64, 0, &queries, search).expect("lists");
+                for (query, list) in queries.iter().zip(&lists) {
+                    prop_assert!(list.is_sorted_by(|left, right| left.better_first(right).is_lt()));
+                    prop_assert_eq!(list.len(), rows.iter().filter(|row| row.dot(query) > 0.0).count());
+                    for candidate in list {
+                        let row = &rows[candidate.ordinal as usize];
+                        let lengths =
+                            if similarity == Similarity::Cosine { row.length() * query.length() } else { 1.0 };
+                        prop_assert!((row.dot(query) / lengths - candidate.score).abs() < 1e-4);
+                    }
                 }
             }
         }

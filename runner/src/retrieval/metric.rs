@@ -1,12 +1,13 @@
-//! Metrics of retrieval quality: nDCG@k, recall@k and MRR of a ranking, and their means over queries.
+//! Metrics of retrieval quality: nDCG@k, recall@k and MRR of a ranking, and their means over queries, as trec_eval computes
+//! them (`ndcg_cut`, `recall`, `recip_rank`).
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
 /// A metric of a ranking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Metric {
-    /// Normalised discounted cumulative gain of the first k chunks (Järvelin and Kekäläinen, 2002), with gain 2^grade −
-    /// 1.
+    /// Normalised discounted cumulative gain of the first k chunks (Järvelin and Kekäläinen, 2002). The gain of a chunk is
+    /// its grade, as in trec_eval; other programs take 2^grade − 1, which is the same for grades of 0 and 1.
     Ndcg(usize),
     /// The share of the relevant chunks that are among the first k chunks.
     Recall(usize),
@@ -21,7 +22,7 @@ impl Metric {
         match self {
             Self::Ndcg(k) => {
                 let gain = |grades: &[f64]| -> f64 {
-                    let discounted = |(rank, grade): (u32, &f64)| (grade.exp2() - 1.0) / f64::from(rank + 1).log2();
+                    let discounted = |(rank, grade): (u32, &f64)| grade / f64::from(rank + 1).log2();
                     (1u32..).zip(grades.iter().take(k)).map(discounted).sum()
                 };
                 let mut ideal = relevant.to_vec();
@@ -87,6 +88,8 @@ impl MeanMetrics {
 
 #[cfg(test)]
 mod tests {
+    use serde::Deserialize;
+
     use super::*;
 
     fn close(value: f64, expected: f64) -> bool {
@@ -107,11 +110,38 @@ mod tests {
         // One relevant chunk at rank 3: 1/log2(4).
         assert!(close(Metric::Ndcg(10).of(&[0.0, 0.0, 1.0], &[1.0]), 0.5));
         assert!(close(Metric::Ndcg(2).of(&[0.0, 0.0, 1.0], &[1.0]), 0.0));
-        // Grades 3 and 1 the wrong way round: (1 + 7/log2(3)) / (7 + 1/log2(3)).
-        let wrong = (1.0 + 7.0 / 3f64.log2()) / (7.0 + 1.0 / 3f64.log2());
+        // Grades 3 and 1 the wrong way round: (1 + 3/log2(3)) / (3 + 1/log2(3)).
+        let wrong = (1.0 + 3.0 / 3f64.log2()) / (3.0 + 1.0 / 3f64.log2());
         assert!(close(Metric::Ndcg(10).of(&[1.0, 3.0], &[3.0, 1.0]), wrong));
         assert!(close(Metric::Recall(2).of(&[0.0, 1.0, 1.0], &[1.0, 1.0]), 0.5));
         assert!(close(Metric::Mrr.of(&[0.0, 2.0], &[2.0]), 0.5));
+    }
+
+    /// `tests/quality/make.py` writes the file.
+    #[test]
+    fn values_are_those_of_trec_eval() {
+        #[derive(Deserialize)]
+        struct Case {
+            ranking: Vec<String>,
+            grades: BTreeMap<String, f64>,
+            metrics: BTreeMap<String, f64>,
+        }
+        #[derive(Deserialize)]
+        struct Cases {
+            queries: Vec<Case>,
+        }
+        let cases = include_str!("../../../tests/quality/trec_eval.json");
+        let Cases { queries } = serde_json::from_str(cases).expect("cases");
+        assert_eq!(queries.len(), 24);
+        for (number, Case { ranking, grades, metrics }) in queries.iter().enumerate() {
+            let ranking: Vec<f64> = ranking.iter().map(|chunk| grades.get(chunk).copied().unwrap_or(0.0)).collect();
+            let relevant: Vec<f64> = grades.values().copied().filter(|grade| *grade > 0.0).collect();
+            assert_eq!(metrics.len(), 5);
+            for (name, expected) in metrics {
+                let value = name.parse::<Metric>().expect("a metric").of(&ranking, &relevant);
+                assert!(close(value, *expected), "query {number}: {name} is {value}, trec_eval has {expected}");
+            }
+        }
     }
 
     #[test]

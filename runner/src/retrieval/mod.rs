@@ -20,5 +20,6 @@ pub mod queries;
 pub mod rank_fusion;
 pub mod rankings;
 pub mod search;
+mod stored_column;
 pub mod top_k;
 mod vector_scan;

@@ -1,21 +1,26 @@
-//! Compares a question with the stored vectors of one file.
+//! Compares a question with the stored vectors of one file, after a look at what made them.
 
-use std::fs::File;
+use std::{error::Error, fs::File};
 
-use arrow_array::{
-    Array, FixedSizeListArray, Float16Array, Float32Array, Int8Array, RecordBatch, StringArray, UInt8Array,
-    cast::AsArray,
+use arrow_array::{RecordBatch, StringArray, cast::AsArray};
+use crds::{
+    fingerprint::{self, DenseFingerprint, Difference, Fingerprint},
+    identity::Revision,
 };
-use parquet::arrow::{ProjectionMask, arrow_reader::ParquetRecordBatchReaderBuilder};
-use serde::Serialize;
+use parquet::{
+    arrow::{ProjectionMask, arrow_reader::ParquetRecordBatchReaderBuilder},
+    file::metadata::ParquetMetaData,
+};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::vectors::quantize;
+use super::stored_column::{StoredColumn, scale_name};
+use crate::vectors::similarity;
 
 /// A chunk near the question.
 #[derive(Clone, Debug, Serialize)]
 pub struct Hit {
-    /// The cosine of the vectors of question and chunk, -1 to 1.
+    /// The similarity of the vectors of question and chunk: the one that the model was made for.
     pub score: f32,
     /// The chunk's id.
     pub id: String,
@@ -25,33 +30,45 @@ pub struct Hit {
     pub metadata: Box<RawValue>,
 }
 
-/// Compares the vectors of `model` in a file with the question. `hits` keeps the best `count` chunks of all files so
-/// far, the best first.
+/// The vectors that a file has to hold, as the summary records them, and the question.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Question<'a> {
+    /// The published revision.
+    pub(super) revision: &'a Revision,
+    /// The collection.
+    pub(super) collection: &'a str,
+    /// What made the vectors of the column.
+    pub(super) made_by: &'a DenseFingerprint,
+    /// The vector of the question.
+    pub(super) vector: &'a [f32],
+}
+
+/// Compares the vectors in a file with the question. `hits` keeps the best `count` chunks of all files so far, the best
+/// first.
 ///
 /// # Errors
-/// If the file cannot be read, or has no column of the model.
+/// If the file cannot be read, has no column of the model, or its vectors were made otherwise.
 pub(super) fn scan(
     file: File,
-    model: &str,
-    question: &[f32],
+    question: Question<'_>,
     count: usize,
     hits: &mut Vec<Hit>,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let DenseFingerprint { column: model, precision, similarity, .. } = question.made_by;
     let reader = ParquetRecordBatchReaderBuilder::try_new(file)?;
-    let columns = ["id", "text", "metadata", model];
+    if let Some(footer) = footer(reader.metadata())? {
+        check(&footer, question)?;
+    }
+    let scales = scale_name(model);
+    let columns = ["id", "text", "metadata", model, &scales];
     let fields = reader.schema().fields().iter().enumerate();
     let roots = fields.filter(|(_, field)| columns.contains(&field.name().as_str())).map(|(index, _)| index);
     let mask = ProjectionMask::roots(reader.parquet_schema(), roots.collect::<Vec<_>>());
     for batch in reader.with_projection(mask).build()? {
         let batch = batch?;
-        let vectors: &FixedSizeListArray = batch
-            .column_by_name(model)
-            .and_then(|column| column.as_fixed_size_list_opt())
-            .ok_or_else(|| format!("no vector column {model}"))?;
+        let vectors = StoredColumn::of(&batch, model, *precision, question.vector.len())?;
         for row in 0..batch.num_rows() {
-            let vector = vectors.value(row);
-            let vector = floats(vector.as_ref()).ok_or_else(|| format!("column {model} has an unknown type"))?;
-            let score = cosine(question, &vector);
+            let score = similarity::score(*similarity, question.vector, &vectors.vector(row));
             if hits.len() < count || hits.last().is_some_and(|worst| score > worst.score) {
                 let index = hits.partition_point(|hit| hit.score >= score);
                 hits.insert(index, hit(&batch, row, score)?);
@@ -62,7 +79,49 @@ pub(super) fn scan(
     Ok(())
 }
 
-fn hit(batch: &RecordBatch, row: usize, score: f32) -> Result<Hit, Box<dyn std::error::Error + Send + Sync>> {
+/// What made the file, by its footer; `None` in files of releases that did not write it.
+///
+/// # Errors
+/// If the footer is of a later release, or not readable.
+fn footer(metadata: &ParquetMetaData) -> Result<Option<Fingerprint>, Box<dyn Error + Send + Sync>> {
+    #[derive(Deserialize)]
+    struct Header {
+        version: u32,
+    }
+    let entries = metadata.file_metadata().key_value_metadata();
+    let entry = entries.and_then(|entries| entries.iter().find(|entry| entry.key == fingerprint::KEY));
+    let Some(json) = entry.and_then(|entry| entry.value.as_deref()) else { return Ok(None) };
+    let Header { version } = serde_json::from_str(json)?;
+    if version != fingerprint::VERSION {
+        let known = fingerprint::VERSION;
+        return Err(format!(
+            "its footer has version {version}, this release reads {known}: search with the release that wrote it"
+        )
+        .into());
+    }
+    Ok(Some(serde_json::from_str(json)?))
+}
+
+/// Checks that the file is of the published revision, and that its vectors were made as the summary records.
+fn check(footer: &Fingerprint, question: Question<'_>) -> Result<(), String> {
+    let (name, expected) = (&question.made_by.column, question.made_by);
+    if (&footer.revision, footer.collection.as_str()) != (question.revision, question.collection) {
+        return Err(format!(
+            "it is of collection {:?} of revision {}, not of {:?} of {}: restore the file, or embed again",
+            footer.collection, footer.revision, question.collection, question.revision
+        ));
+    }
+    let Some(actual) = footer.dense(name) else { return Err(format!("it has no vectors of model {name}")) };
+    match actual.difference(expected) {
+        None => Ok(()),
+        Some(Difference { field, ours, theirs }) => Err(format!(
+            "the vectors of model {name} were made with {field} {ours}, but the summary records {theirs}: restore the \
+             file, or embed again"
+        )),
+    }
+}
+
+fn hit(batch: &RecordBatch, row: usize, score: f32) -> Result<Hit, Box<dyn Error + Send + Sync>> {
     let text = |name: &str| -> Result<&str, String> {
         let column: Option<&StringArray> = batch.column_by_name(name).and_then(|column| column.as_string_opt());
         column.map(|column| column.value(row)).ok_or_else(|| format!("no column {name}"))
@@ -73,41 +132,4 @@ fn hit(batch: &RecordBatch, row: usize, score: f32) -> Result<Hit, Box<dyn std::
         text: text("text")?.to_owned(),
         metadata: serde_json::from_str(text("metadata")?)?,
     })
-}
-
-/// A stored vector up to a factor, which does not change a cosine; `None` if a run does not write its type.
-fn floats(vector: &dyn Array) -> Option<Vec<f32>> {
-    let vector = vector.as_any();
-    if let Some(vector) = vector.downcast_ref::<Float32Array>() {
-        return Some(vector.values().to_vec());
-    }
-    if let Some(vector) = vector.downcast_ref::<Float16Array>() {
-        return Some(vector.values().iter().map(|value| value.to_f32()).collect());
-    }
-    if let Some(vector) = vector.downcast_ref::<Int8Array>() {
-        return Some(vector.values().iter().map(|value| f32::from(*value)).collect());
-    }
-    vector.downcast_ref::<UInt8Array>().map(|vector| quantize::from_binary(vector.values()))
-}
-
-/// The cosine of two vectors; 0 if a vector has length 0 or their widths differ.
-fn cosine(left: &[f32], right: &[f32]) -> f32 {
-    if left.len() != right.len() {
-        return 0.0;
-    }
-    let dot = |a: &[f32], b: &[f32]| -> f32 { a.iter().zip(b).map(|(a, b)| a * b).sum() };
-    let length = (dot(left, left) * dot(right, right)).sqrt();
-    if length > 0.0 { dot(left, right) / length } else { 0.0 }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_cosine_of_vectors_without_length_is_zero() {
-        assert!((cosine(&[1.0, 0.0], &[2.0, 0.0]) - 1.0).abs() < 1e-6);
-        assert!((cosine(&[1.0, 0.0], &[0.0, 3.0])).abs() < 1e-6);
-        assert!((cosine(&[0.0, 0.0], &[1.0, 1.0])).abs() < 1e-6);
-    }
 }

@@ -5,13 +5,13 @@ use std::thread::{Scope, ScopedJoinHandle};
 
 use crds::{
     contract::FailureReason,
+    fingerprint::{ColumnFingerprint, FusedFingerprint},
     summary::{FusedModel, FusionRun},
-    v1alpha1::Precision,
 };
 
 use super::Run;
 use crate::{
-    export::{self, Columns, ExportedFile},
+    export::{self, Columns, ExportedFile, ShardName},
     process::{
         error::{Result, StageError},
         telemetry,
@@ -20,6 +20,7 @@ use crate::{
     vectors::{
         Rows,
         fusion::{self, VectorFusion},
+        quantize,
     },
 };
 
@@ -43,8 +44,8 @@ pub struct ShardTarget<'env> {
     pub run: &'env Run,
     /// The index of the shard.
     pub index: u32,
-    /// Its collection.
-    pub collection: &'env str,
+    /// Its name in the footer of its file.
+    pub name: ShardName<'env>,
     /// The number of its first chunk in the collection.
     pub first_chunk: u64,
     /// Its chunks.
@@ -93,14 +94,31 @@ impl<'scope, 'env> BackgroundWork<'scope, 'env> {
             model: column.name.clone(),
             share: *share,
         };
-        let record = FusionRun {
+        // As fine as the finest of its models: no model loses more in the fused vector than in its own.
+        let precision = quantize::finest(dense.iter().map(|(_, column)| column.precision));
+        let made_by = FusedFingerprint {
             column: fusion::COLUMN.into(),
-            method: format!("{:?}", fusion.method()),
+            method: fusion.method(),
             models: dense.iter().zip(fusion.shares()).map(share).collect(),
             dimensions: fusion.dimensions() as u32,
+            precision,
+            similarity: fusion::SIMILARITY,
+        };
+        let record = FusionRun {
+            column: made_by.column.clone(),
+            method: format!("{:?}", made_by.method),
+            models: made_by.models.clone(),
+            dimensions: made_by.dimensions,
+            precision: format!("{precision:?}"),
+            similarity: made_by.similarity,
             seconds: 0.0,
         };
-        let column = VectorColumn { name: fusion::COLUMN.into(), vectors: file.vectors(), precision: Precision::F32 };
+        let column = VectorColumn {
+            name: fusion::COLUMN.into(),
+            vectors: file.vectors(),
+            precision,
+            fingerprint: ColumnFingerprint::Fused(made_by),
+        };
         let mut readers: Vec<VectorReader> = dense.iter().map(|(_, column)| column.vectors.reader()).collect();
         let span = tracing::info_span!(telemetry::FUSION);
         let output = FusedOutput { fusion: fusion.clone(), column, record };
@@ -133,10 +151,11 @@ impl<'scope, 'env> BackgroundWork<'scope, 'env> {
         }
         let fused = self.fusing.iter().flatten().map(|(fused, _)| &fused.column);
         let columns = Columns { dense: dense.iter().map(|(_, column)| column).chain(fused).cloned().collect(), sparse };
-        let ShardTarget { run, index, first_chunk, chunks, part, .. } = self.target;
+        let ShardTarget { run, index, name, first_chunk, chunks, part } = self.target;
         let span = tracing::info_span!(telemetry::EXPORT, shard = index);
-        let write =
-            move || span.in_scope(|| export::write(&run.store, part, first_chunk, chunks, &columns, &run.interrupt));
+        let write = move || {
+            span.in_scope(|| export::write(&run.store, part, name, first_chunk, chunks, &columns, &run.interrupt))
+        };
         self.writing = Some(self.scope.spawn(write));
         Ok(())
     }

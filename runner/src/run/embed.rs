@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     device::Ledger,
-    export::ExportedFile,
+    export::{ExportedFile, ShardName},
     plan::Plan,
     process::{
         error::{Result, StageError},
@@ -121,14 +121,8 @@ fn compute(run: &Run, plan: &Plan, planned: PlannedShard<'_>, generation: u32) -
     let attempt = attempt_name();
     let part = |name: &str| layout::shard_part(revision, &shard.collection, index, name);
     let data_part = part(&attempt);
-    let target = ShardTarget {
-        run,
-        index,
-        collection: &shard.collection,
-        first_chunk: shard.first_chunk,
-        chunks: &chunks,
-        part: &data_part,
-    };
+    let name = ShardName { revision, collection: &shard.collection, shard: index, content_sha256: &shard.sha256 };
+    let target = ShardTarget { run, index, name, first_chunk: shard.first_chunk, chunks: &chunks, part: &data_part };
     let embedded = thread::scope(|scope| {
         let mut background = BackgroundWork::new(scope, target);
         let embedded: Result<_> = (|| {

@@ -13,7 +13,7 @@ use super::{
     Run, columns,
     commit::{self, Commit, Depth},
     planned, pointer, publish,
-    rerank::rerank,
+    rerank::{RelevantIds, rerank},
     summary::{self, StoredSummary},
 };
 use crate::process::{
@@ -44,11 +44,12 @@ pub fn finalize(run: &Run) -> Result<FinalizeResult> {
     check_fusion(&commits)?;
     columns::check(&run.store, &commits)?;
 
+    let relevant = RelevantIds::read(run, &plan, &commits)?;
     let mut stored = Vec::with_capacity(plan.collections.len());
     let mut reranks = Vec::with_capacity(plan.collections.len());
     for planned in &plan.collections {
         let of_collection: Vec<&Commit> = commits.iter().filter(|commit| commit.collection == planned.name).collect();
-        let reranked = rerank(run, &plan, planned, &of_collection)?;
+        let reranked = rerank(run, &plan, planned, &of_collection, &relevant)?;
         let summary = summary::of_collection(&run.config, &run.toggles, &plan, planned, &of_collection, &reranked);
         let sha256 = summary::write(&run.store, &layout::collection_summary(revision, &planned.name), &summary)?;
         stored.push(StoredSummary { summary, sha256 });

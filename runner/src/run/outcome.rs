@@ -1,6 +1,7 @@
 //! The outcome of the process: the result as JSON for the operator, and as text for a person.
 
 use std::{
+    backtrace::{Backtrace, BacktraceStatus},
     fmt::Write as _,
     io::{IsTerminal, Write as _},
     path::{Path, PathBuf},
@@ -15,7 +16,7 @@ use crds::{
     v1alpha1::FallbackSource,
 };
 
-use crate::process::error::StageError;
+use crate::process::{contained::is_contained, error::StageError, printable::printable};
 
 /// The outcome of a run that did not fail.
 #[derive(Debug)]
@@ -54,7 +55,7 @@ pub fn write(file: Option<&Path>, result: &RunResult) {
 /// Prints the result to the standard output: the `sentence` on a terminal, JSON elsewhere.
 pub fn print_result(result: &RunResult, sentence: &str) {
     if std::io::stdout().is_terminal() {
-        print(sentence);
+        print(&printable(sentence));
     } else {
         print(&result.to_message());
     }
@@ -65,11 +66,18 @@ pub fn print(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-/// Makes a panic of any thread end the process with the result `Internal`, after the default panic message.
+/// Makes a panic of any thread that is not contained end the process with the result `Internal`, after the message, and
+/// after a backtrace if `RUST_BACKTRACE` is set.
 pub fn report_panics(file: Option<PathBuf>, revision: Revision, stage: Stage, shard: Option<u32>) {
-    let default_hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        default_hook(panic);
+        if is_contained() {
+            return;
+        }
+        eprintln!("{}", printable(&panic.to_string()));
+        let backtrace = Backtrace::capture();
+        if backtrace.status() == BacktraceStatus::Captured {
+            eprintln!("{backtrace}");
+        }
         let reason = FailureReason::Internal;
         let message = format!("the runner panicked, which is a defect: {}", panic.to_string().replace('\n', " "));
         let failure = Failure { stage, reason, message, shard };

@@ -98,8 +98,12 @@ pub fn gate_failure(run: &Run, whole: &ProcessingSummary, collections: &[StoredS
             let previous = previous.filter(|(previous, drop)| gate.value < previous - drop);
             let previous =
                 previous.map(|(previous, drop)| format!(", down from {previous:.4} by more than the allowed {drop}"));
+            let unknown = match gate.unknown_relevant {
+                0 => String::new(),
+                count => format!(" ({count} judged ids are no chunks and count as not found)"),
+            };
             Some(format!(
-                "collection {}: {} is {:.4}{}{}",
+                "collection {}: {} is {:.4}{}{}{unknown}",
                 stored.summary.collection.as_deref().unwrap_or_default(),
                 gate.metric,
                 gate.value,
@@ -109,7 +113,7 @@ pub fn gate_failure(run: &Run, whole: &ProcessingSummary, collections: &[StoredS
         })
         .collect();
     let reasons = if reasons.is_empty() {
-        "no metric was measured, because no collection has a chunk that a query marks as relevant".to_owned()
+        "no metric was measured, because no query marks chunks as relevant".to_owned()
     } else {
         reasons.join("; ")
     };

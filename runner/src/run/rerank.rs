@@ -1,10 +1,10 @@
 //! The rerank of a collection: candidates of all shards and retrievers → one list per query → the cross-encoder →
 //! rankings, and with judgements the quality of every list and the outcome of the gate.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crds::{
-    contract::{RerankConfig, RerankerConfig},
+    contract::{FailureReason, RerankConfig, RerankerConfig},
     summary::{Example, Fallback, GateOutcome, Quality, RerankRun},
     v1alpha1::{CandidateFusion, FallbackReason, FallbackSource},
 };
@@ -12,20 +12,21 @@ use crds::{
 use super::{Run, commit::Commit};
 use crate::{
     device::{Ledger, Trace},
+    model::Score,
     pass::rerank::{self as rerank_pass, QueryDocuments, RerankFailure, RerankScores},
     plan::{Plan, PlannedCollection},
     process::{
-        error::Result,
+        error::{Result, StageError},
         metrics::METRICS,
         progress::Progress,
         telemetry::{self, timed},
     },
     retrieval::{
         candidate_file::{self, CandidateFile},
-        chunk_lookup::ChunkLookup,
+        chunk_lookup::{ChunkLookup, present_ids},
         gate,
         lists::QueryLists,
-        quality::{Judgement, judge},
+        quality::{Judgement, Judgements, judge},
         queries::{Queries, Query},
         rankings,
         top_k::Candidate,
@@ -39,7 +40,7 @@ pub struct Reranked {
     pub run: RerankRun,
     /// The quality of every list; `None` without judgements.
     pub quality: Option<Quality>,
-    /// The ids of relevant chunks that the collection does not have.
+    /// The ids of relevant chunks that no collection of the run has.
     pub unknown_ids: BTreeSet<String>,
     /// The outcome of the gate, if there is one and its metric was measured.
     pub gate: Option<GateOutcome>,
@@ -49,12 +50,48 @@ pub struct Reranked {
     pub trace: Trace,
 }
 
-/// Reranks one collection.
+/// The ids of a run's collections that queries mark as relevant: which of them are chunks of which collection.
+#[derive(Clone, Debug, Default)]
+pub struct RelevantIds(BTreeMap<String, BTreeSet<String>>);
+
+impl RelevantIds {
+    /// Looks the ids up in the files of all shards. A run with one collection needs no look: an id is there, or nowhere.
+    ///
+    /// # Errors
+    /// If the queries or a file cannot be read, or the run is interrupted.
+    pub fn read(run: &Run, plan: &Plan, commits: &[Commit]) -> Result<Self> {
+        let place = run.config.rerank.as_ref().and_then(|rerank| rerank.queries.as_ref());
+        if plan.collections.len() < 2 || !run.retrieves_candidates() || place.is_none() {
+            return Ok(Self::default());
+        }
+        let mut ids = BTreeMap::new();
+        for planned in &plan.collections {
+            let queries = Queries::load(plan, planned, place)?.queries;
+            let files = commits.iter().filter(|commit| commit.collection == planned.name);
+            let files: Vec<&str> = files.map(|commit| commit.file.as_str()).collect();
+            ids.insert(planned.name.clone(), present_ids(&run.store, &files, &queries, &run.interrupt)?);
+        }
+        Ok(Self(ids))
+    }
+
+    /// The ids that are chunks of other collections than this one.
+    fn elsewhere(&self, collection: &str) -> BTreeSet<String> {
+        self.0.iter().filter(|(name, _)| *name != collection).flat_map(|(_, ids)| ids.clone()).collect()
+    }
+}
+
+/// Reranks one collection; `relevant` has the relevant ids of all collections.
 ///
 /// # Errors
 /// If the candidates or the queries cannot be read, the store fails, the run is interrupted, or the cross-encoder fails
 /// and that is not a fallback.
-pub fn rerank(run: &Run, plan: &Plan, planned: &PlannedCollection, commits: &[&Commit]) -> Result<Reranked> {
+pub fn rerank(
+    run: &Run,
+    plan: &Plan,
+    planned: &PlannedCollection,
+    commits: &[&Commit],
+    relevant: &RelevantIds,
+) -> Result<Reranked> {
     let config = run.config.rerank.clone().unwrap_or_default();
     let mut stage = stage_without_scores(run, &config);
     if !run.retrieves_candidates() {
@@ -82,7 +119,9 @@ pub fn rerank(run: &Run, plan: &Plan, planned: &PlannedCollection, commits: &[&C
         stage.executed = lists.reranked.is_some();
     }
     lists.record_changes(&mut stage);
-    let judgement = judge(&config, &queries, &retrieved, &lists, &lookup);
+    let elsewhere = relevant.elsewhere(&planned.name);
+    let judgements = Judgements { queries: &queries, sha256: plan.queries_sha256.as_deref(), elsewhere: &elsewhere };
+    let judgement = judge(&config, judgements, &retrieved, &lists, &lookup);
     let gate = match (&config.gate, &judgement) {
         (Some(gate), Some(judgement)) => {
             let revision = (&run.config.run, &run.config.revision);
@@ -145,7 +184,7 @@ fn score(
     }
     let source = plan.pinned(&config.name, &config.source);
     let documents: Vec<QueryDocuments<'_>> =
-        queries.iter().zip(lists).map(|(query, list)| query_documents(query, list, lookup)).collect();
+        queries.iter().zip(lists).map(|(query, list)| query_documents(query, list, lookup)).collect::<Result<_>>()?;
     let progress = Progress::bar(run.show_progress, "rerank", lists.iter().map(|list| list.len() as u64).sum());
     let output = rerank_pass::pass(run.pass_context(plan, &devices, ledger), config, &source, &documents, &progress)?;
     stage.model = output.model;
@@ -167,20 +206,28 @@ fn score(
     }
 }
 
-/// A query with the texts of its candidates; the text of an unknown chunk is empty.
-fn query_documents<'a>(query: &'a Query, list: &[Candidate], lookup: &ChunkLookup) -> QueryDocuments<'a> {
-    let text = |candidate: &Candidate| -> Arc<str> {
-        lookup.chunks.get(&candidate.ordinal).map(|chunk| chunk.text.clone()).unwrap_or_default()
+/// A query with the texts of its candidates.
+///
+/// # Errors
+/// If a candidate has no text: it would be scored as an empty document.
+fn query_documents<'a>(query: &'a Query, list: &[Candidate], lookup: &ChunkLookup) -> Result<QueryDocuments<'a>> {
+    let text = |candidate: &Candidate| {
+        let chunk = lookup.chunks.get(&candidate.ordinal).ok_or_else(|| {
+            let message = format!("query {:?}: candidate chunk {} has no text", query.id, candidate.ordinal);
+            StageError::new(FailureReason::Internal, message)
+        })?;
+        Ok(chunk.text.clone())
     };
-    QueryDocuments { id: &query.id, text: &query.text, documents: list.iter().map(text).collect() }
+    Ok(QueryDocuments { id: &query.id, text: &query.text, documents: list.iter().map(text).collect::<Result<_>>()? })
 }
 
-/// The candidates with these scores, the best first.
-fn reorder(list: &[Candidate], scores: &[f32]) -> Vec<Candidate> {
-    let rescored = list.iter().zip(scores).map(|(candidate, &score)| Candidate { ordinal: candidate.ordinal, score });
-    let mut reordered: Vec<Candidate> = rescored.collect();
-    reordered.sort_by(Candidate::better_first);
-    reordered
+/// The candidates with these scores, the best first. An activation such as the logistic function gives many pairs the same
+/// score, 1.0 for every logit above 17; their logits decide then, and of equal logits the order before.
+fn reorder(list: &[Candidate], scores: &[Score]) -> Vec<Candidate> {
+    let mut pairs: Vec<(u64, &Score)> = list.iter().map(|candidate| candidate.ordinal).zip(scores).collect();
+    // A stable sort keeps the order before.
+    pairs.sort_by(|(_, left), (_, right)| right.score.total_cmp(&left.score).then(right.logit.total_cmp(&left.logit)));
+    pairs.into_iter().map(|(ordinal, score)| Candidate { ordinal, score: score.score }).collect()
 }
 
 fn fall_back(stage: &mut RerankRun, reason: FallbackReason, source: FallbackSource, message: String) {
@@ -191,4 +238,31 @@ fn fall_back(stage: &mut RerankRun, reason: FallbackReason, source: FallbackSour
 fn count_fallback(reason: FallbackReason, source: FallbackSource) -> Fallback {
     METRICS.fallback("rerank", reason, source, 1);
     Fallback { reason, source, count: 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_saturated_score_is_ordered_by_its_logit_and_then_by_the_rank_before() {
+        let list: Vec<Candidate> = [7, 3, 9, 1].map(|ordinal| Candidate { ordinal, score: 0.5 }).into();
+        let scores = [(21.0, 1.0), (20.0, 1.0), (25.0, 1.0), (20.0, 1.0)].map(|(logit, score)| Score { logit, score });
+        let reordered = reorder(&list, &scores);
+        // Chunks 3 and 1 have the same logit: 3 was before 1.
+        assert_eq!(reordered.iter().map(|candidate| candidate.ordinal).collect::<Vec<_>>(), [9, 7, 3, 1]);
+        assert!(reordered.iter().all(|candidate| (candidate.score - 1.0).abs() < f32::EPSILON));
+        // Of an activation that falls, the score decides, not the logit.
+        let falling = [(-3.0, -0.14), (-1.0, -0.27), (-0.5, -0.19), (0.0, 0.0)];
+        let reordered = reorder(&list, &falling.map(|(logit, score)| Score { logit, score }));
+        assert_eq!(reordered.iter().map(|candidate| candidate.ordinal).collect::<Vec<_>>(), [1, 7, 9, 3]);
+    }
+
+    #[test]
+    fn a_candidate_without_a_text_is_an_error() {
+        let query = Query { id: "q".into(), text: "t".into(), relevant: BTreeMap::new() };
+        let list = [Candidate { ordinal: 5, score: 1.0 }];
+        let Err(error) = query_documents(&query, &list, &ChunkLookup::default()) else { panic!("no error") };
+        assert!(error.sentence().contains("\"q\": candidate chunk 5 has no text"), "{}", error.sentence());
+    }
 }

@@ -37,13 +37,13 @@ pub fn retrieval_queries(run: &Run, plan: &Plan, collection: &PlannedCollection)
 /// # Errors
 /// If the device or the store fails, or the run is interrupted.
 pub fn retrieve(
-    ShardTarget { run, index, collection, first_chunk, chunks, .. }: ShardTarget<'_>,
+    ShardTarget { run, index, name, first_chunk, chunks, .. }: ShardTarget<'_>,
     part: &str,
     outputs: &PassOutputs,
     fused: Option<&FusedOutput>,
     (devices, ledger): (&Devices, &Ledger),
 ) -> Result<CandidateFile> {
-    let fused = fused.map(|fused| FusedVectors { fusion: &fused.fusion, vectors: &fused.column.vectors });
+    let fused = fused.map(|fused| FusedVectors { fusion: &fused.fusion, column: &fused.column });
     let holder = Holder { stage: "retrieve", model: "", shard: Some(index) };
     let lease = devices.accelerated().then(|| run.lease(holder, devices, ledger)).transpose()?;
     let device = devices.iter().next().map_or(Device::Cpu, |first| first.device.clone());
@@ -54,6 +54,6 @@ pub fn retrieve(
     };
     let lists = candidates::find(chunks, first_chunk, &outputs.dense, fused.as_ref(), &outputs.sparse, options)?;
     drop(lease);
-    let name = |sha256: &str| layout::shard_candidates(&run.config.revision, collection, index, sha256);
-    candidate_file::write(&run.store, part, name, &lists)
+    let path = |sha256: &str| layout::shard_candidates(&run.config.revision, name.collection, index, sha256);
+    candidate_file::write(&run.store, part, path, &lists)
 }

@@ -1,6 +1,9 @@
 //! The vector columns of a shard: a name, the spilled rows, and the precision in the output.
 
-use crds::v1alpha1::Precision;
+use crds::{
+    fingerprint::{ColumnFingerprint, SparseFingerprint},
+    v1alpha1::Precision,
+};
 
 use super::{SparseVectors, Vectors};
 
@@ -13,6 +16,8 @@ pub struct VectorColumn {
     pub vectors: Vectors,
     /// The precision of the vectors in the output.
     pub precision: Precision,
+    /// What makes the vectors.
+    pub fingerprint: ColumnFingerprint,
 }
 
 /// The columns of a sparse model.
@@ -22,6 +27,8 @@ pub struct SparseColumn {
     pub name: String,
     /// One vector per chunk.
     pub vectors: SparseVectors,
+    /// What makes the vectors.
+    pub fingerprint: SparseFingerprint,
 }
 
 impl SparseColumn {

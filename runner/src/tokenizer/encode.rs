@@ -6,6 +6,7 @@ use tokenizers::{Encoding, TruncationDirection};
 
 use super::{
     error::{TokenizerError, TokenizersError},
+    library,
     pieces::{self, Kept},
     pretrained::Pretrained,
     tokens::{MaxTokens, SpecialTokens, Tokens},
@@ -40,7 +41,7 @@ impl Tokenizer {
         let Pretrained { backend: mut inner, path, truncation_side, segments, .. } = pretrained;
         let open_error = |source| TokenizerError::Open { path: path.clone(), source };
         inner.with_padding(None).with_truncation(None).map_err(open_error)?;
-        let of_every_text = inner.encode_fast("", special != SpecialTokens::Never).map_err(open_error)?;
+        let of_every_text = library::encode(&inner, "", special != SpecialTokens::Never).map_err(open_error)?;
         let special_count = of_every_text.len();
         if special_count == 0 && special == SpecialTokens::Required {
             return Err(TokenizerError::NoSpecialTokens { path });
@@ -129,7 +130,7 @@ impl Tokenizer {
     fn encoding(&self, text: &str, max_tokens: usize) -> Result<(Encoding, usize), TokenizersError> {
         let special = self.special != SpecialTokens::Never;
         if !self.is_in_pieces(text) {
-            return Ok((self.inner.encode_fast(text, special)?, 0));
+            return Ok((library::encode(&self.inner, text, special)?, 0));
         }
         let Kept { encoding, lost } = pieces::encode(&self.inner, text, max_tokens, self.truncation_side)?;
         Ok((self.inner.post_process(encoding, None, special)?, lost))
@@ -140,7 +141,7 @@ impl Tokenizer {
         let special = self.special != SpecialTokens::Never;
         let (side, max_tokens) = (TruncationDirection::Right, self.max_tokens.pair);
         if self.truncates_left() || !(self.is_in_pieces(first) || self.is_in_pieces(second)) {
-            return Ok((self.inner.encode_fast((first, second), special)?, 0));
+            return Ok((library::encode(&self.inner, (first, second), special)?, 0));
         }
         // One more than is kept of a text, so that the longer one stays the longer one.
         let encode = |text| pieces::encode(&self.inner, text, max_tokens.saturating_add(1), side);
@@ -197,7 +198,7 @@ impl Tokenizer {
         let ids = if self.is_in_pieces(text) {
             pieces::ids(&self.inner, text).map_err(encode_error)?
         } else {
-            self.inner.encode_fast(text, false).map_err(encode_error)?.get_ids().to_vec()
+            library::encode(&self.inner, text, false).map_err(encode_error)?.get_ids().to_vec()
         };
         Ok(self.checked(0, Tokens { ids, ..Tokens::default() })?.ids)
     }
@@ -209,7 +210,8 @@ impl Tokenizer {
     /// If the tokenizer cannot encode it; the row is 0.
     pub fn leading_tokens(&self, text: &str) -> Result<usize, TokenizerError> {
         let encode_error = |source| TokenizerError::Encode { row: 0, source };
-        let encoding = self.inner.encode_fast(text, self.special != SpecialTokens::Never).map_err(encode_error)?;
+        let encoding =
+            library::encode(&self.inner, text, self.special != SpecialTokens::Never).map_err(encode_error)?;
         let trailing = encoding.get_special_tokens_mask().iter().rev().take_while(|special| **special == 1).count();
         Ok(encoding.len() - trailing)
     }

@@ -5,6 +5,7 @@
 
 mod encode;
 mod error;
+mod library;
 mod pieces;
 mod pretrained;
 mod tokens;

@@ -1,6 +1,9 @@
 //! Vector fusion: the vectors of several models become one further vector.
 
-use crds::{contract::FailureReason, v1alpha1::FusionMethod};
+use crds::{
+    contract::FailureReason,
+    v1alpha1::{FusionMethod, Similarity},
+};
 
 use crate::{
     process::error::{Result, StageError},
@@ -9,6 +12,8 @@ use crate::{
 
 /// The name of the column of the fused vector.
 pub const COLUMN: &str = "fused";
+/// How fused vectors are compared, whatever their models were made for: they are made of vectors of length 1.
+pub const SIMILARITY: Similarity = Similarity::Cosine;
 /// The largest number of dimensions that vector databases accept.
 const MAX_DIMENSIONS: usize = 65_536;
 

@@ -1,8 +1,9 @@
-//! Vectors as plain data: dense rows and sparse vectors, their fusion, and their quantized forms.
+//! Vectors as plain data: dense rows and sparse vectors, their fusion, their quantized forms, and how they are compared.
 
 pub mod fusion;
 pub mod quantize;
 mod rows;
+pub mod similarity;
 mod sparse;
 
 pub use rows::Rows;

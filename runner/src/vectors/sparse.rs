@@ -33,6 +33,11 @@ impl SparseVector {
         let weight = |index: &u32| other.indices.binary_search(index).map_or(0.0, |at| other.values[at]);
         self.indices.iter().zip(&self.values).map(|(index, value)| value * weight(index)).sum()
     }
+
+    /// The length of the vector.
+    pub fn length(&self) -> f32 {
+        self.values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt() as f32
+    }
 }
 
 #[cfg(test)]

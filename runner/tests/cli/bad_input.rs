@@ -289,3 +289,22 @@ fn a_manifest_is_checked_before_anything_is_touched() {
     assert!(message.contains("holds 2 documents"), "{message}");
     assert!(!world.path("out").exists());
 }
+
+#[test]
+fn a_tokenizer_on_which_its_library_panics_is_invalid_input_and_no_defect() {
+    let world = World::new();
+    world.ten_chunks();
+    let path = world.path("model/tokenizer.json");
+    let mut tokenizer = json(&path);
+    // The first is no table; the only cell of the second points far outside, which the first text meets.
+    for (table, code, reason) in
+        [("AAAA", 2, FailureReason::InvalidModel), ("BAAAAPz///8=", 3, FailureReason::InvalidRecord)]
+    {
+        tokenizer["normalizer"] = serde_json::json!({"type": "Precompiled", "precompiled_charsmap": table});
+        fs::write(&path, tokenizer.to_string()).expect("a tokenizer");
+        let ended = world.run(&[]);
+        assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
+        let failure = ended.failed(code, reason);
+        assert!(failure.message.contains("tokenizers library failed"), "{}", failure.message);
+    }
+}

@@ -7,7 +7,10 @@ use crds::contract::{CollectionResult, FailureReason};
 use serde_json::Value;
 
 use crate::{
-    stages::{Spec, batches, finalized, manifest, rankings, run, run_with, summary, vectors, world},
+    stages::{
+        Spec, assert_ranked, batches, decoded, finalized, ids, manifest, nearest, queries, rankings, run, run_with,
+        scored, summary, vectors, world,
+    },
     world::{Ended, World, json},
 };
 
@@ -125,19 +128,46 @@ fn summaries_are_of_the_published_schema() {
 
 #[test]
 fn candidates_do_not_depend_on_the_shards() {
-    let mut all: Vec<Vec<Value>> = Vec::new();
-    for size in ["1", "3", "1000"] {
+    let question = "third text of the file";
+    let mut all: Vec<Vec<(String, f64)>> = Vec::new();
+    // Two candidates: some shards have more chunks than that, some fewer, and one has them all.
+    for size in ["1", "2", "3", "7", "1000"] {
         let (world, spec) = world();
-        manifest(&world, &spec);
+        queries(&world, &format!("{{\"id\": \"q\", \"text\": \"{question}\"}}"));
+        let root = world.path("").display().to_string();
+        let dense = format!("[{{name: tiny, source: \"file://{root}model\"}}]");
+        let rest = spec.rest.replace("candidates: 6, topK: 3", "candidates: 2, topK: 2");
+        manifest(&world, &Spec { dense, rest, sparse: String::new(), reranker: String::new() });
         finalized(run_with(&world, &[], &["--shard-size", size]));
-        all.push(rankings(&world));
+        let ids = ids(&world);
+        let rows = decoded(&world, "tiny", "F32");
+        // The text of the query is that of chunk 2, and the model has no prompts.
+        let expected = nearest(&ids, &rows, "cosine", &rows[2]);
+        let found = scored(rankings(&world)[0]["results"].as_array().expect("results"));
+        assert_eq!((found.len(), &found[0].0), (2, &ids[2]), "{size}: {found:?}");
+        assert_ranked(&found, &expected, size);
+        all.push(found);
     }
-    let ids = |rankings: &[Value]| -> Vec<String> {
-        let results = rankings.iter().flat_map(|ranking| ranking["results"].as_array().expect("results"));
-        results.map(|result| format!("{} {}", result["id"], result["rank_before"])).collect()
-    };
-    assert_eq!(ids(&all[0]), ids(&all[1]));
-    assert_eq!(ids(&all[0]), ids(&all[2]));
+    assert!(all.iter().all(|found| *found == all[0]), "{all:?}");
+}
+
+#[test]
+fn every_stage_is_the_same_at_any_shard_size() {
+    let mut all: Vec<Vec<Value>> = Vec::new();
+    for size in ["1", "3", "8", "1000"] {
+        let (world, spec) = world();
+        let rest = spec.rest.replace("candidates: 6, topK: 3", "candidates: 2, topK: 2");
+        manifest(&world, &Spec { rest, ..spec });
+        finalized(run_with(&world, &[], &["--shard-size", size]));
+        let quality = summary(&world)["quality"]["lists"].clone();
+        assert_eq!(quality.as_array().map(Vec::len), Some(6));
+        let rankings = rankings(&world);
+        assert!(rankings.len() == 3 && rankings.iter().all(|list| list["results"].as_array().map(Vec::len) == Some(2)));
+        all.push([rankings, vec![quality]].concat());
+    }
+    for other in &all[1..] {
+        assert_eq!(other, &all[0]);
+    }
 }
 
 #[test]
@@ -153,16 +183,29 @@ fn one_model_is_not_fused_and_no_queries_leave_no_candidates() {
 }
 
 #[test]
-fn the_mean_has_the_smaller_width() {
+fn the_mean_is_that_of_vectors_cut_to_the_smaller_width() {
     let (world, spec) = world();
     let root = world.path("").display().to_string();
     let dense = format!(
-        "[{{name: tiny, source: \"file://{root}model\"}}, {{name: other, source: \"file://{root}other\", dimensions: 8}}]"
+        "[{{name: tiny, source: \"file://{root}model\", weight: 3}}, {{name: other, source: \"file://{root}other\", \
+         dimensions: 8}}]"
     );
     let rest = format!("{}  fusion: {{method: WeightedMean, candidates: Weighted}}\n", spec.rest);
     manifest(&world, &Spec { dense, rest, ..spec });
-    finalized(run(&world));
-    assert!(batches(&world).iter().flat_map(|batch| vectors(batch, "fused")).all(|vector| vector.len() == 8));
+    finalized(run_with(&world, &[], &["--shard-size", "4"]));
+    let unit = |row: &[f64]| -> Vec<f64> {
+        let length = row.iter().map(|value| value * value).sum::<f64>().sqrt();
+        row.iter().map(|value| value / length).collect()
+    };
+    let [tiny, other, fused] = ["tiny", "other", "fused"].map(|name| decoded(&world, name, "F32"));
+    assert_eq!((tiny.len(), tiny[0].len(), other[0].len()), (10, 16, 8));
+    for ((tiny, other), fused) in tiny.iter().zip(&other).zip(&fused) {
+        let sum: Vec<f64> = unit(&tiny[..8]).iter().zip(unit(other)).map(|(a, b)| 0.75 * a + 0.25 * b).collect();
+        let expected = unit(&sum);
+        assert_eq!(fused.len(), 8);
+        let off = expected.iter().zip(fused).map(|(expected, fused)| (expected - fused).abs()).fold(0.0, f64::max);
+        assert!(off < 1e-6, "{fused:?} is not {expected:?}");
+    }
     assert_eq!(summary(&world)["rerank_run"]["candidate_fusion"], "Weighted");
 }
 

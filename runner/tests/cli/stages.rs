@@ -2,7 +2,10 @@
 
 use std::{fs, path::Path, process::Command};
 
-use arrow_array::{Array, FixedSizeListArray, Float32Array, RecordBatch, cast::AsArray};
+use arrow_array::{
+    Array, FixedSizeBinaryArray, FixedSizeListArray, Float16Array, Float32Array, RecordBatch, StringArray,
+    cast::AsArray,
+};
 use crds::contract::{FinalizeResult, RunnerConfig, StageOutcome};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
@@ -122,6 +125,89 @@ pub fn vectors(batch: &RecordBatch, name: &str) -> Vec<Vec<f32>> {
     let list: &FixedSizeListArray = batch.column_by_name(name).expect(name).as_fixed_size_list();
     let row = |row: usize| list.value(row).as_any().downcast_ref::<Float32Array>().expect("floats").values().to_vec();
     (0..list.len()).map(row).collect()
+}
+
+/// The ids of the rows of all shards.
+pub fn ids(world: &World) -> Vec<String> {
+    strings(world, "id")
+}
+
+/// A column of strings of all shards.
+pub fn strings(world: &World, name: &str) -> Vec<String> {
+    let of_batch = |batch: &RecordBatch| {
+        let texts: &StringArray = batch.column_by_name(name).expect(name).as_string();
+        texts.iter().flatten().map(ToOwned::to_owned).collect::<Vec<_>>()
+    };
+    batches(world).iter().flat_map(of_batch).collect()
+}
+
+/// The vectors of all shards as a reader decodes them, by their precision: `F32`, `F16`, `Int8` or `Binary`.
+pub fn decoded(world: &World, name: &str, precision: &str) -> Vec<Vec<f64>> {
+    let of_batch = |batch: &RecordBatch| -> Vec<Vec<f64>> {
+        let column = batch.column_by_name(name).expect(name);
+        let bytes = || -> &FixedSizeBinaryArray { column.as_fixed_size_binary() };
+        let row = |row: usize| -> Vec<f64> {
+            match precision {
+                "F32" => vectors(batch, name)[row].iter().copied().map(f64::from).collect(),
+                "F16" => {
+                    let values = column.as_fixed_size_list().value(row);
+                    let values = values.as_any().downcast_ref::<Float16Array>().expect("half floats").clone();
+                    values.values().iter().map(|value| value.to_f64()).collect()
+                }
+                "Int8" => {
+                    let scales = batch.column_by_name(&format!("{name}_scale")).expect("scales");
+                    let scales = scales.as_any().downcast_ref::<Float32Array>().expect("floats");
+                    let restored = |byte: &u8| f64::from(byte.cast_signed()) * f64::from(scales.value(row));
+                    bytes().value(row).iter().map(restored).collect()
+                }
+                _ => {
+                    let sign = |bit: usize| bytes().value(row)[bit / 8] >> (7 - bit % 8) & 1 == 1;
+                    (0..bytes().value_length() as usize * 8).map(|bit| if sign(bit) { 1.0 } else { -1.0 }).collect()
+                }
+            }
+        };
+        (0..batch.num_rows()).map(row).collect()
+    };
+    batches(world).iter().flat_map(of_batch).collect()
+}
+
+/// The similarity of two vectors, by its name in summaries.
+pub fn similarity(name: &str, left: &[f64], right: &[f64]) -> f64 {
+    assert_eq!(left.len(), right.len());
+    let sum = |of: fn(f64, f64) -> f64| left.iter().zip(right).map(|(left, right)| of(*left, *right)).sum::<f64>();
+    let dot = |left: &[f64], right: &[f64]| left.iter().zip(right).map(|(left, right)| left * right).sum::<f64>();
+    match name {
+        "cosine" => dot(left, right) / (dot(left, left) * dot(right, right)).sqrt(),
+        "dot" => dot(left, right),
+        "euclidean" => -sum(|left, right| (left - right) * (left - right)).sqrt(),
+        "manhattan" => -sum(|left, right| (left - right).abs()),
+        _ => panic!("{name}"),
+    }
+}
+
+/// The ids and scores of rows, the nearest to the `question` first.
+pub fn nearest(ids: &[String], rows: &[Vec<f64>], name: &str, question: &[f64]) -> Vec<(String, f64)> {
+    let mut scored: Vec<(String, f64)> =
+        ids.iter().zip(rows).map(|(id, row)| (id.clone(), similarity(name, row, question))).collect();
+    scored.sort_by(|(_, left), (_, right)| right.total_cmp(left));
+    scored
+}
+
+/// The ids and scores in a list of results or hits.
+pub fn scored(results: &[Value]) -> Vec<(String, f64)> {
+    let pair =
+        |result: &Value| (result["id"].as_str().expect("an id").to_owned(), result["score"].as_f64().expect("a score"));
+    results.iter().map(pair).collect()
+}
+
+/// Asserts that the ids and scores of a list are the first of those expected, up to rounding.
+pub fn assert_ranked(actual: &[(String, f64)], expected: &[(String, f64)], what: &str) {
+    assert!(!actual.is_empty() && actual.len() <= expected.len(), "{what}: {actual:?}");
+    for ((id, score), (expected_id, expected_score)) in actual.iter().zip(expected) {
+        let tolerance = 1e-4 * expected_score.abs().max(1.0);
+        assert!((score - expected_score).abs() < tolerance, "{what}: {id} {score}, not {expected_id} {expected_score}");
+        assert_eq!(id, expected_id, "{what}: {actual:?}, not {expected:?}");
+    }
 }
 
 /// The configuration of the manifest, as a pod would get it.

@@ -3,13 +3,14 @@
 use std::{fs, path::Path};
 
 use arrow_array::{
-    Array, FixedSizeListArray, Float16Array, Float32Array, Int8Array, RecordBatch, UInt8Array, cast::AsArray,
+    Array, FixedSizeBinaryArray, FixedSizeListArray, Float16Array, Float32Array, RecordBatch, cast::AsArray,
 };
 use crds::contract::FailureReason;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::{
     common::DIMENSIONS,
+    stages::decoded,
     world::{World, json},
 };
 
@@ -43,6 +44,12 @@ fn column<T: Array + Clone + 'static>(batch: &RecordBatch, name: &str) -> (usize
     let list: &FixedSizeListArray = batch.column_by_name(name).expect(name).as_fixed_size_list();
     let values = list.values().as_any().downcast_ref::<T>().expect("values of that type");
     (list.value_length() as usize, values.clone())
+}
+
+/// The bytes of a vector column, row after row, and the bytes of a row.
+fn bytes(batch: &RecordBatch, name: &str) -> (usize, Vec<u8>) {
+    let column: &FixedSizeBinaryArray = batch.column_by_name(name).expect(name).as_fixed_size_binary();
+    (column.value_length() as usize, column.iter().flatten().flatten().copied().collect())
 }
 
 /// The first `width` values of each row, of length 1.
@@ -79,16 +86,18 @@ fn every_stored_form_holds_the_vectors() {
     assert_eq!(width, 8);
     assert!(short.values().iter().zip(cut(&full, 8)).map(off).all(|off| off < 1e-6));
 
-    let (width, eight) = column::<Int8Array>(&batch, "eight");
+    let (width, eight) = bytes(&batch, "eight");
     let scales: &Float32Array = batch.column_by_name("eight_scale").expect("scales").as_primitive();
     assert_eq!((width, scales.len()), (8, batch.num_rows()));
-    let restored = eight.values().iter().enumerate().map(|(at, value)| f32::from(*value) * scales.value(at / 8));
+    let restored: Vec<f32> =
+        eight.iter().enumerate().map(|(at, byte)| f32::from(byte.cast_signed()) * scales.value(at / 8)).collect();
+    assert_eq!(restored.len(), short.len());
     assert!(short.values().iter().zip(restored).map(off).all(|off| off < 0.005));
 
-    let (width, signs) = column::<UInt8Array>(&batch, "signs");
+    let (width, signs) = bytes(&batch, "signs");
     assert_eq!(width, DIMENSIONS / 8);
     for (at, value) in full.values().iter().enumerate() {
-        assert_eq!(signs.value(at / 8) >> (7 - at % 8) & 1 == 1, *value > 0.0, "value {at}");
+        assert_eq!(signs[at / 8] >> (7 - at % 8) & 1 == 1, *value > 0.0, "value {at}");
     }
 
     for name in ["rounded", "quantised"] {
@@ -107,23 +116,6 @@ fn every_stored_form_holds_the_vectors() {
     assert_eq!(said("dimensions"), ["16", "16", "8", "8", "16", "16", "16"]);
     assert_eq!((&passes[5]["dtype"], &passes[6]["dtype"]), (&"BF16".into(), &"Int8".into()));
     assert!(passes[3]["quantization"].as_str().is_some_and(|how| how.contains("127")), "{}", passes[3]);
-}
-
-#[test]
-fn every_stored_form_is_searched() {
-    let world = world(&[
-        "name: full",
-        "name: half, precision: F16",
-        "name: eight, precision: Int8",
-        "name: signs, precision: Binary",
-    ]);
-    world.run(&[]).succeeded();
-    // Sixteen signs tell little apart.
-    for (model, among) in [("full", "1"), ("half", "1"), ("eight", "1"), ("signs", "5")] {
-        let found = world.embedrun(&["search", "-f", "run.yaml", "-m", model, "-k", among, "third text of the file"]);
-        let found = found.succeeded().stdout;
-        assert!(found.contains("third text of the file"), "{model}: {found}");
-    }
 }
 
 #[test]
@@ -163,4 +155,55 @@ fn the_scale_column_of_one_model_cannot_be_another_model() {
     let world = world(&["name: a, precision: Int8", "name: a_scale"]);
     let failure = world.run(&[]).failed(2, FailureReason::InvalidConfiguration);
     assert!(failure.message.contains("scale column"), "{}", failure.message);
+}
+
+#[test]
+fn the_fused_vector_has_the_finest_precision_of_its_models() {
+    for (models, precision, width) in [
+        (["name: a, precision: Int8", "name: b, dimensions: 8, precision: Int8"], "Int8", 24),
+        (["name: a, precision: Binary", "name: b, dimensions: 8, precision: Binary"], "Binary", 24),
+        (["name: a, precision: F16", "name: b, precision: Binary"], "F16", 32),
+        (["name: a, precision: Int8", "name: b"], "F32", 32),
+    ] {
+        let world = world(&models);
+        world.run(&[]).succeeded();
+        let fused = decoded(&world, "fused", precision);
+        assert_eq!((fused.len(), fused[0].len()), (10, width), "{models:?}");
+        let summary = json(&world.revision().join("docs/processing_summary.json"));
+        assert_eq!(summary["fusion_run"]["precision"], precision, "{models:?}");
+        // The fused vector is made of the vectors before they are rounded, so both agree up to the coarser of the two.
+        let first = decoded(&world, "a", models[0].rsplit(' ').next().expect("a precision"));
+        for (row, fused) in first.iter().zip(&fused) {
+            let length = |row: &[f64]| row.iter().map(|value| value * value).sum::<f64>().sqrt();
+            let dot: f64 = row.iter().zip(fused).map(|(left, right)| left * right).sum();
+            let cosine = dot / (length(row) * length(&fused[..row.len()]));
+            assert!(cosine > 0.999 || models[1].contains("Binary") || cosine > 0.99, "{models:?}: {cosine}");
+        }
+    }
+}
+
+#[test]
+fn a_value_that_a_half_float_cannot_hold_is_an_error_that_names_chunk_and_remedy() {
+    let world = world(&["name: half, precision: F16"]);
+    // Without the normalisation, and with a projection that makes vectors long.
+    let modules = json(&world.path("model/modules.json"));
+    let modules: Vec<serde_json::Value> = modules.as_array().expect("modules")[..2].to_vec();
+    fs::write(world.path("model/modules.json"), serde_json::json!(modules).to_string()).expect("written");
+    scale_norm(&world.path("model/model.safetensors"), 1e5);
+    let failure = world.run(&[]).failed(3, FailureReason::InvalidVector);
+    for part in ["model half", "chunk ", "precision F16 cannot store", "precision to F32"] {
+        assert!(failure.message.contains(part), "{part}: {}", failure.message);
+    }
+    assert!(world.files().keys().all(|file| !file.ends_with(".parquet")), "nothing is exported");
+}
+
+/// Multiplies the weights of the last layer norm.
+fn scale_norm(file: &Path, factor: f64) {
+    let mut tensors = candle_core::safetensors::load(file, &candle_core::Device::Cpu).expect("weights");
+    for (name, tensor) in &mut tensors {
+        if name.starts_with("encoder.layer.0.output.LayerNorm") {
+            *tensor = (&*tensor * factor).expect("scaled");
+        }
+    }
+    candle_core::safetensors::save(&tensors, file).expect("saved");
 }

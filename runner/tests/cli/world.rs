@@ -13,6 +13,7 @@ use crds::{
     pointer::Pointer,
 };
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use runner::process::printable::printable;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -39,14 +40,15 @@ impl Ended {
         self
     }
 
-    /// Asserts the code and the reason; the answer is the message, which the log says too.
+    /// Asserts the code and the reason; the answer is the message, which the log says too, made printable.
     pub fn failed(self, code: i32, reason: FailureReason) -> Failure {
         assert_eq!(self.code, code, "{}", self.stderr);
         let Some(RunResult { outcome: StageOutcome::Failed(failure), .. }) = self.result else {
             panic!("no failure in the result file: {:?}", self.result);
         };
         assert_eq!(failure.reason, reason, "{}", failure.message);
-        assert!(self.stderr.contains(&failure.message), "{}\n{}", failure.message, self.stderr);
+        let message = printable(&failure.message);
+        assert!(self.stderr.contains(&*message), "{message}\n{}", self.stderr);
         failure
     }
 }

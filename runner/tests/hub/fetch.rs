@@ -1,6 +1,11 @@
 //! What is fetched: the files that a model needs, once, at the commit that was planned.
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
 
 use reqwest::Method;
 use runner::{
@@ -179,4 +184,41 @@ fn the_token_is_sent_to_the_hub_only_and_never_logged() {
     fs::write(site.world.path("home/token"), secret).expect("a token");
     site.run().succeeded();
     assert!(site.hub.seen().iter().any(|request| request.authorization.as_deref() == Some(&bearer)));
+}
+
+#[test]
+fn the_token_leaves_the_environment_of_the_process_once_it_is_read() {
+    let site = Site::new();
+    let secret = "hf_SecretOfATest";
+    // The process waits for the rest of the file, so that its environment can be looked at.
+    site.hub.fail("model.safetensors", Wrong::Silence(1), usize::MAX);
+    let mut command = Command::new(BINARY);
+    site.prepare(&mut command).args(["run", "-f", "run.yaml"]).env("HF_TOKEN", secret).env("HF_OTHER", "kept");
+    let mut child = command.current_dir(site.world.path("")).stderr(Stdio::null()).spawn().expect("it starts");
+    let bearer = format!("Bearer {secret}");
+    let mut asked = false;
+    while !asked && child.try_wait().expect("a child").is_none() {
+        asked = site.hub.seen().iter().any(|request| request.authorization.as_deref() == Some(&bearer));
+        thread::sleep(Duration::from_millis(10));
+    }
+    let environment = fs::read(format!("/proc/{}/environ", child.id())).expect("an environment");
+    child.kill().expect("a child");
+    child.wait().expect("a child");
+    assert!(asked, "the hub was asked with the token");
+    let environment = String::from_utf8_lossy(&environment);
+    assert!(environment.contains("HF_OTHER=kept") && !environment.contains(secret), "{environment}");
+}
+
+#[test]
+fn a_file_gives_the_token_and_one_that_is_missing_is_named() {
+    let site = Site::new();
+    let file = site.world.path("secret");
+    let variables = [("EMBEDRUN_HUB_TOKEN_FILE", file.to_str().expect("UTF-8"))];
+    let ended = site.embedrun(&["run", "-f", "run.yaml"], &variables);
+    assert_eq!(ended.code, 2);
+    assert!(ended.stderr.contains("EMBEDRUN_HUB_TOKEN_FILE") && ended.stderr.contains("secret"), "{}", ended.stderr);
+    fs::write(&file, "hf_SecretOfATest\n").expect("a token");
+    site.embedrun(&["run", "-f", "run.yaml"], &variables).succeeded();
+    let seen = site.hub.seen();
+    assert!(seen.iter().any(|request| request.authorization.as_deref() == Some("Bearer hf_SecretOfATest")), "{seen:?}");
 }

@@ -15,8 +15,16 @@ pub struct Site {
 }
 
 /// Every variable of the hub's libraries that the machine may have set.
-const VARIABLES: [&str; 7] =
-    ["HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN", "HF_TOKEN_PATH"];
+const VARIABLES: [&str; 8] = [
+    "HF_ENDPOINT",
+    "HF_HOME",
+    "HF_HUB_CACHE",
+    "HUGGINGFACE_HUB_CACHE",
+    "HF_HUB_OFFLINE",
+    "HF_TOKEN",
+    "HF_TOKEN_PATH",
+    "EMBEDRUN_HUB_TOKEN_FILE",
+];
 
 impl Site {
     /// Ten chunks, and the tiny model as the revision `main` of a hub.

@@ -14,12 +14,14 @@ use tempfile::TempDir;
 use crate::folder::fixtures;
 
 /// Files of the tokenizer, whose own tests check their fields, and files that belong to the case.
-const OTHERS: [&str; 7] = [
+const OTHERS: [&str; 8] = [
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "sentence_bert_config.json",
     "case.json",
+    // The data of the training, which nothing reads.
+    "data_config.json",
     // Read by text generation only.
     "generation_config.json",
     "texts.jsonl",

@@ -4,8 +4,11 @@ use std::{collections::HashMap, env, fs, path::PathBuf, sync::OnceLock};
 
 use candle_core::{Device, Tensor};
 use crds::v1alpha1::Dtype;
+use libtest_mimic::Trial;
 use runner::{device::driver, ops, tokenizer::Tokens};
 use serde::{Deserialize, de::DeserializeOwned};
+
+use crate::models;
 
 /// The device that the models are computed on: the first card where `EMBEDRUN_TEST_DEVICE` is `cuda`, else the CPU.
 /// It is opened once, since a card takes its time.
@@ -39,6 +42,7 @@ pub fn is_rounded() -> bool {
 }
 
 /// A case.
+#[derive(Clone)]
 pub struct Case {
     /// The name of its folder.
     pub name: String,
@@ -46,6 +50,8 @@ pub struct Case {
     pub task: String,
     /// The folder of the model.
     pub model: PathBuf,
+    /// The name of a published model, which takes its time.
+    pub published: Option<String>,
     /// The longest sequence.
     pub max_tokens: Option<usize>,
     /// `query` or `document`, where texts get a prompt.
@@ -71,6 +77,21 @@ struct CaseFile {
 }
 
 impl Case {
+    /// A test of this case; of a published model that is missing it is ignored, or fails ([`models::trial`]).
+    pub fn trial(self, name: String, test: impl FnOnce(&Case) -> Result<(), String> + Send + 'static) -> Trial {
+        match self.published.clone() {
+            None => Trial::test(name, move || test(&self).map_err(Into::into)),
+            Some(model) => {
+                models::trial(name, &model, move |folder| test(&self.with_model(folder)).map_err(Into::into))
+            }
+        }
+    }
+
+    /// The same case with the folder of another model.
+    pub fn with_model(&self, model: PathBuf) -> Self {
+        Self { model, ..self.clone() }
+    }
+
     /// The records of `texts.jsonl`.
     pub fn texts<T: DeserializeOwned>(&self) -> Vec<T> {
         let lines = fs::read_to_string(self.dir.join("texts.jsonl")).expect("the texts");
@@ -92,31 +113,21 @@ pub fn same_counts(text: &str, tokens: &Tokens, reference: (usize, usize)) -> Re
     Err(format!("{text:?}: tokens and lost are {counts:?}, the reference has {reference:?}"))
 }
 
-/// All cases whose model is there.
+/// All cases. The model of a published one may be missing.
 pub fn all() -> Vec<Case> {
     // On another machine than the one that compiled this, the sources are elsewhere.
     let fixtures = env::var_os("EMBEDRUN_TEST_FIXTURES")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/parity/fixtures"), PathBuf::from);
-    let models = env::var_os("EMBEDRUN_TEST_MODELS").map(PathBuf::from);
     let mut cases = Vec::new();
-    let mut left_out = Vec::new();
     for entry in fs::read_dir(fixtures).expect("the fixtures") {
         let dir = entry.expect("an entry").path();
         let Ok(text) = fs::read_to_string(dir.join("case.json")) else { continue };
         let file: CaseFile = serde_json::from_str(&text).expect("a case");
-        let name = dir.file_name().expect("a name").to_string_lossy().into_owned();
-        let model = match (&file.model, &models) {
-            (None, _) => dir.clone(),
-            (Some(model), Some(models)) => models.join(model),
-            (Some(_), None) => {
-                left_out.push(name);
-                continue;
-            }
-        };
         cases.push(Case {
-            name,
+            name: dir.file_name().expect("a name").to_string_lossy().into_owned(),
             task: file.task,
-            model,
+            model: dir.clone(),
+            published: file.model,
             max_tokens: file.max_tokens,
             prompt_name: file.prompt_name,
             prompt: file.prompt,
@@ -124,12 +135,6 @@ pub fn all() -> Vec<Case> {
             bfloat16: file.bfloat16,
             dir,
         });
-    }
-    if !left_out.is_empty() {
-        left_out.sort();
-        eprintln!(
-            "left out, because EMBEDRUN_TEST_MODELS names no folder of models (`make test` sets it): {left_out:?}"
-        );
     }
     cases.sort_by(|one, other| one.name.cmp(&other.name));
     cases

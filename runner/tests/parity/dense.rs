@@ -28,8 +28,21 @@ struct Reference {
     lost: usize,
 }
 
-/// Compares the model with the reference.
-pub fn check(case: &Case) -> Result<(), String> {
+/// A case with its model, whose tokens are those of the reference.
+pub struct Loaded {
+    /// The model.
+    pub model: DenseEncoder,
+    /// The texts.
+    pub texts: Vec<String>,
+    /// Their tokens.
+    pub tokens: Vec<Tokens>,
+    /// The vectors that the reference has.
+    pub expected: Vec<Vec<f32>>,
+}
+
+/// Loads the model of a case and tokenizes its texts. A text without a token is left out: the reference gives zeros, which
+/// are like nothing, and the runner has no vector.
+pub fn load(case: &Case) -> Result<Loaded, String> {
     let options = DenseOptions {
         max_tokens: case.max_tokens,
         dimensions: case.dimensions,
@@ -43,7 +56,6 @@ pub fn check(case: &Case) -> Result<(), String> {
     let references: Vec<Reference> = case.texts();
     let expected = case.expected()["vectors"].to_vec2::<f32>().expect("vectors");
     assert_eq!(references.len(), expected.len(), "{}: a vector per text", case.name);
-    // A text without a token has no vector: the reference gives zeros, which are like nothing.
     let (empty, references): (Vec<_>, Vec<_>) =
         references.into_iter().zip(expected).partition(|(reference, _)| reference.tokens == 0);
     for (reference, _) in &empty {
@@ -58,6 +70,13 @@ pub fn check(case: &Case) -> Result<(), String> {
     for (tokens, reference) in tokens.iter().zip(&references) {
         same_counts(&reference.text, tokens, (reference.tokens, reference.lost))?;
     }
+    let texts = references.into_iter().map(|reference| reference.text).collect();
+    Ok(Loaded { model, texts, tokens, expected })
+}
+
+/// Compares the model with the reference.
+pub fn check(case: &Case) -> Result<(), String> {
+    let Loaded { model, texts, tokens, expected } = load(case)?;
     let (least_cosine, most_difference) = limits(case);
     let (mut worst, mut largest) = (1f64, 0f32);
     for batch in batches(&tokens) {
@@ -68,7 +87,7 @@ pub fn check(case: &Case) -> Result<(), String> {
             let similarity = cosine(vector, &expected[row]);
             let difference = difference(vector, &expected[row]) / length.max(1.0);
             if similarity.is_nan() || similarity < least_cosine || difference > most_difference {
-                let text = &references[row].text;
+                let text = &texts[row];
                 let among = batch.len();
                 return Err(format!("{text:?} in a batch of {among}: cosine {similarity}, difference {difference}"));
             }

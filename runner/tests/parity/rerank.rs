@@ -8,7 +8,7 @@ use crate::cases::{self, Case, batches, same_counts};
 
 /// The largest difference to one of the logits. Rounding is relative to what they are sums of, which is not small where
 /// one of them happens to be.
-fn most_difference(logits: &[f32]) -> f32 {
+pub fn most_difference(logits: &[f32]) -> f32 {
     let square = logits.iter().map(|logit| logit * logit).sum::<f32>() / logits.len().max(1) as f32;
     if cases::is_rounded() { 2e-2 * square.sqrt().max(1.0) } else { 1e-3 }
 }
@@ -21,8 +21,22 @@ struct Reference {
     lost: usize,
 }
 
-/// Compares the model with the reference.
-pub fn check(case: &Case) -> Result<(), String> {
+/// A case with its model, whose tokens are those of the reference.
+pub struct Loaded {
+    /// The model.
+    pub model: CrossEncoder,
+    /// The documents of the pairs.
+    pub documents: Vec<String>,
+    /// The tokens of the pairs.
+    pub tokens: Vec<Tokens>,
+    /// The logits that the reference has.
+    pub logits: Vec<f32>,
+    /// Its scores.
+    pub scores: Vec<f32>,
+}
+
+/// Loads the model of a case and tokenizes its pairs.
+pub fn load(case: &Case) -> Result<Loaded, String> {
     let model = CrossEncoder::load(&case.name, &case.model, case.max_tokens, &cases::device())
         .map_err(|error| error.to_string())?;
     let references: Vec<Reference> = case.texts();
@@ -35,6 +49,13 @@ pub fn check(case: &Case) -> Result<(), String> {
     for (tokens, reference) in tokens.iter().zip(&references) {
         same_counts(&reference.document, tokens, (reference.tokens, reference.lost))?;
     }
+    let documents = references.into_iter().map(|reference| reference.document).collect();
+    Ok(Loaded { model, documents, tokens, logits, scores })
+}
+
+/// Compares the model with the reference.
+pub fn check(case: &Case) -> Result<(), String> {
+    let Loaded { model, documents, tokens, logits, scores } = load(case)?;
     let most = most_difference(&logits);
     let mut largest = 0f32;
     for batch in batches(&tokens) {
@@ -43,7 +64,7 @@ pub fn check(case: &Case) -> Result<(), String> {
         for (&row, found) in batch.iter().zip(&found) {
             let difference = (found.logit - logits[row]).abs().max((found.score - scores[row]).abs());
             if difference.is_nan() || difference > most {
-                let (document, logit) = (&references[row].document, logits[row]);
+                let (document, logit) = (&documents[row], logits[row]);
                 return Err(format!("{document:?}: {found:?}, the reference has the logit {logit}"));
             }
             largest = largest.max(difference);

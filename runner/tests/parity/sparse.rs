@@ -21,8 +21,20 @@ struct Reference {
     lost: usize,
 }
 
-/// Compares the model with the reference.
-pub fn check(case: &Case) -> Result<(), String> {
+/// A case with its model, whose tokens are those of the reference.
+pub struct Loaded {
+    /// The model.
+    pub model: SpladeModel,
+    /// The texts.
+    pub texts: Vec<String>,
+    /// Their tokens.
+    pub tokens: Vec<Tokens>,
+    /// The vectors that the reference has.
+    pub expected: Vec<SparseVector>,
+}
+
+/// Loads the model of a case and tokenizes its texts.
+pub fn load(case: &Case) -> Result<Loaded, String> {
     let options = SparseOptions { max_tokens: case.max_tokens, ..SparseOptions::default() };
     let model =
         SpladeModel::load(&case.name, &case.model, options, &cases::device()).map_err(|error| error.to_string())?;
@@ -34,6 +46,13 @@ pub fn check(case: &Case) -> Result<(), String> {
     for (tokens, reference) in tokens.iter().zip(&references) {
         same_counts(&reference.text, tokens, (reference.tokens, reference.lost))?;
     }
+    let texts = references.into_iter().map(|reference| reference.text).collect();
+    Ok(Loaded { model, texts, tokens, expected })
+}
+
+/// Compares the model with the reference.
+pub fn check(case: &Case) -> Result<(), String> {
+    let Loaded { model, texts, tokens, expected } = load(case)?;
     let (mut largest, mut worst) = (0f32, 1f32);
     for batch in batches(&tokens) {
         let rows: Vec<&Tokens> = batch.iter().map(|&row| &tokens[row]).collect();
@@ -42,13 +61,13 @@ pub fn check(case: &Case) -> Result<(), String> {
             if cases::is_rounded() {
                 let similarity = cosine(vector, &expected[row]);
                 if similarity.is_nan() || similarity < LEAST_COSINE {
-                    return Err(format!("{:?}: cosine {similarity}", references[row].text));
+                    return Err(format!("{:?}: cosine {similarity}", texts[row]));
                 }
                 worst = worst.min(similarity);
                 continue;
             }
             let difference =
-                difference(vector, &expected[row]).map_err(|entry| format!("{:?}: {entry}", references[row].text))?;
+                difference(vector, &expected[row]).map_err(|entry| format!("{:?}: {entry}", texts[row]))?;
             largest = largest.max(difference);
         }
     }
@@ -90,7 +109,7 @@ fn cosine(found: &SparseVector, expected: &SparseVector) -> f32 {
 }
 
 /// The largest difference of two weights; an error where an entry is in one vector alone.
-fn difference(found: &SparseVector, expected: &SparseVector) -> Result<f32, String> {
+pub fn difference(found: &SparseVector, expected: &SparseVector) -> Result<f32, String> {
     let mut largest = 0f32;
     for (one, other) in [(found, expected), (expected, found)] {
         for (index, value) in one.indices.iter().zip(&one.values).filter(|(_, value)| **value > LEAST_WEIGHT) {

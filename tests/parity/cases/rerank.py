@@ -93,6 +93,15 @@ def rerank_xlm_roberta(folder: Path) -> None:
     write_expected(folder, 304)
 
 
+@cases.case("rerank-distilbert")
+def rerank_distilbert(folder: Path) -> None:
+    """A hidden layer with ReLU, whatever the activation of the encoder."""
+    config = DistilBertConfig(**distilbert_options(2), num_labels=1)
+    model = draw_weights(DistilBertForSequenceClassification(config), 307)
+    save_model(folder, model, family.wrap(family.word_piece(), MAX_TOKENS))
+    write_expected(folder, 307)
+
+
 def modern_bert(seed: int, **options) -> ModernBertForSequenceClassification:
     config = ModernBertConfig(**modern_bert_options(3, inner=48), num_labels=1, **options)
     return draw_weights(ModernBertForSequenceClassification(config), seed)
@@ -126,11 +135,3 @@ def rerank_modernbert_cls(folder: Path) -> None:
     model.save_pretrained(str(folder), create_model_card=False)
     assert (folder / "model.safetensors").read_bytes() == weights
     write_expected(folder, 306)
-
-
-@cases.case("rerank-distilbert")
-def rerank_distilbert(folder: Path) -> None:
-    config = DistilBertConfig(**distilbert_options(2), num_labels=1)
-    model = draw_weights(DistilBertForSequenceClassification(config), 311)
-    save_model(folder, model, family.wrap(family.word_piece(), MAX_TOKENS))
-    write_expected(folder, 311)

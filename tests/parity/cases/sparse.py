@@ -15,6 +15,8 @@ from transformers import (
     DistilBertForMaskedLM,
     RobertaConfig,
     RobertaForMaskedLM,
+    XLMRobertaConfig,
+    XLMRobertaForMaskedLM,
 )
 
 import tokenizer_families as family
@@ -104,9 +106,20 @@ def distilbert_mlm(folder: Path) -> None:
 
 @cases.case("roberta-mlm")
 def roberta_mlm(folder: Path) -> None:
-    """RoBERTa's head, in a folder without `modules.json`."""
-    model = draw_weights(RobertaForMaskedLM(RobertaConfig(**roberta_options(2))), 205)
+    """The word embeddings as the decoder, with the bias `lm_head.bias`."""
+    model = draw_weights(RobertaForMaskedLM(RobertaConfig(**roberta_options(2))), 204)
     lower_bias(model.lm_head.bias, 12.0)
     model.save_pretrained(folder)
     family.wrap(family.roberta(), MAX_TOKENS).save_pretrained(folder)
+    write_expected(folder, 204, MAX_TOKENS)
+
+
+@cases.case("xlm-roberta-mlm")
+def xlm_roberta_mlm(folder: Path) -> None:
+    """A separate decoder, whose bias is not `lm_head.bias`."""
+    config = XLMRobertaConfig(**roberta_options(2), tie_word_embeddings=False)
+    model = draw_weights(XLMRobertaForMaskedLM(config), 205)
+    lower_bias(model.lm_head.decoder.bias, 3.0)
+    model.save_pretrained(folder)
+    family.wrap(family.xlm_roberta(), MAX_TOKENS).save_pretrained(folder)
     write_expected(folder, 205, MAX_TOKENS)

@@ -99,6 +99,9 @@ pub(crate) async fn every_example_applies(cluster: &Cluster) -> Result<()> {
     let mut applied = 0;
     for entry in fs::read_dir(root().join("docs/examples"))? {
         let path = entry?.path();
+        if path.extension().is_none_or(|extension| extension != "yaml") {
+            continue;
+        }
         let name = path.display().to_string();
         cluster.kubectl(&["apply", "--dry-run=server", "--validate=strict", "-f", &name]).await?;
         applied += 1;

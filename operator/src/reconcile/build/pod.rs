@@ -47,6 +47,10 @@ pub(super) fn template(
     if models.iter().any(is_fetched) {
         volumes::add_hub_cache(&mut spec);
     }
+    let token = run.spec.hub.as_ref().and_then(|hub| hub.token_secret_ref.as_ref());
+    if let Some(token) = token.filter(|_| models.iter().any(|model| volumes::asks_hub(step.stage, model))) {
+        volumes::add_hub_token(&mut spec, token);
+    }
     let mut template = PodTemplateSpec {
         metadata: Some(ObjectMeta { labels: Some(labels.clone()), ..ObjectMeta::default() }),
         spec: Some(spec),

@@ -312,6 +312,43 @@ fn a_hub_model_is_fetched_to_a_volume_of_the_embed_pods() {
     assert_eq!(home(Stage::Finalize), None);
 }
 
+/// The stages whose pods have the token of the hub.
+fn stages_with_token(models: serde_json::Value) -> Vec<Stage> {
+    let hub = json!({"tokenSecretRef": {"name": "hub", "key": "read-only"}});
+    let run = run(json!({"models": models, "hub": hub}));
+    let has_token = |stage: &Stage| {
+        let container = container(&run, *stage);
+        let variables = container.env.expect("variables");
+        let variable = variables.into_iter().find(|variable| variable.name == "EMBEDRUN_HUB_TOKEN_FILE");
+        let mounts = container.volume_mounts.expect("mounts");
+        let mount = mounts.into_iter().find(|mount| mount.name == "hub-token");
+        let volumes = pod(&run, *stage).volumes.expect("volumes");
+        let secret = volumes.into_iter().find_map(|volume| volume.secret);
+        let (Some(variable), Some(mount), Some(secret)) = (&variable, &mount, &secret) else {
+            assert!(variable.is_none() && mount.is_none() && secret.is_none(), "{stage}: all or nothing");
+            return false;
+        };
+        let item = &secret.items.as_ref().expect("items")[0];
+        assert_eq!((secret.secret_name.as_deref(), item.key.as_str()), (Some("hub"), "read-only"));
+        assert_eq!((secret.default_mode, mount.read_only), (Some(0o400), Some(true)));
+        assert_eq!(variable.value.as_deref(), Some(format!("{}/{}", mount.mount_path, item.path).as_str()));
+        true
+    };
+    [Stage::Plan, Stage::Embed, Stage::Finalize].into_iter().filter(has_token).collect()
+}
+
+#[test]
+fn the_token_of_the_hub_is_a_file_of_the_pods_that_ask_the_hub() {
+    let (hub, claim) = ("hf://o/m@main", "pvc://models/m");
+    let dense = |source: &str| json!([{"name": "d", "source": source}]);
+    let with_reranker =
+        |source: &str, reranker: &str| json!({"dense": dense(source), "reranker": {"name": "r", "source": reranker}});
+    assert_eq!(stages_with_token(json!({"dense": dense(hub)})), [Stage::Plan, Stage::Embed]);
+    assert_eq!(stages_with_token(with_reranker(claim, hub)), [Stage::Plan, Stage::Finalize]);
+    assert_eq!(stages_with_token(with_reranker(hub, hub)), [Stage::Plan, Stage::Embed, Stage::Finalize]);
+    assert_eq!(stages_with_token(with_reranker(claim, claim)), []);
+}
+
 #[test]
 fn the_embed_job_is_indexed_and_never_wider_than_its_shards() {
     let run = run(json!({"execution": {"parallelism": 8, "backoffLimitPerIndex": 2, "maxFailedIndexes": 1}}));

@@ -1,18 +1,28 @@
 //! The volumes of a stage's pod and their mounts.
 
 use crds::{
-    contract::Stage,
-    resolve::{PodVolumes, Purpose, Volume as VolumeSource, VolumeUse},
+    contract::{HUB_TOKEN_DIR, HUB_TOKEN_FILE, HUB_TOKEN_VARIABLE, Stage},
+    resolve::{ModelUse, PodVolumes, Purpose, Volume as VolumeSource, VolumeUse},
+    v1alpha1::{ModelSource, SecretKeyRef},
 };
 use k8s_openapi::api::core::v1::{
-    ConfigMapVolumeSource, EmptyDirVolumeSource, EnvVar, HostPathVolumeSource, PersistentVolumeClaimVolumeSource,
-    PodSpec, Volume, VolumeMount,
+    ConfigMapVolumeSource, EmptyDirVolumeSource, EnvVar, HostPathVolumeSource, KeyToPath,
+    PersistentVolumeClaimVolumeSource, PodSpec, SecretVolumeSource, Volume, VolumeMount,
 };
 
 /// The volume of the cache for hub models.
 const HUB_VOLUME: &str = "hub";
 /// The mount path of the cache for hub models.
 const HUB_HOME: &str = "/embedrun/hub";
+
+/// The volume of the token of the hub.
+const TOKEN_VOLUME: &str = "hub-token";
+
+/// Whether a stage asks the hub about a model that lies there: the plan resolves the revision of every model, and the pods
+/// that use the model fetch it.
+pub(super) fn asks_hub(stage: Stage, model: &ModelUse) -> bool {
+    matches!(model.source, ModelSource::Hub { .. }) && (stage == Stage::Plan || is_used(stage, model.purpose))
+}
 
 /// Whether a stage uses a volume or model. A pod gets no volume that its stage does not use.
 pub(super) fn is_used(stage: Stage, purpose: Purpose) -> bool {
@@ -54,6 +64,34 @@ pub(super) fn mount(volume: &VolumeUse<'_>) -> VolumeMount {
         mount_path: PodVolumes::mount_path(volume.purpose),
         read_only: (volume.purpose != Purpose::Output).then_some(true),
         ..VolumeMount::default()
+    }
+}
+
+/// Adds the token of the hub as a file that only the runner reads. Where the pod has a group for volumes, the kubelet lets
+/// that group read it too, which is how a process that is not root does.
+pub(super) fn add_hub_token(spec: &mut PodSpec, secret: &SecretKeyRef) {
+    spec.volumes.get_or_insert_default().push(Volume {
+        name: TOKEN_VOLUME.into(),
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(secret.name.clone()),
+            items: Some(vec![KeyToPath { key: secret.key.clone(), path: HUB_TOKEN_FILE.into(), mode: None }]),
+            default_mode: Some(0o400),
+            optional: None,
+        }),
+        ..Volume::default()
+    });
+    for container in &mut spec.containers {
+        container.env.get_or_insert_default().push(EnvVar {
+            name: HUB_TOKEN_VARIABLE.into(),
+            value: Some(format!("{HUB_TOKEN_DIR}/{HUB_TOKEN_FILE}")),
+            value_from: None,
+        });
+        container.volume_mounts.get_or_insert_default().push(VolumeMount {
+            name: TOKEN_VOLUME.into(),
+            mount_path: HUB_TOKEN_DIR.into(),
+            read_only: Some(true),
+            ..VolumeMount::default()
+        });
     }
 }
 

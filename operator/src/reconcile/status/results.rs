@@ -57,6 +57,7 @@ fn dense(run: &EmbeddingRun, result: &CollectionResult) -> Vec<DenseModelStatus>
             dimensions: pass.dimensions,
             tokens: pass.tokens,
             seconds: pass.seconds,
+            similarity: pass.similarity,
         })
         .collect()
 }

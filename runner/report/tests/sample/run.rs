@@ -7,7 +7,7 @@ use crds::{
         CollectionPointer, DenseRun, DeviceRun, ExportRun, FeatureToggles, FusedModel, FusionRun, GateOutcome,
         ProcessingSummary, RerankRun, RunInfo, SCHEMA_VERSION, SpanSummary, SparseRun, Telemetry,
     },
-    v1alpha1::FallbackReason,
+    v1alpha1::{FallbackReason, Similarity},
 };
 
 use super::{
@@ -55,6 +55,8 @@ pub fn run() -> ProcessingSummary {
                 FusedModel { model: "bge".into(), share: 0.6 },
             ],
             dimensions: 768,
+            precision: "F32".into(),
+            similarity: Similarity::Cosine,
             seconds: 3.42,
         }),
         rerank_run: rerank(),
@@ -65,6 +67,8 @@ pub fn run() -> ProcessingSummary {
             minimum: Some(0.35),
             maximum_drop: Some(0.02),
             previous: Some(0.4432),
+            not_compared: None,
+            unknown_relevant: 3,
             passed: false,
         }),
         examples: Vec::new(),

@@ -5,7 +5,7 @@ use crds::{
         DensePass, DenseRun, ExportRun, ExportedFile, Fallback, FeatureToggles, LengthBucket, ModelFallback,
         QueryOrigin, RerankModel, RerankRun, SparsePass, SparseRun, ToggleResolution,
     },
-    v1alpha1::{FallbackReason, FallbackSource},
+    v1alpha1::{FallbackReason, FallbackSource, Similarity},
 };
 
 use super::size::{GIB, ROWS_PER_SHARD, SHARDS};
@@ -47,6 +47,7 @@ pub fn dense(chunks: u64) -> DenseRun {
         source: "hf://sentence-transformers/all-MiniLM-L6-v2@c9745ed1d9f207416be6d2e6f8de32d1f16199bf".into(),
         weights_sha256: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db".into(),
         model_sha256: "5d".repeat(32),
+        tokenizer_sha256: "da0e79933b9ed51798a3ae27893d3c5fa4a201126cef75586296df9b4d2c62a0".into(),
         pooling: "Mean".into(),
         max_tokens: 256,
         dimensions: 384,
@@ -54,6 +55,8 @@ pub fn dense(chunks: u64) -> DenseRun {
         precision: "F32".into(),
         quantization: None,
         document_prompt: None,
+        query_prompt: None,
+        similarity: Similarity::Cosine,
         chunks,
         tokens: 27_480_310,
         truncated_chunks: 17_393,
@@ -74,6 +77,8 @@ pub fn dense(chunks: u64) -> DenseRun {
         precision: "Int8".into(),
         quantization: Some("scale of the largest value of a row".into()),
         document_prompt: Some("passage: ".into()),
+        query_prompt: Some("query: ".into()),
+        similarity: Similarity::Dot,
         tokens: 29_308_115,
         truncated_chunks: 592,
         tokens_lost: 190_635,
@@ -101,6 +106,7 @@ pub fn sparse(chunks: u64) -> SparseRun {
             weights_sha256: "b01f5e4bcd42a1c8".repeat(4),
             model_sha256: "5d".repeat(32),
             dtype: "F32".into(),
+            similarity: Similarity::Dot,
             vocabulary: 30_522,
             max_tokens: 512,
             top_k: Some(256),

@@ -3,14 +3,15 @@
 //! [`modules`] reads `modules.json`, which lists the modules: a transformer with `config.json`, `tokenizer.json` and the
 //! weights (in the folder itself or one below), a [`pooling`] with its own `config.json`, perhaps [`projection`]s and a
 //! normalisation. [`chain`] says which of them contribute to the vector of a text. A folder without `modules.json` is a bare
-//! encoder. [`prompts`] precede queries and documents; [`weights_files`] finds the weights. Every file is read through
-//! [`files`], which rejects what is not known and records the digests.
+//! encoder. [`prompts`] precede queries and documents, whose vectors are compared by a [`similarity`]; [`weights_files`]
+//! finds the weights. Every file is read through [`files`], which rejects what is not known and records the digests.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
+use crds::v1alpha1::Similarity;
 use serde_json::{Map, Value};
 
 use super::{
@@ -29,6 +30,7 @@ mod modules;
 mod pooling;
 mod projection;
 mod prompts;
+mod similarity;
 mod transformer_settings;
 mod weights_files;
 
@@ -133,6 +135,14 @@ impl ModelFolder {
     pub fn expect_splade_max(&self) -> Result<(), ModelError> {
         let mut modules = self.modules.of_kind(ModuleKind::SpladePooling);
         modules.try_for_each(|module| pooling::expect_splade_max(&self.files, module))
+    }
+
+    /// The similarity that the folder names, one of those that are `supported`; `None` if it names none.
+    ///
+    /// # Errors
+    /// If `config_sentence_transformers.json` is invalid, or names another function.
+    pub fn similarity(&self, supported: &[Similarity]) -> Result<Option<Similarity>, ModelError> {
+        similarity::similarity(&self.files, &self.dir, supported)
     }
 
     /// The path of the tokenizer.

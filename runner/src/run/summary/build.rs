@@ -34,6 +34,7 @@ pub fn of_collection(
     summary.warnings.extend(warnings::ignored_files(planned));
     summary.warnings.extend(warnings::left_out(planned));
     summary.warnings.extend(warnings::few_chunks(planned, &reranked.run));
+    summary.warnings.extend(warnings::not_compared(planned, reranked.gate.as_ref()));
     if plan.collections.len() == 1 {
         summary.warnings.extend(warnings::unknown_ids(&reranked.unknown_ids));
     }
@@ -67,6 +68,12 @@ pub fn of_run(
     summary.gate = collections::worst_gate(config, reranks);
     summary.warnings.extend(plan.collections.iter().filter_map(warnings::ignored_files));
     summary.warnings.extend(plan.collections.iter().filter_map(warnings::left_out));
+    summary.warnings.extend(
+        plan.collections
+            .iter()
+            .zip(reranks)
+            .filter_map(|(planned, reranked)| warnings::not_compared(planned, reranked.gate.as_ref())),
+    );
     // A query may be about one collection only: an id is unknown if no collection has it.
     let in_no_collection =
         reranks.iter().map(|reranked| reranked.unknown_ids.clone()).reduce(|left, right| &left & &right);
@@ -89,6 +96,7 @@ fn common(
     let warnings = fallbacks
         .iter()
         .map(|fallback| format!("optional model {} was skipped: {}", fallback.model, fallback.message))
+        .chain(fusion_run.as_ref().and_then(|_| warnings::fused_by_cosine(&passes)))
         .collect();
     ProcessingSummary {
         schema_version: SCHEMA_VERSION.into(),

@@ -20,6 +20,8 @@ pub(super) fn worst_gate(config: &RunnerConfig, reranks: &[Reranked]) -> Option<
         minimum: gate.minimum,
         maximum_drop: gate.maximum_drop,
         previous: None,
+        not_compared: None,
+        unknown_relevant: 0,
         passed: false,
     }))
 }

@@ -40,6 +40,7 @@ fn counts(config: &RunnerConfig, stored: &StoredSummary) -> CollectionResult {
             dimensions: pass.dimensions,
             tokens: pass.tokens,
             seconds: pass.seconds.round() as u64,
+            similarity: pass.similarity,
         })
     });
     let (sparse, rerank) = (&summary.sparse_run, &summary.rerank_run);

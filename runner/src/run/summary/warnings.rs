@@ -2,15 +2,22 @@
 
 use std::collections::BTreeSet;
 
-use crds::summary::RerankRun;
+use crds::{
+    summary::{DensePass, GateOutcome, RerankRun},
+    v1alpha1::Similarity,
+};
 
 use crate::{plan::PlannedCollection, process::message::first_few};
 
-/// Ids of relevant chunks that the collection does not have.
+/// Ids of relevant chunks that no collection of the run has.
 pub(super) fn unknown_ids(ids: &BTreeSet<String>) -> Option<String> {
     let ids: Vec<String> = ids.iter().cloned().collect();
     (!ids.is_empty()).then(|| {
-        format!("{} relevant id(s) of the queries are not chunks of the collection: {}", ids.len(), first_few(&ids))
+        format!(
+            "{} relevant id(s) of the queries are not chunks of the run and count as not found: {}",
+            ids.len(),
+            first_few(&ids)
+        )
     })
 }
 
@@ -46,6 +53,25 @@ pub(super) fn left_out(planned: &PlannedCollection) -> Option<String> {
             planned.name,
             left_out.len(),
             first_few(left_out)
+        )
+    })
+}
+
+/// A maximum drop that could not be checked.
+pub(super) fn not_compared(planned: &PlannedCollection, gate: Option<&GateOutcome>) -> Option<String> {
+    let why = gate?.not_compared.as_ref()?;
+    Some(format!("collection {}: spec.rerank.gate.maximumDrop was not checked: {why}", planned.name))
+}
+
+/// A fused vector of models that were not made for a cosine.
+pub(super) fn fused_by_cosine(passes: &[DensePass]) -> Option<String> {
+    let others = passes.iter().filter(|pass| pass.similarity != Similarity::Cosine);
+    let others: Vec<String> = others.map(|pass| format!("{} ({})", pass.model, pass.similarity)).collect();
+    (!others.is_empty()).then(|| {
+        format!(
+            "the fused vector compares all models by cosine, but not all were made for it: {}; set spec.fusion.method to \
+             None to use the vectors of the first model as they are",
+            first_few(&others)
         )
     })
 }

@@ -13,7 +13,7 @@ use tokenizers::{
 };
 
 use self::{class::Class, settings::Settings};
-use super::error::TokenizerError;
+use super::{error::TokenizerError, library};
 
 mod added;
 mod class;
@@ -44,7 +44,7 @@ impl Pretrained {
     /// # Errors
     /// If the file cannot be read or is not a tokenizer.
     pub fn of_file(path: &Path) -> Result<Self, TokenizerError> {
-        let backend = tokenizers::Tokenizer::from_bytes(files::read(path)?)
+        let backend = library::from_bytes(files::read(path)?)
             .map_err(|source| TokenizerError::Open { path: path.to_owned(), source })?;
         let truncation = backend.get_truncation();
         Ok(Self {
@@ -66,7 +66,7 @@ impl Pretrained {
         let path = &files.tokenizer;
         let open_error = |source| TokenizerError::Open { path: path.clone(), source };
         let (mut backend, of_file) = if class == Class::AsFile {
-            let backend = tokenizers::Tokenizer::from_bytes(files::read(path)?).map_err(open_error)?;
+            let backend = library::from_bytes(files::read(path)?).map_err(open_error)?;
             let added = backend.get_added_tokens_decoder().into_iter();
             let added = added.map(|(id, token)| (id, token::Token::of(&token))).collect();
             (backend, added)

@@ -16,7 +16,10 @@ use super::{
     settings::Settings,
     token::Token,
 };
-use crate::tokenizer::error::{TokenizerError, TokenizersError};
+use crate::tokenizer::{
+    error::{TokenizerError, TokenizersError},
+    library,
+};
 
 /// Qwen2's split of a text into words, single digits and signs.
 const QWEN2_WORDS: &str =
@@ -48,7 +51,7 @@ pub fn backend(
         "normalizer": normalizer, "pre_tokenizer": pre_tokenizer,
         "truncation": file["truncation"].take(), "post_processor": file["post_processor"].take(),
     });
-    let backend = serde_json::from_value(built).map_err(|error| open_error(error.into()))?;
+    let backend = library::from_json(built).map_err(open_error)?;
     Ok((backend, added))
 }
 
