@@ -149,6 +149,7 @@ impl HubFailure {
                 Fault::Passing => FailureReason::ModelUnavailable,
                 _ => FailureReason::InvalidConfiguration,
             },
+            Self::TokenFile { source, .. } if Fault::of(source) == Fault::Passing => FailureReason::ModelUnavailable,
             Self::UnexpectedStatus { .. } | Self::TokenFile { .. } | Self::Setting { .. } | Self::Client { .. } => {
                 FailureReason::InvalidConfiguration
             }

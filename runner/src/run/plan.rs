@@ -26,7 +26,8 @@ use crate::{
 /// already has a plan.
 ///
 /// # Errors
-/// If the output is not writable, a model cannot be used or has changed since an earlier plan, a source or the queries cannot be read, the hub fails, or the run is interrupted.
+/// If the output is not writable, a model cannot be used or has changed since an earlier plan, a source or the queries cannot
+/// be read, the hub fails, or the run is interrupted.
 pub fn plan(run: &Run, shard_size: u64) -> Result<PlanResult> {
     // Before anything is read or computed for readers whom another run serves.
     let claim = pointer::take_up(run)?;

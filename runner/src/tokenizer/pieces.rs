@@ -9,7 +9,7 @@
 
 use tokenizers::{AddedToken, Encoding, ModelWrapper, TruncationDirection};
 
-use super::error::TokenizersError;
+use super::{error::TokenizersError, library};
 
 /// Bytes of a piece. Small in the tests of this crate, which encode many texts whole to compare; the tests of the binary have
 /// texts of megabytes.
@@ -121,7 +121,7 @@ fn encode_pieces(
     text: &str,
     tokens: &mut impl Collect,
 ) -> Result<(), TokenizersError> {
-    let encode = |text: &str| tokenizer.encode_fast(text, false);
+    let encode = |text: &str| library::encode(tokenizer, text, false);
     let mut start = 0;
     while start < text.len() {
         if let Some(end) = neutral_cut(tokenizer, text, start + PIECE / 2, start + LARGEST_PIECE)? {
@@ -201,9 +201,9 @@ fn is_neutral(tokenizer: &tokenizers::Tokenizer, text: &str, cut: usize) -> Resu
     for (before, after) in SURROUNDINGS {
         let start = text.floor_char_boundary(cut.saturating_sub(before));
         let end = text.floor_char_boundary((cut + after).min(text.len()));
-        let whole = tokenizer.encode_fast(&text[start..end], false)?;
-        let left = tokenizer.encode_fast(&text[start..cut], false)?;
-        let right = tokenizer.encode_fast(&text[cut..end], false)?;
+        let whole = library::encode(tokenizer, &text[start..end], false)?;
+        let left = library::encode(tokenizer, &text[start..cut], false)?;
+        let right = library::encode(tokenizer, &text[cut..end], false)?;
         if whole.get_ids() != [left.get_ids(), right.get_ids()].concat() {
             return Ok(false);
         }

@@ -172,8 +172,8 @@ fn an_invalid_model_is_rejected_by_its_fault_and_nothing_is_exported() {
             &["modules.json", "path", "../1_Pooling"],
         ),
         (
-            &|world| replace(world, "tokenizer.json", "\"##z\":55", "\"##z\":9000"),
-            &["tokenizer.json", "9001", "76 rows"],
+            &|world| replace(world, "tokenizer.json", "\"[SEP]\":3", "\"[SEP]\":9000"),
+            &["tokenizer.json", "[SEP]", "id 9000", "76 tokens"],
         ),
         (&|world| add(world, "classifier.weight", ones(&[2, 16])), &["model.safetensors", "classifier.weight"]),
         (

@@ -1,8 +1,8 @@
 //! The weights of a model: one or more safetensors files, checked against the configuration while they are read.
 //!
 //! [`Weights`] opens the files and converts a tensor to the type and the device of the model; [`Tensors`] addresses them by
-//! module and builds layers. A tensor's bytes are mapped only while it is converted, so that loading needs the memory of
-//! the tensors and no second copy.
+//! module and builds layers. A tensor's bytes are read in parts while it is converted, so that loading needs the memory
+//! of the tensors and no second copy.
 
 use std::{
     cell::RefCell,

@@ -44,6 +44,19 @@ pub(super) fn ignored_files(planned: &PlannedCollection) -> Option<String> {
     })
 }
 
+/// Entries of the source that cannot be read.
+pub(super) fn left_out(planned: &PlannedCollection) -> Option<String> {
+    let left_out = &planned.left_out;
+    (!left_out.is_empty()).then(|| {
+        format!(
+            "collection {}: left out {} file(s) that cannot be read: {}",
+            planned.name,
+            left_out.len(),
+            first_few(left_out)
+        )
+    })
+}
+
 /// A maximum drop that could not be checked.
 pub(super) fn not_compared(planned: &PlannedCollection, gate: Option<&GateOutcome>) -> Option<String> {
     let why = gate?.not_compared.as_ref()?;
@@ -59,19 +72,6 @@ pub(super) fn fused_by_cosine(passes: &[DensePass]) -> Option<String> {
             "the fused vector compares all models by cosine, but not all were made for it: {}; set spec.fusion.method to \
              None to use the vectors of the first model as they are",
             first_few(&others)
-        )
-    })
-}
-
-/// Entries of the source that cannot be read.
-pub(super) fn left_out(planned: &PlannedCollection) -> Option<String> {
-    let left_out = &planned.left_out;
-    (!left_out.is_empty()).then(|| {
-        format!(
-            "collection {}: left out {} file(s) that cannot be read: {}",
-            planned.name,
-            left_out.len(),
-            first_few(left_out)
         )
     })
 }
