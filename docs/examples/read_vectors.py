@@ -62,7 +62,7 @@ def vectors(file: Path, column: dict) -> np.ndarray:
 
 
 def main(output: Path, collection: str, model: str, folder: Path | None) -> None:
-    revision = (output / "current" / collection).read_text().strip()
+    revision = json.loads((output / "current" / collection).read_text())["revision"]
     summary = json.loads((output / "runs" / revision / collection / "processing_summary.json").read_text())
     first = None
     for exported in summary["export_run"]["files"]:

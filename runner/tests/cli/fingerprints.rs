@@ -69,7 +69,7 @@ fn a_file_says_what_made_every_column() {
                 (pass["model"].as_str().expect("a name"), pass["source"].as_str().expect("a source"))
             );
             assert_eq!(
-                (&pass["weights_sha256"], &pass["tokenizer_sha256"]),
+                (&pass["model_sha256"], &pass["tokenizer_sha256"]),
                 (&dense.model_sha256.clone().into(), &dense.tokenizer_sha256.clone().into())
             );
             assert_eq!(dense.tokenizer_sha256, sha256(&world.path(folder).join("tokenizer.json")));

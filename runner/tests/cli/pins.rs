@@ -149,7 +149,7 @@ fn a_search_refuses_a_model_whose_settings_have_changed() {
     replace(&world.path("model/1_Pooling/config.json"), "mean", "max");
     let ended = world.embedrun(&["search", "-f", "run.yaml", "first"]);
     assert_eq!(ended.code, 2, "{}", ended.stderr);
-    assert!(ended.stderr.contains("other files"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("model sha256"), "{}", ended.stderr);
 }
 
 #[test]

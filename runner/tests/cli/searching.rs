@@ -151,8 +151,7 @@ fn a_file_that_was_made_otherwise_is_refused_by_name() {
     models(&world, &["name: m"]);
     world.run(&[]).succeeded();
     let file = |world: &World| {
-        let current = fs::read_to_string(world.path("out/current/docs")).expect("a pointer");
-        let revision = world.path("out/runs").join(current.trim());
+        let revision = world.path("out/runs").join(world.pointer("docs").revision.as_str());
         let summary = read_json(&revision.join("docs/processing_summary.json"));
         world.path("out").join(summary["export_run"]["files"][0]["path"].as_str().expect("a path"))
     };

@@ -27,7 +27,9 @@ const OTHERS: [&str; 8] = [
     "texts.jsonl",
 ];
 /// Objects whose fields are names that a user chooses.
-const FREE: [&str; 9] = [
+const FREE: [&str; 10] = [
+    // Compared as a whole: the message shows all of it.
+    "modality_config",
     "prompts",
     "id2label",
     "label2id",

@@ -48,19 +48,26 @@ pub fn models(summary: &ProcessingSummary) -> Table {
             prompt("document", pass.document_prompt.as_ref()),
             prompt("query", pass.query_prompt.as_ref())
         );
-        vec![pass.model.clone(), settings, pass.source.clone(), digest(&pass.weights_sha256)]
+        vec![pass.model.clone(), settings, pass.source.clone(), digests(&pass.model_sha256, &pass.weights_sha256)]
     });
     let sparse = summary.sparse_run.passes.iter().map(|pass| {
         let kept = pass.top_k.map_or_else(|| "all".into(), |top_k| format!("top {}", count(top_k.into())));
         let vocabulary = count(pass.vocabulary.into());
         let settings = format!("{kept} of {vocabulary} terms, threshold {}, {}", pass.threshold, pass.dtype);
-        vec![pass.model.clone(), settings, pass.source.clone(), digest(&pass.weights_sha256)]
+        vec![pass.model.clone(), settings, pass.source.clone(), digests(&pass.model_sha256, &pass.weights_sha256)]
     });
     let rerank = summary.rerank_run.model.iter().map(|model| {
         let settings = format!("cross-encoder, {}", model.dtype);
-        vec![model.model.clone(), settings, model.source.clone(), digest(&model.weights_sha256)]
+        vec![model.model.clone(), settings, model.source.clone(), digests(&model.model_sha256, &model.weights_sha256)]
     });
-    Table::new(["model", "settings", "source", "weights"]).of(dense.chain(sparse).chain(rerank))
+    Table::new(["model", "settings", "source", "sha256"]).of(dense.chain(sparse).chain(rerank))
+}
+
+/// The digests of a model's files and of its weights alone; earlier releases recorded the latter only.
+fn digests(files: &str, weights: &str) -> String {
+    let named =
+        [("files", digest(files)), ("weights", digest(weights))].into_iter().filter(|(_, digest)| !digest.is_empty());
+    named.map(|(of, digest)| format!("{of} {digest}")).collect::<Vec<_>>().join(", ")
 }
 
 /// One row per sparse model.
