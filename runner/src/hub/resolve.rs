@@ -31,15 +31,11 @@ pub fn folder(model: &str, source: &Place, interrupt: &Interrupt) -> Result<Path
 /// # Errors
 /// If the settings cannot be fetched, or the folder on a volume has links out of the volume.
 pub fn settings_folder(model: &str, source: &Place, interrupt: &Interrupt) -> Result<(PathBuf, bool)> {
-    match HubModel::of(model, source) {
-        Some(hub_model) => {
-            Ok(hub_model.settings().and_then(|settings| hub_model.fetch_settings(&settings, interrupt))?)
-        }
-        None => {
-            volume::check_links(model, source)?;
-            Ok((PathBuf::from(&source.path), true))
-        }
+    if let Some(hub_model) = HubModel::of(model, source) {
+        return Ok(hub_model.settings().and_then(|settings| hub_model.fetch_settings(&settings, interrupt))?);
     }
+    volume::check_links(model, source)?;
+    Ok((PathBuf::from(&source.path), true))
 }
 
 /// Resolves the revisions of all hub models to commits, by the name of the model. A few small requests also check that the

@@ -23,7 +23,7 @@ use crate::{
 
 /// A loaded step over vectors.
 enum LoadedStep {
-    Project(Projection),
+    Project(Box<Projection>),
     Normalize,
 }
 
@@ -65,23 +65,22 @@ impl DenseEncoder {
     pub fn load(name: &str, dir: &Path, options: &DenseOptions, device: &Device) -> Result<Self, ModelError> {
         let mut opened = DenseFolder::open(name, dir, options)?;
         let folder = &opened.folder;
-        let (encoder, weights_digest, dtype) = match opened.transformer.take() {
-            Some(transformer) => {
-                let loaded = transformer.load(folder, options.dtype, device)?;
-                loaded.reject_unused()?;
-                (loaded.encoder, loaded.weights.digest().to_owned(), loaded.dtype)
-            }
-            None => {
-                let dtype = options.dtype.unwrap_or_else(|| natural_dtype(device, None));
-                let (encoder, digest) = load_static_embedding(folder, dtype, device)?;
-                (encoder, digest, dtype)
-            }
+        let (encoder, weights_digest, dtype) = if let Some(transformer) = opened.transformer.take() {
+            let loaded = transformer.load(folder, options.dtype, device)?;
+            loaded.reject_unused()?;
+            (loaded.encoder, loaded.weights.digest().to_owned(), loaded.dtype)
+        } else {
+            let dtype = options.dtype.unwrap_or_else(|| natural_dtype(device, None));
+            let (encoder, digest) = load_static_embedding(folder, dtype, device)?;
+            (encoder, digest, dtype)
         };
         let width = opened.width(encoder.hidden_size)?;
         opened.check_dimensions(options, width)?;
         let load = |steps: &[Step]| -> Result<Vec<LoadedStep>, ModelError> {
             let load = |step: &Step| match step {
-                Step::Project(config) => Ok(LoadedStep::Project(Projection::load(folder, config, dtype, device)?)),
+                Step::Project(config) => {
+                    Ok(LoadedStep::Project(Box::new(Projection::load(folder, config, dtype, device)?)))
+                }
                 Step::Normalize => Ok(LoadedStep::Normalize),
             };
             steps.iter().map(load).collect()

@@ -24,8 +24,11 @@ impl ModelFiles {
     /// The digest of all files: the sha256, in hexadecimal, of a line per file in the order of the paths, `<sha256>  <path>`,
     /// as `sha256sum` prints them.
     pub fn digest(&self) -> String {
-        let lines: String = self.0.iter().map(|(path, sha256)| format!("{sha256}  {path}\n")).collect();
-        hex::encode(Sha256::digest(lines))
+        let mut hasher = Sha256::new();
+        for (path, sha256) in &self.0 {
+            hasher.update(format!("{sha256}  {path}\n"));
+        }
+        hex::encode(hasher.finalize())
     }
 
     /// The first file, in the order of the paths, that is not the same in `found`: with another digest, or missing on one

@@ -107,7 +107,7 @@ fn compute(run: &Run, plan: &Plan, planned: PlannedShard<'_>, generation: u32) -
     let PlannedShard { index, shard, .. } = planned;
     let revision = &run.config.revision;
     let devices = run.devices()?;
-    let chunks = planned.read_chunks(run, &plan)?;
+    let chunks = planned.read_chunks(run, plan)?;
     let device_use = devices.used.clone();
     tracing::info!(
         shard = index,

@@ -18,18 +18,17 @@ const HUB_HOME: &str = "/embedrun/hub";
 /// The volume of the token of the hub.
 const TOKEN_VOLUME: &str = "hub-token";
 
-/// Whether a stage asks the hub about a model that lies there: the plan resolves the revision of every model, and the pods
-/// that use the model fetch it.
+/// Whether a stage asks the hub about a model that lies there: the plan resolves its revision and reads its settings, and
+/// the pods that use the model fetch it.
 pub(super) fn asks_hub(stage: Stage, model: &ModelUse) -> bool {
-    matches!(model.source, ModelSource::Hub { .. }) && (stage == Stage::Plan || is_used(stage, model.purpose))
+    matches!(model.source, ModelSource::Hub { .. }) && is_used(stage, model.purpose)
 }
 
 /// Whether a stage uses a volume or model. A pod gets no volume that its stage does not use.
 pub(super) fn is_used(stage: Stage, purpose: Purpose) -> bool {
     match purpose {
-        Purpose::Source(_) => stage != Stage::Finalize,
         // Plan opens every model, so that a missing one fails there.
-        Purpose::DenseModel(_) | Purpose::SparseModel(_) => stage != Stage::Finalize,
+        Purpose::Source(_) | Purpose::DenseModel(_) | Purpose::SparseModel(_) => stage != Stage::Finalize,
         Purpose::Reranker => stage != Stage::Embed,
         // Plan checks the queries, embed retrieves candidates for them, finalize reranks and computes the quality.
         Purpose::Queries | Purpose::Output => true,

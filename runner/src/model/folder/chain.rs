@@ -69,8 +69,8 @@ impl Chain {
     /// If a module is of another kind, reads a feature that does not exist, or the vector of a text is not pooled exactly
     /// once; for static embeddings, if it is pooled at all.
     pub fn of(files: &Files, modules: &Modules, pooled: bool) -> Result<Self, ModelError> {
-        let list = modules.all();
-        let is_static = list.first().is_some_and(|module| module.kind == ModuleKind::StaticEmbedding);
+        let all = modules.all();
+        let is_static = all.first().is_some_and(|module| module.kind == ModuleKind::StaticEmbedding);
         let mut nodes = vec![Node { input: None, kind: NodeKind::Encoder }];
         let mut features = BTreeMap::from([((if is_static { TEXT } else { TOKENS }).to_owned(), 0)]);
         let has_pooling = modules.has(ModuleKind::Pooling);
@@ -78,20 +78,18 @@ impl Chain {
             nodes.push(Node { input: Some(0), kind: NodeKind::Pooling(None) });
             features.insert(TEXT.to_owned(), 1);
         }
-        if list
-            .first()
-            .is_some_and(|first| !matches!(first.kind, ModuleKind::Transformer | ModuleKind::StaticEmbedding))
+        if all.first().is_some_and(|first| !matches!(first.kind, ModuleKind::Transformer | ModuleKind::StaticEmbedding))
         {
             return Err(unsupported(modules));
         }
-        for module in list.iter().skip(1) {
+        for module in all.iter().skip(1) {
             let Some((node, output)) = read(files, modules, module, &features)? else { continue };
             features.insert(output, nodes.len());
             nodes.push(node);
         }
         let Some(last) = features.get(TEXT) else {
             // A bare encoder, or one whose modules do not pool.
-            return if list.iter().any(|module| module.kind == ModuleKind::Dense) {
+            return if all.iter().any(|module| module.kind == ModuleKind::Dense) {
                 Err(unsupported(modules))
             } else {
                 Ok(Self::default())

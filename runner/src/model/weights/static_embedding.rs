@@ -58,7 +58,9 @@ impl Weights {
         };
         if let Some(factors) = factors {
             for (row, factor) in folded.chunks_exact_mut(width.max(1)).zip(factors) {
-                row.iter_mut().for_each(|value| *value *= factor);
+                for value in row.iter_mut() {
+                    *value *= factor;
+                }
             }
         }
         self.tensor_of(name, entry, folded, &[ids, width])
