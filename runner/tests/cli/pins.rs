@@ -78,7 +78,7 @@ fn every_model_has_one_digest_over_its_files() {
         for (path, sha256) in files {
             let bytes = fs::read(world.path(folder).join(path)).expect("a file of the model");
             assert_eq!(sha256.as_str(), Some(&*hex::encode(Sha256::digest(bytes))), "{path}");
-            lines.push_str(&format!("{}  {path}\n", sha256.as_str().expect("a digest")));
+            lines.extend([sha256.as_str().expect("a digest"), "  ", path, "\n"]);
         }
         assert_eq!(pinned["sha256"].as_str(), Some(&*hex::encode(Sha256::digest(lines))));
         for file in ["config.json", "tokenizer.json", "model.safetensors"] {
@@ -93,7 +93,9 @@ fn every_model_has_one_digest_over_its_files() {
 
 #[test]
 fn a_reranker_that_cannot_be_used_fails_the_plan() {
-    let cases: [(&str, &dyn Fn(&Path), FailureReason, &[&str]); 4] = [
+    /// A folder, what is done to it, the reason, and the words of the message.
+    type Case<'a> = (&'a str, &'a dyn Fn(&Path), FailureReason, &'a [&'a str]);
+    let cases: [Case; 4] = [
         ("missing", &|dir| fs::remove_dir_all(dir).expect("removed"), FailureReason::ModelNotFound, &["reranker"]),
         (
             "without a tokenizer",
