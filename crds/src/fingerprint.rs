@@ -169,6 +169,12 @@ pub struct SparseFingerprint {
     pub vocabulary: u32,
     /// The longest sequence, in tokens.
     pub max_tokens: u32,
+    /// The text before every chunk; absent if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub document_prompt: Option<String>,
+    /// The text that belongs before a query; absent if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query_prompt: Option<String>,
     /// The type of the arithmetic.
     pub dtype: String,
     /// The largest number of terms kept per chunk; absent if there is no limit.

@@ -97,6 +97,8 @@ pub fn pass(
         tokenizer_sha256: model.tokenizer_digest().to_owned(),
         dtype: model.dtype().name().to_owned(),
         max_tokens: u32::try_from(model.tokenizer().max_tokens().document).unwrap_or(u32::MAX),
+        document_prompt: model.prompt(Side::Document).map(ToOwned::to_owned),
+        query_prompt: model.prompt(Side::Query).map(ToOwned::to_owned),
         similarity: model.similarity(),
         ..without_model(config, model.options(), model.vocabulary())
     };
@@ -189,6 +191,8 @@ fn without_model(config: &SparseConfig, options: SparseOptions, vocabulary: usiz
         tokenizer_sha256: String::new(),
         vocabulary: vocabulary as u32,
         max_tokens: 0,
+        document_prompt: None,
+        query_prompt: None,
         dtype: Dtype::default().name().to_owned(),
         top_k: options.top_k.map(|top_k| u32::try_from(top_k).unwrap_or(u32::MAX)),
         threshold: f64::from(options.threshold),

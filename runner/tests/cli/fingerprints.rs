@@ -35,6 +35,8 @@ fn sha256(path: &Path) -> String {
 fn a_file_says_what_made_every_column() {
     let (world, spec) = world();
     let root = world.path("").display().to_string();
+    let prompts = r#"{"model_type": "SparseEncoder", "prompts": {"document": "passage: ", "query": ""}}"#;
+    fs::write(world.path("sparse/config_sentence_transformers.json"), prompts).expect("prompts");
     let dense = format!(
         "[{{name: tiny, source: \"file://{root}model\", weight: 3, dimensions: 8, precision: Int8, prompts: {{query: \"q \", \
          document: \"d \"}}}}, {{name: other, source: \"file://{root}other\", precision: F16, maxTokens: 20}}]"
@@ -86,6 +88,7 @@ fn a_file_says_what_made_every_column() {
         assert_eq!(shares, [("tiny", 0.75), ("other", 0.25)]);
         assert_eq!((fused.dimensions, format!("{:?}", fused.precision)), (24, "F16".into()));
         assert_eq!((&splade.column[..], splade.top_k, splade.vocabulary), ("splade", Some(64), 320));
+        assert_eq!((splade.document_prompt.as_deref(), &splade.query_prompt), (Some("passage: "), &None));
         assert_eq!(splade.tokenizer_sha256, sha256(&world.path("sparse/tokenizer.json")));
     }
     let content: Vec<&Value> = footers.iter().map(|footer| &footer["content_sha256"]).collect();
